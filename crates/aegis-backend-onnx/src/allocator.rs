@@ -1,0 +1,205 @@
+//! The allocator that ONNX Runtime calls for every tensor, and that charges the task at work.
+//!
+//! ```text
+//! | header: whom and what to give back | payload, what the library sees |
+//! ```
+//! A block that no task pays for comes from the system's allocator and is counted: either nobody was at work on the
+//! thread (*foreign*, expected never) or the budget was exceeded (*overflow*). The library writes to what it gets
+//! without looking for null, so an overflow must be served; its caller sees the refusal, reports it as the budget
+//! error and discards what was computed.
+
+use std::alloc::{self, Layout};
+use std::ffi::c_void;
+use std::mem::size_of;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use aegis_types::{Bytes, Extent, MemoryClass};
+use ort::sys;
+
+use crate::charge::{self, ALIGN, Charge, Piece};
+use crate::raw::MemoryInfo;
+
+/// Marks a block as one of ours; mixed with its address, so that a copied header does not pass.
+const MAGIC: u64 = 0x6165_6769_735f_6f72;
+
+/// What stands before every block.
+#[repr(C, align(64))]
+#[derive(Clone, Copy)]
+struct Header {
+    magic: u64,
+    /// Whom to give back to; null for the system's allocator.
+    charge: *const Charge,
+    extent: Extent,
+    class: MemoryClass,
+}
+
+const HEADER: usize = size_of::<Header>();
+const _: () = assert!(HEADER == ALIGN, "the payload behind the header must be as aligned as the block");
+
+/// The allocator as ONNX Runtime knows it. It lives as long as the process, because the environment does.
+#[repr(C)]
+pub(crate) struct GrantAllocator {
+    /// First, so that a pointer to the whole is a pointer to the vendor's part.
+    base: sys::OrtAllocator,
+    info: MemoryInfo,
+    foreign: AtomicU64,
+    overflows: AtomicU64,
+    corrupt: AtomicU64,
+}
+
+// SAFETY: `Send` and `Sync` want every access through a shared reference to be free of races.
+//  `base` and `info` are never written after `new`; the vendor reads them from any thread by contract;
+//  the counters are atomic.
+unsafe impl Send for GrantAllocator {}
+// SAFETY: as for `Send`, above.
+unsafe impl Sync for GrantAllocator {}
+
+impl GrantAllocator {
+    /// The allocator for memory described by `info`.
+    pub(crate) fn new(info: MemoryInfo) -> Self {
+        let base = sys::OrtAllocator {
+            version: sys::ORT_API_VERSION,
+            Alloc: Some(alloc_block),
+            Free: Some(free_block),
+            Info: Some(memory_info),
+            Reserve: Some(reserve_block),
+            GetStats: None,
+            AllocOnStream: None,
+        };
+        let zero = || AtomicU64::new(0);
+        Self { base, info, foreign: zero(), overflows: zero(), corrupt: zero() }
+    }
+
+    /// The vendor's view of it.
+    pub(crate) fn as_vendor(&'static self) -> *mut sys::OrtAllocator {
+        // The vendor's signature wants `*mut`, but only passes the pointer back to the functions below.
+        ptr::from_ref(self).cast::<sys::OrtAllocator>().cast_mut()
+    }
+
+    /// Blocks that were asked for while no task was at work on the thread.
+    pub(crate) fn foreign(&self) -> u64 {
+        self.foreign.load(Ordering::Relaxed)
+    }
+
+    /// Blocks that exceeded a budget and were served so that the library could return.
+    pub(crate) fn overflows(&self) -> u64 {
+        self.overflows.load(Ordering::Relaxed)
+    }
+
+    /// Blocks given back with a damaged header, which were leaked instead of trusted.
+    pub(crate) fn corrupt(&self) -> u64 {
+        self.corrupt.load(Ordering::Relaxed)
+    }
+
+    fn allocate(&self, size: usize) -> *mut c_void {
+        let Some(total) = size.checked_add(HEADER).filter(|_| size > 0) else {
+            return ptr::null_mut();
+        };
+        match charge::current() {
+            Some(charge) => {
+                // SAFETY: a reference wants a live, aligned `Charge` that nothing mutates.
+                //  live: its `Scope` borrows it and lives until after the call that led here;
+                //  mutation: all of its state is in cells or behind `&self`.
+                let charge = unsafe { charge.as_ref() };
+                match charge.take(total) {
+                    Some(piece) => place(piece, charge),
+                    None => self.serve_uncharged(total, &self.overflows),
+                }
+            }
+            None => self.serve_uncharged(total, &self.foreign),
+        }
+    }
+
+    fn serve_uncharged(&self, total: usize, counter: &AtomicU64) -> *mut c_void {
+        counter.fetch_add(1, Ordering::Relaxed);
+        let Ok(layout) = Layout::from_size_align(total, ALIGN) else {
+            return ptr::null_mut();
+        };
+        // SAFETY: `alloc` wants a layout of non-zero size; `total` includes the header.
+        let start = unsafe { alloc::alloc(layout) };
+        let extent = Extent { offset: Bytes::ZERO, len: Bytes::new(total as u64) };
+        match NonNull::new(start) {
+            Some(start) => place(Piece { start, extent, class: MemoryClass::Scratch }, ptr::null()),
+            None => ptr::null_mut(),
+        }
+    }
+
+    fn free(&self, payload: NonNull<u8>) {
+        let start = payload.as_ptr().wrapping_sub(HEADER).cast::<Header>();
+        // SAFETY: `read` wants an initialised, aligned header that is not written meanwhile.
+        //  initialised: the library frees what it was given, and `place` wrote a header before each of those;
+        //  written: the block belongs to the thread that frees it.
+        let header = unsafe { start.read() };
+        if header.magic != mark(start) {
+            self.corrupt.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        // A second free of the block finds no mark.
+        // SAFETY: `write` wants the header's memory, as above; the mark is the first field of a `repr(C)` struct.
+        unsafe { start.cast::<u64>().write(0) };
+        match NonNull::new(header.charge.cast_mut()) {
+            Some(charge) => {
+                // SAFETY: a reference wants a live `Charge`. The model that owns it drops its session first, and a
+                // block outlives neither the session nor the values that the model made.
+                let charge = unsafe { charge.as_ref() };
+                charge.give_back(header.extent, header.class);
+            }
+            None => release_uncharged(start, header.extent.len),
+        }
+    }
+}
+
+fn release_uncharged(start: *mut Header, len: Bytes) {
+    let Ok(layout) = Layout::from_size_align(usize::try_from(len.get()).unwrap_or(usize::MAX), ALIGN) else {
+        return;
+    };
+    // SAFETY: `dealloc` wants the pointer and layout of one `alloc`: `serve_uncharged` stored both.
+    unsafe { alloc::dealloc(start.cast(), layout) }
+}
+
+/// Writes the header and returns the payload behind it.
+fn place(piece: Piece, charge: *const Charge) -> *mut c_void {
+    let start = piece.start.as_ptr().cast::<Header>();
+    let header = Header { magic: mark(start), charge, extent: piece.extent, class: piece.class };
+    // SAFETY: `write` wants memory for an aligned header. The piece is aligned to `ALIGN`, which is the header's own
+    // alignment, holds at least `HEADER` bytes, and was lent to nobody else.
+    unsafe { start.write(header) };
+    start.wrapping_add(1).cast()
+}
+
+fn mark(start: *mut Header) -> u64 {
+    MAGIC ^ start.addr() as u64
+}
+
+/// The allocator behind the vendor's pointer.
+///
+/// # Safety
+/// `this` is the pointer that was registered.
+unsafe fn owner(this: *const sys::OrtAllocator) -> &'static GrantAllocator {
+    // SAFETY: `as_vendor` made the pointer of a `GrantAllocator` that lives as long as the process, whose first field
+    // the vendor's struct is.
+    unsafe { &*this.cast::<GrantAllocator>() }
+}
+
+unsafe extern "system" fn alloc_block(this: *mut sys::OrtAllocator, size: usize) -> *mut c_void {
+    // SAFETY: the vendor passes back the pointer that was registered.
+    unsafe { owner(this) }.allocate(size)
+}
+
+unsafe extern "system" fn reserve_block(this: *const sys::OrtAllocator, size: usize) -> *mut c_void {
+    // SAFETY: the vendor passes back the pointer that was registered.
+    unsafe { owner(this) }.allocate(size)
+}
+
+unsafe extern "system" fn free_block(this: *mut sys::OrtAllocator, block: *mut c_void) {
+    if let Some(payload) = NonNull::new(block.cast::<u8>()) {
+        // SAFETY: the vendor passes back the pointer that was registered.
+        unsafe { owner(this) }.free(payload);
+    }
+}
+
+unsafe extern "system" fn memory_info(this: *const sys::OrtAllocator) -> *const sys::OrtMemoryInfo {
+    // SAFETY: the vendor passes back the pointer that was registered.
+    unsafe { owner(this) }.info.as_ptr()
+}

@@ -1,0 +1,180 @@
+//! Whom the vendor library's allocations are charged to.
+//!
+//! The library calls one allocator for all models and does not say for which. It allocates on the thread that called
+//! it, because sessions have a single intra-op thread, so the thread itself remembers the model at work: a [`Scope`]
+//! sets it before every call into the library and restores it afterwards.
+
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::ptr::{self, NonNull};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use aegis_cuda::{DeviceMemory, ModelMemory, interop};
+use aegis_types::{Bytes, Extent, GrantRefused, MemoryClass, MemoryGrant};
+
+thread_local! {
+    /// The model at work on this thread; null outside of calls into the library.
+    static CURRENT: Cell<*const Charge> = const { Cell::new(ptr::null()) };
+}
+
+/// Alignment of every block. ONNX Runtime's kernels load whole cache lines and vectors of up to 64 bytes.
+pub(crate) const ALIGN: usize = 64;
+
+/// The memory of one loaded model, and what its allocations count as at the moment.
+pub(crate) struct Charge {
+    grant: Box<dyn MemoryGrant>,
+    region: Arc<dyn DeviceMemory>,
+    class: Cell<MemoryClass>,
+    refusal: Cell<Option<GrantRefused>>,
+    scratch_live: Cell<u32>,
+}
+
+/// A piece of the grant that the library holds.
+#[derive(Clone, Copy)]
+pub(crate) struct Piece {
+    /// Where it starts; aligned to [`ALIGN`].
+    pub start: NonNull<u8>,
+    /// What the grant lent.
+    pub extent: Extent,
+    /// As which class.
+    pub class: MemoryClass,
+}
+
+impl Charge {
+    /// A charge on the memory of one model.
+    pub(crate) fn new(memory: ModelMemory) -> Self {
+        Self {
+            grant: memory.grant,
+            region: memory.region,
+            class: Cell::new(MemoryClass::Persistent),
+            refusal: Cell::new(None),
+            scratch_live: Cell::new(0),
+        }
+    }
+
+    /// Whether the region is memory that this backend can address.
+    pub(crate) fn is_host_memory(&self) -> bool {
+        let nothing = Extent { offset: Bytes::ZERO, len: Bytes::ZERO };
+        interop::with_host_pointer(&*self.region, nothing, |_| ()).is_some()
+    }
+
+    /// The region that the grant's extents lie in.
+    pub(crate) fn region(&self) -> &Arc<dyn DeviceMemory> {
+        &self.region
+    }
+
+    /// The grant itself, for memory that this crate and not the library asks for.
+    pub(crate) fn grant(&self) -> &dyn MemoryGrant {
+        &*self.grant
+    }
+
+    /// Makes this model the one at work on this thread until the scope is dropped.
+    pub(crate) fn enter(&self, class: MemoryClass) -> Scope<'_> {
+        let previous = CURRENT.replace(ptr::from_ref(self));
+        Scope { charge: self, previous, previous_class: self.class.replace(class), not_send: PhantomData }
+    }
+
+    /// The first refusal since the last call, if any.
+    pub(crate) fn take_refusal(&self) -> Option<GrantRefused> {
+        self.refusal.take()
+    }
+
+    /// Scratch blocks that the library holds.
+    pub(crate) fn scratch_live(&self) -> u32 {
+        self.scratch_live.get()
+    }
+
+    /// Takes memory from the grant; a refusal is remembered for the caller of the library.
+    pub(crate) fn take(&self, bytes: usize) -> Option<Piece> {
+        let class = self.class.get();
+        let extent = self.lend(class, Bytes::new(bytes as u64))?;
+        let start = interop::with_host_pointer(&*self.region, extent, NonNull::new).flatten();
+        match start.filter(|start| start.addr().get().is_multiple_of(ALIGN)) {
+            Some(start) => {
+                self.count_scratch(class, 1);
+                Some(Piece { start, extent, class })
+            }
+            None => {
+                self.grant.free(class, extent);
+                self.refuse(class, extent.len);
+                None
+            }
+        }
+    }
+
+    /// Gives memory back to the grant.
+    pub(crate) fn give_back(&self, extent: Extent, class: MemoryClass) {
+        self.grant.free(class, extent);
+        self.count_scratch(class, -1);
+    }
+
+    fn lend(&self, class: MemoryClass, bytes: Bytes) -> Option<Extent> {
+        match self.grant.allocate(class, bytes, Bytes::new(ALIGN as u64)) {
+            Ok(extent) => Some(extent),
+            Err(refused) => {
+                self.refusal.set(self.refusal.get().or(Some(refused)));
+                None
+            }
+        }
+    }
+
+    /// A grant whose extents cannot be addressed lends nothing, which its owner learns like any other refusal.
+    fn refuse(&self, class: MemoryClass, asked: Bytes) {
+        let (owner, used) = (self.grant.owner(), self.grant.used(class));
+        let refused = GrantRefused { owner, class, asked, used, limit: Bytes::ZERO };
+        self.refusal.set(self.refusal.get().or(Some(refused)));
+    }
+
+    fn count_scratch(&self, class: MemoryClass, change: i32) {
+        if class == MemoryClass::Scratch {
+            self.scratch_live.set(self.scratch_live.get().saturating_add_signed(change));
+        }
+    }
+}
+
+/// Bytes of the grant that stand for memory which the library keeps elsewhere; given back when dropped.
+pub(crate) struct StandIn {
+    charge: Rc<Charge>,
+    extent: Option<Extent>,
+}
+
+impl StandIn {
+    /// Reserves `bytes` as persistent memory, untouched: on a host the system commits no page for it.
+    pub(crate) fn reserve(charge: &Rc<Charge>, bytes: Bytes) -> Result<Self, GrantRefused> {
+        let reserve = || charge.grant.allocate(MemoryClass::Persistent, bytes, Bytes::new(ALIGN as u64));
+        let extent = if bytes.is_zero() { None } else { Some(reserve()?) };
+        Ok(Self { charge: Rc::clone(charge), extent })
+    }
+}
+
+impl Drop for StandIn {
+    fn drop(&mut self) {
+        if let Some(extent) = self.extent {
+            self.charge.grant.free(MemoryClass::Persistent, extent);
+        }
+    }
+}
+
+/// While it lives, allocations on this thread are charged to one model.
+pub(crate) struct Scope<'c> {
+    charge: &'c Charge,
+    previous: *const Charge,
+    previous_class: MemoryClass,
+    /// The thread that entered is the one whose memory is restored.
+    not_send: PhantomData<*const ()>,
+}
+
+impl Drop for Scope<'_> {
+    fn drop(&mut self) {
+        self.charge.class.set(self.previous_class);
+        CURRENT.set(self.previous);
+    }
+}
+
+/// The model at work on this thread, as an address: `None` outside of every [`Scope`].
+///
+/// It stays valid while the scope lives, which is at least as long as the call into the library that asks for it.
+pub(crate) fn current() -> Option<NonNull<Charge>> {
+    NonNull::new(CURRENT.get().cast_mut())
+}

@@ -1,0 +1,32 @@
+//! The ONNX Runtime backend of AegisRT: models in the ONNX format, run on the lane's own thread.
+//!
+//! - [`OnnxRuntime`]: the vendor library, loaded at run time, once per process.
+//! - [`OnnxLoader`]: inspects and loads models; the backend's side of [`aegis_cuda::BackendLoader`].
+//! - [`Reference`]: the same library used plainly, to compare outputs with.
+//!
+//! Temporaries, and what kernels prepare from weights, come out of the task's grant through an allocator of ours;
+//! [`OnnxRuntime::foreign_allocations`] counts what cannot be charged to a task. The constants themselves are on the
+//! library's own heap, because it builds them before a session has an allocator; a reservation of their stored size
+//! stands for them in the grant. Outside the grant stay the library's graph of the model, small buffers that kernels
+//! keep per thread, and what its optimiser adds to the stored size of constants: convolution weights are copied into
+//! a padded layout, which for a small convolutional model can be several times what is stored.
+//!
+//! Deliberately absent: scheduling, threads (one intra-op thread, the caller's), files (the runtime opens them).
+
+mod allocator;
+mod backend;
+mod charge;
+mod elements;
+mod inspect;
+mod library;
+mod loader;
+mod proto;
+mod raw;
+mod reference;
+mod session;
+mod shapes;
+
+pub use backend::OnnxModel;
+pub use library::OnnxRuntime;
+pub use loader::OnnxLoader;
+pub use reference::{Reference, Tensor};

@@ -1,0 +1,307 @@
+//! A loaded model with its I/O, made under a budget.
+
+use std::sync::Arc;
+
+use aegis_cuda::{
+    BackendError, BackendLoader, BindingId, DeviceSlice, ModelDescription, ModelMemory, ModelRequest,
+    RuntimeBackend, Stream,
+};
+use aegis_types::{Bytes, LaneId, MemoryClass, MemoryGrant, ResourceBudget, SegmentIndex, TaskId};
+
+use crate::error::{ContextError, LaunchError};
+use crate::grant::SharedGrant;
+use crate::guard::{Guarded, guarded};
+use crate::io::{IoBuffers, IoLayout, IoPlan, Slot};
+use crate::lane::Lane;
+use crate::state::{ExecutionEvent, ExecutionState, LaneState};
+
+/// Memory that a model uses, by how long it lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryUse {
+    /// Weights and what the backend made of them.
+    pub persistent: Bytes,
+    /// Inputs, outputs, state and tensors across segment boundaries.
+    pub exchange: Bytes,
+    /// The most scratch that a segment took.
+    pub scratch: Bytes,
+}
+
+impl MemoryUse {
+    fn of(grant: &SharedGrant) -> Self {
+        Self {
+            persistent: grant.used(MemoryClass::Persistent),
+            exchange: grant.used(MemoryClass::Exchange),
+            scratch: grant.high_water(MemoryClass::Scratch),
+        }
+    }
+
+    /// All of it; [`Bytes::MAX`] on overflow, which no budget grants.
+    pub const fn total(&self) -> Bytes {
+        match self.persistent.checked_add(self.exchange) {
+            Some(sum) => match sum.checked_add(self.scratch) {
+                Some(sum) => sum,
+                None => Bytes::MAX,
+            },
+            None => Bytes::MAX,
+        }
+    }
+}
+
+/// A model on its lane, ready to run jobs. Belongs to the lane's thread; dropping it gives all memory back, so none of
+/// its segments may be in flight then ([`Lane::drain`]).
+pub struct ExecutionContext {
+    /// `None` only while being dropped. Stands before `io`, whose buffers it is bound to.
+    backend: Option<Box<dyn RuntimeBackend>>,
+    bindings: Vec<BindingId>,
+    io: IoBuffers,
+    description: ModelDescription,
+    segments: usize,
+    lane: LaneId,
+    state: ExecutionState,
+    grant: SharedGrant,
+}
+
+impl ExecutionContext {
+    /// Loads `model` on the thread that carries `lane` and binds its I/O, all from `memory`.
+    ///
+    /// # Errors
+    /// [`ContextError`] that names what was exceeded: streams, memory before loading (weights and I/O as described),
+    /// memory after loading (as taken), or what the backend refused. Everything taken has been given back then, and
+    /// the lane is as it was.
+    pub fn create(
+        model: &ModelRequest<'_>,
+        budget: &ResourceBudget,
+        loader: &dyn BackendLoader,
+        lane: &mut Lane,
+        memory: ModelMemory,
+        plan: &IoPlan,
+    ) -> Result<Self, ContextError> {
+        if budget.streams < 1 {
+            return Err(ContextError::Streams { model: model.name.into(), granted: budget.streams });
+        }
+        let LaneState::Idle(_) = lane.poll() else {
+            return Err(ContextError::LaneNotIdle(lane.state()));
+        };
+        let described = guarded(model.name, || loader.inspect(model)).flatten()?;
+        let layout = IoLayout::new(&described, plan)?;
+        check_before_loading(&described, &layout, budget)?;
+        let grant = SharedGrant::new(memory.grant);
+        let region = Arc::clone(&memory.region);
+        let lent = ModelMemory { grant: Box::new(grant.clone()), region: memory.region };
+        let backend = guarded(model.name, || loader.load(model, lane.stream(), lent)).flatten()?;
+        // After loading, because a backend may borrow exchange memory for a warm-up and gives it back.
+        let io = IoBuffers::take(&described, &layout, grant.clone(), &region)?;
+        let mut context = Self {
+            description: backend.describe().clone(),
+            segments: backend.describe().graph.segments(),
+            backend: Some(backend),
+            bindings: Vec::new(),
+            io,
+            lane: lane.id(),
+            state: ExecutionState::Loaded,
+            grant,
+        };
+        context.bind()?;
+        let used = context.memory();
+        if used.total() > budget.memory {
+            return Err(over_budget(
+                &context.description,
+                "weights, I/O and scratch as loaded",
+                used.total(),
+                budget,
+            ));
+        }
+        Ok(context)
+    }
+
+    fn bind(&mut self) -> Result<(), ContextError> {
+        for set in self.io.sets() {
+            if let Some(backend) = &mut self.backend {
+                let bound = guarded(&self.description.name, || backend.bind(set.clone())).flatten()?;
+                self.bindings.push(bound);
+            }
+        }
+        if let Ok(ready) = self.state.next(ExecutionEvent::Bind) {
+            self.state = ready;
+        }
+        Ok(())
+    }
+
+    /// The task whose budget is charged.
+    pub fn task(&self) -> TaskId {
+        self.grant.owner()
+    }
+
+    /// What the model is.
+    pub const fn description(&self) -> &ModelDescription {
+        &self.description
+    }
+
+    /// What it is doing.
+    pub const fn state(&self) -> ExecutionState {
+        self.state
+    }
+
+    /// How many segments a job has.
+    pub const fn segments(&self) -> usize {
+        self.segments
+    }
+
+    /// How many slots its inputs have.
+    pub fn slots(&self) -> usize {
+        self.bindings.len()
+    }
+
+    /// What it uses of its memory budget.
+    pub fn memory(&self) -> MemoryUse {
+        MemoryUse::of(&self.grant)
+    }
+
+    /// The buffer of an input, to be filled before the job that uses the slot is launched.
+    pub fn input(&self, slot: Slot, index: usize) -> Option<&DeviceSlice> {
+        let set = self.io.sets().get(usize::try_from(slot.0).ok()?)?;
+        set.inputs.get(index).map(|slice| &**slice)
+    }
+
+    /// The buffer of an output, to be read when the job's last segment is complete.
+    pub fn output(&self, slot: Slot, index: usize) -> Option<&DeviceSlice> {
+        let set = self.io.sets().get(usize::try_from(slot.0).ok()?)?;
+        set.outputs.get(index).map(|slice| &**slice)
+    }
+
+    /// Fills an input of a slot.
+    ///
+    /// # Errors
+    /// [`ContextError::Access`] if there is no such slot or input, or `bytes` are not exactly its size.
+    pub fn write_input(&self, slot: Slot, index: usize, bytes: &[u8]) -> Result<(), ContextError> {
+        let slice = self.fitting(self.input(slot, index), "input", slot, index, bytes.len())?;
+        slice.write(bytes);
+        Ok(())
+    }
+
+    /// Reads an output of a slot.
+    ///
+    /// # Errors
+    /// [`ContextError::Access`] if there is no such slot or output, or `bytes` are not exactly its size.
+    pub fn read_output(&self, slot: Slot, index: usize, bytes: &mut [u8]) -> Result<(), ContextError> {
+        let slice = self.fitting(self.output(slot, index), "output", slot, index, bytes.len())?;
+        slice.read(bytes);
+        Ok(())
+    }
+
+    fn fitting<'a>(
+        &self,
+        slice: Option<&'a DeviceSlice>,
+        what: &'static str,
+        slot: Slot,
+        index: usize,
+        len: usize,
+    ) -> Result<&'a DeviceSlice, ContextError> {
+        let bad = |reason| {
+            let model = self.description.name.clone();
+            ContextError::Access { model, what, index, slot: slot.0, reason }
+        };
+        match slice {
+            Some(slice) if slice.len().get() == len as u64 => Ok(slice),
+            Some(slice) => Err(bad(format!("{len} bytes; legal: exactly {}", slice.len().get()))),
+            None => Err(bad(format!("no such buffer; there are {} slots", self.slots()))),
+        }
+    }
+
+    /// Zeroes the recurrent state, so that the next job starts a new sequence. Only while no segment is in flight.
+    pub fn reset_state(&mut self) {
+        self.io.reset_state();
+    }
+
+    /// Launches one segment: state machine, backend call, carried state. The lane signals.
+    pub(crate) fn enqueue(
+        &mut self,
+        stream: &mut dyn Stream,
+        slot: Slot,
+        segment: SegmentIndex,
+    ) -> Result<(), LaunchError> {
+        let (home, here) = (self.lane, stream.lane());
+        if home != here {
+            return Err(LaunchError::OtherLane { home, here });
+        }
+        let position = slot.0 as usize;
+        let slots = self.bindings.len();
+        let Some(&binding) = self.bindings.get(position) else {
+            return Err(LaunchError::Slot { slot: slot.0, slots });
+        };
+        self.step(ExecutionEvent::Launch { segment, slot })?;
+        let more = segment.index() + 1 < self.segments;
+        let Some(backend) = &mut self.backend else {
+            return self.step(ExecutionEvent::Fail);
+        };
+        let ended = guarded(&self.description.name, || {
+            backend.enqueue(stream, segment, binding)?;
+            if more { Ok(()) } else { carry(&self.io, position, stream) }
+        });
+        let (event, result) = match ended {
+            Guarded::Returned(Ok(())) => (ExecutionEvent::Done { more }, Ok(())),
+            Guarded::Returned(Err(error)) if not_started(&error) => (ExecutionEvent::NotStarted, Err(error)),
+            Guarded::Returned(Err(error)) => (ExecutionEvent::Fail, Err(error)),
+            Guarded::Panicked(error) => (ExecutionEvent::Panic, Err(error)),
+        };
+        self.step(event)?;
+        result.map_err(LaunchError::Backend)
+    }
+
+    fn step(&mut self, event: ExecutionEvent) -> Result<(), LaunchError> {
+        self.state = self.state.next(event).map_err(LaunchError::Context)?;
+        Ok(())
+    }
+}
+
+impl Drop for ExecutionContext {
+    fn drop(&mut self) {
+        let backend = self.backend.take();
+        // Nobody is left to tell: a panic while unloading must not end the lane's thread.
+        let _ = guarded(&self.description.name, || {
+            drop(backend);
+            Ok(())
+        });
+    }
+}
+
+/// Whether the same launch may be tried again.
+pub(crate) const fn not_started(error: &BackendError) -> bool {
+    matches!(error, BackendError::Execution { started: false, .. })
+}
+
+/// Copies the state that a finished job hands on.
+fn carry(io: &IoBuffers, slot: usize, stream: &mut dyn Stream) -> Result<(), BackendError> {
+    for (output, input) in io.carried(slot) {
+        stream.copy(output, input)?;
+    }
+    Ok(())
+}
+
+/// Refuses what cannot fit before anything is loaded: loading a model that is too large can take minutes.
+fn check_before_loading(
+    described: &ModelDescription,
+    layout: &IoLayout,
+    budget: &ResourceBudget,
+) -> Result<(), ContextError> {
+    let weights = described.memory.weights;
+    if weights > budget.memory {
+        return Err(over_budget(described, "weights", weights, budget));
+    }
+    let io = layout.bytes(described).unwrap_or(Bytes::MAX);
+    let scratch = described.memory.scratch.iter().flatten().max().copied().unwrap_or(Bytes::ZERO);
+    let sum = weights.checked_add(io).and_then(|sum| sum.checked_add(scratch)).unwrap_or(Bytes::MAX);
+    if sum > budget.memory {
+        return Err(over_budget(described, "weights, I/O and scratch as described", sum, budget));
+    }
+    Ok(())
+}
+
+fn over_budget(
+    described: &ModelDescription,
+    what: &'static str,
+    needed: Bytes,
+    budget: &ResourceBudget,
+) -> ContextError {
+    ContextError::MemoryBudget { model: described.name.clone(), what, needed, granted: budget.memory }
+}

@@ -1,0 +1,148 @@
+//! The suite on the devices and the backend of this crate, and proof that it can fail.
+
+use std::collections::BTreeMap;
+
+use aegis_types::Bytes;
+
+use super::*;
+use crate::backend::{BackendLoader, ModelDescription, ModelMemory, ModelRequest, RuntimeBackend};
+use crate::device::Device;
+use crate::host::{HostDevice, HostOptions};
+use crate::script::{Durations, ScriptedLoader, expected_outputs};
+use crate::sim::{SimClock, SimDevice, SimOptions};
+use crate::stream::Stream;
+
+const MODEL: &str = "script 1\ninput x f32 1x4\ninput t i64 scalar\noutput y f32 1x4\noutput z u8 3\n\
+    weights 4KiB\nscratch 1KiB\nsegment 1us..2us\nsegment 1us scratch 2KiB\nend\n";
+
+fn host() -> Result<Box<dyn Device>, DeviceError> {
+    Ok(Box::new(HostDevice::new(HostOptions { memory: Bytes::new(1 << 20) })?))
+}
+
+fn sim() -> Result<Box<dyn Device>, DeviceError> {
+    let options = SimOptions { memory: Bytes::new(1 << 20), ..SimOptions::default() };
+    Ok(Box::new(SimDevice::new(options, SimClock::new())?))
+}
+
+fn check_backend(device: &dyn Device, loader: &dyn BackendLoader) -> Result<Report, Violation> {
+    let shapes = BTreeMap::new();
+    let request =
+        ModelRequest { name: "m", artifact: MODEL.as_bytes(), shapes: &shapes, allow_control_flow: false };
+    let jobs: Vec<Vec<Vec<u8>>> = (0..3).map(|job| vec![vec![job; 16], vec![!job; 8]]).collect();
+    let judge = |inputs: &[Vec<u8>], outputs: &[Vec<u8>]| {
+        let expected = expected_outputs(&request, inputs).map_err(|error| error.to_string())?;
+        if expected == outputs { Ok(()) } else { Err(format!("{outputs:?}, expected {expected:?}")) }
+    };
+    let memory = Bytes::new(8192);
+    backend(&BackendCase { device, loader, request, jobs: &jobs, judge: &judge, memory })
+}
+
+fn passes(report: Result<Report, Violation>) {
+    match report {
+        Ok(report) => report.skipped.iter().for_each(|(check, why)| println!("skipped: {check}: {why}")),
+        Err(violation) => panic!("{violation}"),
+    }
+}
+
+#[test]
+fn the_host_device_conforms() {
+    passes(device(&host));
+}
+
+#[test]
+fn the_simulated_device_conforms() {
+    passes(device(&sim));
+}
+
+#[test]
+fn scripts_conform_on_the_simulated_device() {
+    let device = sim().expect("legal options");
+    passes(check_backend(&*device, &ScriptedLoader::new(Durations::Seeded(1))));
+}
+
+#[test]
+fn scripts_conform_on_the_host_device() {
+    let device = host().expect("a thread has cores");
+    passes(check_backend(&*device, &ScriptedLoader::new(Durations::Seeded(1))));
+}
+
+/// Keeps a byte of its grant for ever.
+struct Leaky(ScriptedLoader);
+
+impl BackendLoader for Leaky {
+    fn name(&self) -> &'static str {
+        "leaky"
+    }
+
+    fn inspect(&self, request: &ModelRequest<'_>) -> Result<ModelDescription, BackendError> {
+        self.0.inspect(request)
+    }
+
+    fn load(
+        &self,
+        request: &ModelRequest<'_>,
+        stream: &mut dyn Stream,
+        memory: ModelMemory,
+    ) -> Result<Box<dyn RuntimeBackend>, BackendError> {
+        let class = aegis_types::MemoryClass::Persistent;
+        let kept = memory.grant.allocate(class, Bytes::new(1), Bytes::new(1));
+        kept.map_err(|source| BackendError::Memory { model: request.name.into(), source })?;
+        self.0.load(request, stream, memory)
+    }
+}
+
+#[test]
+fn a_leak_is_found() {
+    let device = sim().expect("legal options");
+    let leaky = Leaky(ScriptedLoader::new(Durations::Longest));
+    let violation = check_backend(&*device, &leaky).expect_err("a leak");
+    assert!(violation.detail.contains("outlived"), "{violation}");
+}
+
+/// Claims its units twice.
+struct Doubled(Box<dyn Device>);
+
+impl Device for Doubled {
+    fn context(&self) -> &crate::device::DeviceContext {
+        self.0.context()
+    }
+
+    fn partition(
+        &self,
+        requests: &[crate::device::PartitionRequest],
+    ) -> Result<Vec<crate::device::Partition>, DeviceError> {
+        let mut made = self.0.partition(requests)?;
+        let units = made[0].unit_numbers.clone();
+        made.iter_mut().for_each(|partition| partition.unit_numbers.clone_from(&units));
+        Ok(made)
+    }
+
+    fn partitions(&self) -> Vec<crate::device::Partition> {
+        let mut made = self.0.partitions();
+        let units = made[0].unit_numbers.clone();
+        made.iter_mut().for_each(|partition| partition.unit_numbers.clone_from(&units));
+        made
+    }
+
+    fn reserve(
+        &self,
+        space: crate::memory::MemorySpace,
+        bytes: Bytes,
+    ) -> Result<std::sync::Arc<dyn crate::memory::DeviceMemory>, DeviceError> {
+        self.0.reserve(space, bytes)
+    }
+
+    fn bind_lane(
+        &self,
+        partition: aegis_types::PartitionId,
+        lane: aegis_types::LaneId,
+    ) -> Result<Box<dyn Stream>, DeviceError> {
+        self.0.bind_lane(partition, lane)
+    }
+}
+
+#[test]
+fn partitions_that_share_units_are_found() {
+    let violation = device(&|| Ok(Box::new(Doubled(sim()?)))).expect_err("shared units");
+    assert!(violation.check.contains("disjoint"), "{violation}");
+}

@@ -1,0 +1,221 @@
+//! Which units belong to which partition, and which lanes are bound: the bookkeeping that a device without a driver
+//! of its own keeps here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use aegis_types::{LaneId, PartitionId};
+
+use crate::device::{Partition, PartitionRequest, Units};
+use crate::error::DeviceError;
+
+/// How finely a device can be divided, and how many lanes it carries.
+#[derive(Clone, Debug)]
+pub(crate) struct Grain {
+    /// The units there are, by the system's numbers, ascending.
+    pub(crate) units: Vec<u32>,
+    /// Partition sizes are multiples of this.
+    pub(crate) granularity: u32,
+    /// Smallest partition.
+    pub(crate) minimum: u32,
+    /// Lanes that the whole device carries.
+    pub(crate) lanes: u32,
+    /// Whether a partition carries no more lanes than it has units.
+    pub(crate) lane_per_unit: bool,
+}
+
+/// Partitions and bound lanes of one device.
+#[derive(Debug)]
+pub(crate) struct Division {
+    grain: Grain,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    partitions: Vec<Partition>,
+    divided: bool,
+    lanes: BTreeMap<LaneId, PartitionId>,
+}
+
+impl Division {
+    /// One partition of all units and no lane.
+    pub(crate) fn whole(grain: Grain) -> Self {
+        let whole = Partition {
+            id: PartitionId::new(0),
+            name: "all".into(),
+            units: u32::try_from(grain.units.len()).unwrap_or(u32::MAX),
+            unit_numbers: grain.units.clone(),
+        };
+        let state = State { partitions: vec![whole], divided: false, lanes: BTreeMap::new() };
+        Self { grain, state: Mutex::new(state) }
+    }
+
+    /// Divides the units among partitions; nothing changes on an error.
+    pub(crate) fn divide(&self, requests: &[PartitionRequest]) -> Result<Vec<Partition>, DeviceError> {
+        let mut state = self.lock();
+        if state.divided {
+            return Err(DeviceError::Unsupported { what: "a second division" });
+        }
+        if !state.lanes.is_empty() {
+            return Err(DeviceError::Unsupported { what: "a division after a lane was bound" });
+        }
+        let made = make_partitions(&self.grain, requests)?;
+        state.partitions.clone_from(&made);
+        state.divided = true;
+        Ok(made)
+    }
+
+    pub(crate) fn partitions(&self) -> Vec<Partition> {
+        self.lock().partitions.clone()
+    }
+
+    /// Takes a lane until the seat is dropped.
+    pub(crate) fn take_lane(
+        self: &Arc<Self>,
+        partition: PartitionId,
+        lane: LaneId,
+    ) -> Result<(Seat, Partition), DeviceError> {
+        let mut state = self.lock();
+        let made = state.partitions.len();
+        let Some(found) = state.partitions.get(partition.index()).cloned() else {
+            return Err(DeviceError::UnknownPartition { partition, made });
+        };
+        if state.lanes.contains_key(&lane) {
+            return Err(DeviceError::LaneTaken { lane });
+        }
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let asked = count(state.lanes.len()).saturating_add(1);
+        if asked > self.grain.lanes {
+            return Err(DeviceError::TooManyStreams { asked, limit: self.grain.lanes });
+        }
+        let here = state.lanes.values().filter(|&&p| p == partition).count();
+        let asked = count(here).saturating_add(1);
+        if self.grain.lane_per_unit && asked > found.units {
+            return Err(DeviceError::TooManyStreams { asked, limit: found.units });
+        }
+        state.lanes.insert(lane, partition);
+        drop(state);
+        Ok((Seat { division: Arc::clone(self), lane, partition }, found))
+    }
+
+    /// Poisoning is ignored: no operation leaves the state half changed.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A lane that is taken; dropping it frees the lane.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    division: Arc<Division>,
+    lane: LaneId,
+    partition: PartitionId,
+}
+
+impl Seat {
+    pub(crate) const fn lane(&self) -> LaneId {
+        self.lane
+    }
+
+    pub(crate) const fn partition(&self) -> PartitionId {
+        self.partition
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.division.lock().lanes.remove(&self.lane);
+    }
+}
+
+/// Named units are claimed first, so that a count never takes a unit that another partition names.
+fn make_partitions(grain: &Grain, requests: &[PartitionRequest]) -> Result<Vec<Partition>, DeviceError> {
+    if requests.is_empty() {
+        return Err(bad("", "no partition is asked for", "one or more partitions"));
+    }
+    let mut free: BTreeSet<u32> = grain.units.iter().copied().collect();
+    let mut names = BTreeSet::new();
+    for request in requests {
+        if !names.insert(request.name.as_str()) {
+            return Err(bad(&request.name, "the name is used twice", "a name of its own for each partition"));
+        }
+        if let Units::These(numbers) = &request.units {
+            claim_named(grain, &request.name, numbers, &mut free)?;
+        }
+    }
+    let mut made = Vec::with_capacity(requests.len());
+    for (position, request) in requests.iter().enumerate() {
+        let unit_numbers = match &request.units {
+            Units::These(numbers) => numbers.clone(),
+            Units::Count(count) => claim_count(grain, &request.name, *count, &mut free)?,
+        };
+        let id = u16::try_from(position)
+            .map_err(|_| bad(&request.name, "it is one too many", "at most 65536 partitions"))?;
+        made.push(Partition {
+            id: PartitionId::new(id),
+            name: request.name.clone(),
+            units: u32::try_from(unit_numbers.len()).unwrap_or(u32::MAX),
+            unit_numbers,
+        });
+    }
+    Ok(made)
+}
+
+fn claim_named(
+    grain: &Grain,
+    name: &str,
+    numbers: &[u32],
+    free: &mut BTreeSet<u32>,
+) -> Result<(), DeviceError> {
+    let len = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
+    if len < grain.minimum || !len.is_multiple_of(grain.granularity) {
+        return Err(bad(name, &format!("it has {len} units"), &sizes(grain)));
+    }
+    for number in numbers {
+        if !free.remove(number) {
+            let exists = grain.units.binary_search(number).is_ok();
+            let reason = if exists { "is named twice" } else { "does not exist or may not be used" };
+            let legal = format!("each of the units {} once", list(&grain.units));
+            return Err(bad(name, &format!("unit {number} {reason}"), &legal));
+        }
+    }
+    Ok(())
+}
+
+fn claim_count(
+    grain: &Grain,
+    name: &str,
+    count: u32,
+    free: &mut BTreeSet<u32>,
+) -> Result<Vec<u32>, DeviceError> {
+    let left = u32::try_from(free.len()).unwrap_or(u32::MAX);
+    let wanted = count.checked_next_multiple_of(grain.granularity).filter(|_| count > 0);
+    let Some(wanted) = wanted.filter(|&wanted| wanted >= grain.minimum) else {
+        return Err(bad(name, &format!("it has {count} units"), &sizes(grain)));
+    };
+    if wanted > left {
+        let legal = format!("at most {left} units that no other partition has, of {}", list(&grain.units));
+        return Err(bad(name, &format!("it needs {wanted} units"), &legal));
+    }
+    Ok((0..wanted).filter_map(|_| free.pop_first()).collect())
+}
+
+fn sizes(grain: &Grain) -> String {
+    format!(
+        "multiples of {}, from {} to {}, of the units {}",
+        grain.granularity,
+        grain.minimum,
+        grain.units.len(),
+        list(&grain.units)
+    )
+}
+
+fn list(units: &[u32]) -> String {
+    let words: Vec<String> = units.iter().map(u32::to_string).collect();
+    words.join(", ")
+}
+
+fn bad(partition: &str, reason: &str, legal: &str) -> DeviceError {
+    DeviceError::BadPartition { partition: partition.into(), reason: reason.into(), legal: legal.into() }
+}

@@ -1,0 +1,40 @@
+//! The device and backend contracts of AegisRT, and its devices.
+//!
+//! This is the lowest crate that can name a stream and a piece of device memory, so the two contracts that everything
+//! above is written against stand here, beside one conformance suite that every device and backend passes:
+//!
+//! - [`Device`]: where work runs. Partitions, lanes, streams, memory, completion flags.
+//! - [`RuntimeBackend`]: what runs. A model loaded on a lane, with its I/O lent by the caller.
+//!
+//! Two devices are here: [`host`] (real time on CPU cores) and [`sim`] (virtual time, faults); and one backend,
+//! [`script`], whose models are a few lines of text.
+//! Deliberately absent: scheduling, budgets, placement of memory, threads. A lane's thread is the caller's; the
+//! device only binds it.
+
+pub mod backend;
+pub mod clock;
+pub mod conformance;
+pub mod device;
+mod division;
+pub mod error;
+pub mod host;
+pub mod interop;
+pub mod memory;
+pub mod realtime;
+mod region;
+pub mod script;
+pub mod sim;
+pub mod stream;
+
+pub use backend::{
+    BackendLoader, BindingId, Bindings, ElementType, MemoryNeeds, ModelDescription, ModelMemory,
+    ModelRequest, RuntimeBackend, TensorSpec,
+};
+pub use clock::HostClock;
+pub use device::{Capabilities, Device, DeviceContext, DeviceKind, Partition, PartitionRequest, Units};
+pub use error::{BackendError, DeviceError};
+pub use host::{HostDevice, HostMemory, HostOptions, HostStream};
+pub use memory::{DeviceMemory, DeviceSlice, MemorySpace};
+pub use script::{ScriptedBackend, ScriptedLoader};
+pub use sim::{SimClock, SimDevice, SimMemory, SimOptions, SimStream};
+pub use stream::{CompletionFlag, Stream};

@@ -1,0 +1,55 @@
+//! The contract of a stream: work of one lane, in order, bound to one thread.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use aegis_types::{DispatchSeq, LaneId, PartitionId};
+
+use crate::error::DeviceError;
+use crate::memory::DeviceSlice;
+
+/// Where a stream stores the number of the last dispatch that it finished. Read by the driver's thread.
+pub trait CompletionFlag: Send + Sync {
+    /// The last dispatch whose work is wholly visible to the host. Never goes back.
+    fn load(&self) -> DispatchSeq;
+}
+
+/// Work of one lane, in order. Not `Send`: it belongs to the thread that bound it.
+///
+/// # Contract
+/// - Operations take effect in the order of the calls. On an asynchronous device the calls return at once.
+/// - [`signal`](Stream::signal) stores its number after everything enqueued before it is visible to the host, and
+///   last of all. A stale number would free a busy lane, so the number is the dispatch's own.
+/// - A slice given to [`copy`](Stream::copy) stays alive until a later signal was seen.
+/// - No call allocates or blocks, but for [`synchronize`](Stream::synchronize), which belongs to load time.
+pub trait Stream {
+    /// The lane it carries.
+    fn lane(&self) -> LaneId;
+
+    /// The partition it runs in.
+    fn partition(&self) -> PartitionId;
+
+    /// Enqueues a copy between slices of equal length, of any memory spaces.
+    ///
+    /// # Errors
+    /// [`DeviceError::BadSlice`] if the lengths differ.
+    fn copy(&mut self, from: &DeviceSlice, to: &DeviceSlice) -> Result<(), DeviceError>;
+
+    /// Enqueues the store of `seq` into the flag.
+    ///
+    /// # Errors
+    /// Fatal ones only: a lane whose flag cannot be written is lost.
+    fn signal(&mut self, seq: DispatchSeq) -> Result<(), DeviceError>;
+
+    /// The flag that [`signal`](Stream::signal) stores into.
+    fn flag(&self) -> Arc<dyn CompletionFlag>;
+
+    /// Waits until everything enqueued is done. Load time only.
+    ///
+    /// # Errors
+    /// Those of the work that was enqueued.
+    fn synchronize(&mut self) -> Result<(), DeviceError>;
+
+    /// The device's own type, for [`interop`](crate::interop).
+    fn as_any_mut(&mut self) -> &mut dyn Any;
+}

@@ -1,0 +1,57 @@
+//! Memory of one device, planned for all tasks together and lent in pieces.
+//!
+//! This crate decides offsets and lengths; pointers are made elsewhere. It has no clock, no thread, no I/O and no
+//! unsafe code, and nothing allocates on the heap while serving.
+//!
+//! From demand to grant:
+//!
+//! 1. [`MemoryOrchestrator::plan`] lowers the [`Demand`] of every task to a [`Problem`], asks a [`Planner`] for a
+//!    [`Placement`], and lets [`verify`] judge it. A planner is never trusted.
+//! 2. [`PlanReservation::reserve`] enters the [`MemoryPlan`] in the device's [`Ledger`]; dropping undoes it.
+//! 3. [`PlanReservation::into_grants`] turns it into one [`TaskGrant`] per task, grouped by lane.
+//!
+//! **Invariant.** Two tasks share bytes only if they share a lane and the bytes live inside one segment: the lane has
+//! one segment in flight, and that is what makes the sharing sound. Everything else is exclusive.
+//!
+//! **Deliberately absent.** Reuse of memory across lanes by an enforced order of segments, and placement inside a
+//! segment: a backend gets an arena, not an offset per tensor.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`plan`] | [`Demand`], [`MemoryPlan`] and its parts |
+//! | [`orchestrator`] | [`MemoryOrchestrator`]: demands to plan |
+//! | [`problem`] | [`Problem`], [`Buffer`], [`Placement`]: dynamic storage allocation with lanes |
+//! | [`planner`] | [`Planner`]: where a placement comes from |
+//! | [`lowest_offset`] | [`LowestOffsetFirst`]: the planner of the house |
+//! | [`verify`] | the independent verifier |
+//! | [`shortage`] | [`Shortage`]: why a fleet does not fit, and the smallest change |
+//! | [`ledger`] | [`Ledger`], [`Reservation`] |
+//! | [`arena`] | [`Arena`]: sub-allocation of one extent without the heap |
+//! | [`grant`] | [`TaskGrant`], [`PlanReservation`], [`TaskUsage`] |
+//! | [`error`] | [`MemoryError`] |
+#![forbid(unsafe_code)]
+
+pub mod arena;
+pub mod error;
+pub mod grant;
+pub mod ledger;
+pub mod lowest_offset;
+pub mod orchestrator;
+pub mod plan;
+pub mod planner;
+pub mod problem;
+pub mod shortage;
+mod skyline;
+pub mod verify;
+
+pub use arena::{Arena, ArenaError};
+pub use error::MemoryError;
+pub use grant::{LaneGrants, PlanReservation, TaskGrant, TaskUsage, UsageSnapshot};
+pub use ledger::{Ledger, Reservation};
+pub use lowest_offset::LowestOffsetFirst;
+pub use orchestrator::{DEFAULT_ALIGN, MemoryOrchestrator};
+pub use plan::{Demand, LaneScratch, MemoryPlan, PlanParts, TaskShare};
+pub use planner::Planner;
+pub use problem::{Buffer, BufferId, Conflict, Placed, Placement, Problem};
+pub use shortage::{Change, Shortage};
+pub use verify::{Fault, Party};

@@ -1,0 +1,169 @@
+//! Which ready job a free lane runs. Ties are broken by task number; jobs of one task run in order.
+
+use aegis_types::records::{Assumption, AssumptionBroken, Consequence, Decided, Reason, SegmentDispatched};
+use aegis_types::{JobId, Nanos, Time};
+
+use super::Engine;
+use super::job::{Job, JobEvent};
+use super::lane::TaskSlot;
+use super::outbox::{Dispatch, Outbox};
+use super::phase::{InFlight, Phase, PhaseEvent, Trust};
+use crate::policy::{PolicyClass, ReadyJob};
+
+/// The outcome of one decision.
+struct Choice {
+    task: usize,
+    job: JobId,
+    key: u64,
+    /// The most urgent job that was not chosen, with its key.
+    runner_up: Option<(JobId, u64)>,
+    ready: u64,
+    reason: Reason,
+}
+
+/// A ready job on its way through a decision.
+#[derive(Clone, Copy)]
+struct Candidate {
+    key: u64,
+    task: usize,
+    job: JobId,
+    /// Whether an earlier segment of it ran.
+    started: bool,
+}
+
+impl Engine {
+    /// At most one decision for each free lane.
+    pub(super) fn decide(&mut self, now: Time, out: &mut Outbox) {
+        for lane in 0..self.lanes.len() {
+            let Phase::Ready { since } = self.lanes[lane].phase else { continue };
+            let Some(choice) = self.choose(lane, now) else { continue };
+            if since < now {
+                self.late_decision(lane, choice.job, now.since(since), now, out);
+            }
+            self.dispatch(lane, &choice, now, out);
+        }
+        self.cycle += 1;
+    }
+
+    fn choose(&mut self, lane: usize, now: Time) -> Option<Choice> {
+        match self.class {
+            PolicyClass::StaticPriority | PolicyClass::AbsoluteDeadline | PolicyClass::ArrivalOrder => {
+                self.most_urgent(lane)
+            }
+            PolicyClass::WorkConserving => self.picked(lane, now),
+        }
+    }
+
+    fn most_urgent(&self, lane: usize) -> Option<Choice> {
+        let (mut best, mut second): (Option<Candidate>, Option<Candidate>) = (None, None);
+        let mut ready = 0;
+        for &index in &self.lanes[lane].tasks {
+            let task = &self.tasks[index];
+            let Some(job) = task.head() else { continue };
+            let key = class_key(self.class, task, job);
+            let candidate = Candidate { key, task: index, job: job.id, started: job.segment.get() > 0 };
+            ready += 1;
+            // Tasks come by number, so that of equal keys the smaller number stays ahead.
+            if best.is_none_or(|best| key < best.key) {
+                second = best;
+                best = Some(candidate);
+            } else if second.is_none_or(|second| key < second.key) {
+                second = Some(candidate);
+            }
+        }
+        let best = best?;
+        let reason = match second {
+            None => Reason::OnlyReady,
+            Some(_) if best.started => Reason::NextSegment,
+            Some(second) if second.key == best.key => Reason::TieBreak,
+            Some(_) => Reason::MostUrgent,
+        };
+        let runner_up = second.map(|second| (second.job, second.key));
+        Some(Choice { task: best.task, job: best.job, key: best.key, runner_up, ready, reason })
+    }
+
+    fn picked(&mut self, lane: usize, now: Time) -> Option<Choice> {
+        self.ready.clear();
+        for &index in &self.lanes[lane].tasks {
+            if let Some(job) = self.tasks[index].head() {
+                let Job { id, arrival, deadline, released, .. } = *job;
+                self.ready.push(ReadyJob { job: id, arrival, deadline, released });
+            }
+        }
+        let last = self.ready.len().checked_sub(1)?;
+        let position = self.policy.pick(now, &self.ready).min(last);
+        let job = self.ready.get(position)?.job;
+        // A policy that picks has no keys; the other job is told so that the trace shows there was one.
+        let other = self.ready.iter().enumerate().find(|(index, _)| *index != position);
+        Some(Choice {
+            task: job.task.index(),
+            job,
+            key: 0,
+            runner_up: other.map(|(_, other)| (other.job, 0)),
+            ready: self.ready.len() as u64,
+            reason: if last == 0 { Reason::OnlyReady } else { Reason::Picked },
+        })
+    }
+
+    fn dispatch(&mut self, lane: usize, choice: &Choice, now: Time, out: &mut Outbox) {
+        if let Some((runner_up, runner_up_key)) = choice.runner_up {
+            let (lane, job, key, ready) = (self.lanes[lane].id, choice.job, choice.key, choice.ready);
+            out.tell(now, Decided { lane, job, key, runner_up, runner_up_key, ready });
+        }
+        let task = &mut self.tasks[choice.task];
+        if let Some(job) = task.queue.head_mut() {
+            job.advance(JobEvent::Dispatch);
+        }
+        let dispatch = self.lanes[lane].last_dispatch.next();
+        let flight = InFlight { task: self.tasks[choice.task].id, dispatch, since: now, first: now };
+        self.launch(lane, PhaseEvent::Dispatch(flight), flight, choice.reason, now, out);
+    }
+
+    /// Gives the head of the flight's task the lane.
+    pub(super) fn launch(
+        &mut self,
+        lane: usize,
+        event: PhaseEvent,
+        flight: InFlight,
+        reason: Reason,
+        now: Time,
+        out: &mut Outbox,
+    ) {
+        let lane = &mut self.lanes[lane];
+        lane.advance(event);
+        lane.last_dispatch = flight.dispatch;
+        let task = &self.tasks[flight.task.index()];
+        let job = task.head().expect("a task in flight has a job");
+        let (id, segment, dispatch) = (job.id, job.segment, flight.dispatch);
+        let budget = task.budgets[segment.index()];
+        out.tell(now, SegmentDispatched { job: id, lane: lane.id, segment, dispatch, budget, reason });
+        out.command(Dispatch { lane: lane.id, job: id, segment, dispatch, slot: task.slot(id) });
+    }
+
+    /// E2 was broken: the lane stood free while a job was ready.
+    fn late_decision(&mut self, lane: usize, job: JobId, seen: Nanos, now: Time, out: &mut Outbox) {
+        let lane = &mut self.lanes[lane];
+        lane.learn(Trust::Broken);
+        out.tell(
+            now,
+            AssumptionBroken {
+                assumption: Assumption::PromptDecision,
+                lane: lane.id,
+                job,
+                seen,
+                limit: Nanos::ZERO,
+                consequence: Consequence::LaneVoid,
+            },
+        );
+    }
+}
+
+/// The key by which a class orders: smaller is more urgent.
+fn class_key(class: PolicyClass, task: &TaskSlot, job: &Job) -> u64 {
+    match class {
+        PolicyClass::StaticPriority => task.key,
+        PolicyClass::AbsoluteDeadline => job.arrival.saturating_add(Nanos::new(task.key)).get(),
+        PolicyClass::ArrivalOrder => job.released.get(),
+        PolicyClass::WorkConserving => 0,
+    }
+}

@@ -1,0 +1,140 @@
+//! The engine: a state machine that is told the time and what happened, and answers with commands and records.
+//!
+//! It makes the theorem of `docs/model.md` true from the inside: a free lane with a ready job decides at once (E2),
+//! arrivals keep their contracts (E3), and every breach of an assumption is seen and recorded with its consequence
+//! (E4). It spawns, sleeps and reads nothing; the same code runs in production, in simulation and in a replay.
+//!
+//! # The driver's duties
+//! - Stamps never decrease; the stamp of a cycle is read *after* the events of the cycle were polled (E1).
+//! - In a cycle, in this order: completions, [`Input::Tick`], arrivals, [`Input::Stall`] and [`Input::Control`] where
+//!   there are any, then one [`Input::Decide`]. At most one completion per lane and one arrival per task. No input of
+//!   the same stamp follows the decision. A release told before a completion of its stamp does no harm but one: it
+//!   may find its queue full that the completion would have opened, and the refusal is recorded.
+//! - [`Input::Tick`] no later than [`Engine::wake_at`].
+//! - The [`Outbox`] is emptied at least once a cycle.
+//!
+//! | file | what it handles |
+//! |---|---|
+//! | `build` | checks a certificate against a task set, sizes every queue |
+//! | `arrival`, `release` | clients' submissions and timers: the arrival rule, queue bounds |
+//! | `dispatch` | which ready job a free lane runs |
+//! | `complete` | the end of a segment and of a job |
+//! | `overrun` | broken assumptions: what still holds, what is shed |
+//! | `control` | draining and stopping |
+//! | `job`, `phase`, `queue`, `lane` | state machines and the slabs that hold them |
+
+mod arrival;
+mod build;
+mod complete;
+mod control;
+mod dispatch;
+mod input;
+mod job;
+mod lane;
+mod outbox;
+mod overrun;
+mod phase;
+mod queue;
+mod release;
+mod view;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+use aegis_types::records::EngineStarted;
+use aegis_types::{Nanos, Time};
+
+pub use control::Mode;
+pub use input::{Input, Misuse};
+pub use outbox::{Answer, Decision, Dispatch, JobEnd, Outbox};
+pub use phase::Trust;
+pub use view::{Activity, LaneView};
+
+use crate::policy::{PolicyClass, ReadyJob, SchedulingPolicy};
+use crate::referee::certificate::Certificate;
+
+use lane::{Lane, TaskSlot};
+use phase::Phase;
+
+/// The scheduler of a device under one certificate.
+pub struct Engine {
+    certificate: Certificate,
+    policy: Box<dyn SchedulingPolicy>,
+    class: PolicyClass,
+    tasks: Box<[TaskSlot]>,
+    lanes: Box<[Lane]>,
+    /// The largest budget of the device: breaches on two lanes within it have a common cause.
+    largest: Nanos,
+    /// Preallocated view of a lane's ready jobs, for policies that pick.
+    ready: Vec<ReadyJob>,
+    started: EngineStarted,
+    announced: bool,
+    start: Time,
+    now: Time,
+    cycle: u64,
+    mode: Mode,
+}
+
+impl Engine {
+    /// Handles one input: records it, acts on it, and leaves what follows in `out`. Allocates nothing.
+    ///
+    /// # Panics
+    /// If the driver breaks its duties: [`check`](Self::check) says how, and the outbox when it is full. Both guard
+    /// bounds, so they are kept in every build.
+    pub fn handle(&mut self, now: Time, input: Input, out: &mut Outbox) {
+        let legal = self.check(now, &input);
+        assert!(legal.is_ok(), "{legal:?}");
+        self.announce(out);
+        self.now = now;
+        out.raw(input.record(now, self.cycle));
+        match input {
+            Input::Tick => self.tick(now, out),
+            Input::Arrival { task, token } => self.arrival(now, task, token, out),
+            Input::Completed { lane, outcome, .. } => self.completed(now, lane, outcome, out),
+            Input::Stall { gap, limit } => self.stalled(now, gap, limit, out),
+            Input::Control(control) => self.control(now, control, out),
+            Input::Decide => self.decide(now, out),
+        }
+    }
+
+    /// The earliest timer release that is not handled yet; the driver tells [`Input::Tick`] no later. `None` when no
+    /// timer is running.
+    pub fn wake_at(&self) -> Option<Time> {
+        if self.mode != Mode::Serving {
+            return None;
+        }
+        self.tasks.iter().filter(|task| !task.sporadic).map(|task| task.next_arrival).min()
+    }
+
+    /// Whether `input` may be told at `now`.
+    ///
+    /// # Errors
+    /// [`Misuse`] naming the duty that the driver breaks.
+    pub fn check(&self, now: Time, input: &Input) -> Result<(), Misuse> {
+        if now < self.now {
+            return Err(Misuse::TimeRunsBackwards { now, last: self.now });
+        }
+        let Input::Completed { lane: id, dispatch, .. } = *input else {
+            return Ok(());
+        };
+        let Some(lane) = self.lanes.get(id.index()) else {
+            return Err(Misuse::UnknownLane { lane: id, lanes: self.lanes.len() });
+        };
+        let expected = match lane.phase {
+            Phase::Running(flight) => flight.dispatch.get(),
+            Phase::Idle | Phase::Ready { .. } => 0,
+        };
+        if expected == 0 || expected != dispatch.get() {
+            return Err(Misuse::WrongDispatch { lane: id, given: dispatch.get(), expected });
+        }
+        Ok(())
+    }
+
+    /// The first record of a trace stands before the first input, stamped with the engine's start.
+    fn announce(&mut self, out: &mut Outbox) {
+        if !self.announced {
+            self.announced = true;
+            out.tell(self.start, self.started);
+        }
+    }
+}

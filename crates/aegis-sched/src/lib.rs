@@ -1,0 +1,39 @@
+//! Admission and scheduling of AegisRT, without a GPU, a thread, a clock or memory.
+//!
+//! | module | what it answers |
+//! |---|---|
+//! | [`model`], [`platform`] | what is promised, and what the runtime itself costs |
+//! | [`policy`] | what runs next |
+//! | [`analysis`] | which bounds to claim; not trusted |
+//! | [`admission`] | whether a set fits, why not, and what would |
+//! | [`assign`] | which lane a task belongs to |
+//! | [`engine`] | the state machine that releases, decides and watches every assumption |
+//! | [`explain`] | where the time of a job went |
+//! | [`replay`](mod@replay) | whether a trace's decisions are made again, byte for byte |
+//! | [`counterfactual`](mod@counterfactual) | what another policy would have decided |
+//! | [`referee`] | whether a claimed bound is one: the only place that makes a [`Certificate`] |
+#![forbid(unsafe_code)]
+
+pub mod admission;
+pub mod analysis;
+pub mod assign;
+pub mod counterfactual;
+pub mod engine;
+pub mod error;
+pub mod explain;
+pub mod model;
+pub mod platform;
+pub mod policy;
+pub mod referee;
+pub mod replay;
+
+pub use admission::{AdmissionController, AdmissionReport, AdmissionRequest, Confidence, Verdict};
+pub use counterfactual::{Counterfactual, counterfactual};
+pub use engine::{Engine, Input, Outbox};
+pub use error::ModelError;
+pub use explain::{Blame, BlameKind, BlameTerm, Explainer, Explanation};
+pub use model::{Arrival, Basis, Criticality, OccupancyBudget, OnOverrun, Task, TaskSet};
+pub use platform::{Overheads, PartitionModel, Platform, charge};
+pub use policy::{POLICIES, PolicyClass, SchedulingPolicy};
+pub use referee::certificate::{Certificate, CertifiedTask, LaneCertificate, Rung, Term, TermKind};
+pub use replay::{Replay, ReplayEnd, replay};

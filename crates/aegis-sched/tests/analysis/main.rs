@@ -1,0 +1,17 @@
+//! Solvers and referee against published values, another implementation, and simulation.
+//!
+//! Random tests take their first seed from `AEGIS_SEED` (default 1) and print the command that repeats a failure.
+//! `AEGIS_SETS` sets how many task sets each of them draws.
+
+mod admission;
+mod agreement;
+mod assignment;
+mod bounded;
+mod exact;
+mod generate;
+mod mutation;
+mod overrun;
+mod probe;
+mod safe;
+mod sim;
+mod vectors;

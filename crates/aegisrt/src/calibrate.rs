@@ -1,0 +1,321 @@
+//! What the runtime itself costs on this machine: measured with every lane busy, because that is when it counts.
+//!
+//! Two parts. The engine's own steps are timed around [`Engine::handle`] on a synthetic fleet. The paths between
+//! driver and carriers are timed on the real lanes of the fleet: each lane runs busy work back to back while the
+//! driver waits as it does in production. Every number is the largest of its samples times one plus the margin.
+
+use std::sync::Arc;
+
+use aegis_context::Lane;
+use aegis_cuda::{Device, HostClock, Partition};
+use aegis_sched::Overheads;
+use aegis_sched::engine::{Engine, Input, Outbox};
+use aegis_types::record::Discard;
+use aegis_types::records::SegmentOutcome;
+use aegis_types::{DispatchSeq, JobId, LaneId, Nanos, PartitionId, SegmentIndex, TaskId, Time};
+
+use crate::carrier::{Crew, LaneReport, LaneSpec, Work};
+use crate::driver::Plant;
+use crate::error::RuntimeError;
+use crate::feed::SplitMix;
+use crate::mailbox::Launch;
+use crate::plant::{ControlRequest, HostPlant};
+use crate::realtime::{self, Role};
+
+/// How to calibrate.
+#[derive(Clone, Copy, Debug)]
+pub struct CalibrateOptions {
+    /// How long the lanes are kept busy.
+    pub duration: Nanos,
+    /// Margin on every high-water mark, in millionths.
+    pub margin_ppm: u64,
+    /// Seed of the busy work's lengths.
+    pub seed: u64,
+}
+
+impl Default for CalibrateOptions {
+    fn default() -> Self {
+        Self { duration: Nanos::from_millis(5_000), margin_ppm: 200_000, seed: 1 }
+    }
+}
+
+/// Samples of one overhead.
+#[derive(Clone, Debug, Default)]
+pub struct Samples {
+    sorted: Vec<Nanos>,
+}
+
+impl Samples {
+    /// Sorts the samples.
+    pub fn new(mut samples: Vec<Nanos>) -> Self {
+        samples.sort_unstable();
+        Self { sorted: samples }
+    }
+
+    /// Samples of a step of this thread, without the largest thousandth: among many thousand samples those are
+    /// preemptions, which are no cost of the step but stalls, and are declared as such.
+    fn trimmed(samples: Vec<Nanos>) -> Self {
+        let mut all = Self::new(samples);
+        let limit = all.quantile(999);
+        all.sorted.retain(|sample| *sample <= limit);
+        all
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.sorted.len()
+    }
+
+    /// The sample that `per_mille` of 1,000 do not exceed; zero without samples.
+    pub fn quantile(&self, per_mille: usize) -> Nanos {
+        let rank = (self.sorted.len() * per_mille).div_ceil(1_000);
+        self.sorted.get(rank.saturating_sub(1)).copied().unwrap_or(Nanos::ZERO)
+    }
+
+    /// The largest; zero without samples.
+    pub fn max(&self) -> Nanos {
+        self.quantile(1_000)
+    }
+
+    fn charged(&self, margin_ppm: u64) -> Nanos {
+        let max = self.max();
+        max.scale_ppm_up(1_000_000 + margin_ppm).unwrap_or(max)
+    }
+}
+
+/// Samples of every overhead, by name, and what is charged for them.
+#[derive(Clone, Debug)]
+pub struct Calibration {
+    /// What the analysis charges.
+    pub overheads: Overheads,
+    /// The samples behind it.
+    pub samples: Vec<(&'static str, Samples)>,
+}
+
+/// Calibrates the machine for these partitions of `device`.
+///
+/// # Errors
+/// What the device refuses.
+pub fn calibrate(
+    device: &Arc<dyn Device>,
+    partitions: &[(Partition, u16)],
+    engine: &mut Engine,
+    clock: HostClock,
+    options: CalibrateOptions,
+    realtime: bool,
+) -> Result<Calibration, RuntimeError> {
+    let paths = measure_paths(device, partitions, clock, options, realtime)?;
+    let steps = measure_steps(engine, clock);
+    let charge = |samples: &Samples| samples.charged(options.margin_ppm);
+    let overheads = Overheads {
+        poll: charge(&paths.poll),
+        release: charge(&steps.tick),
+        arrival: charge(&steps.tick),
+        completion: charge(&steps.completion),
+        decision: charge(&steps.decision),
+        dispatch: charge(&paths.dispatch),
+        control: charge(&steps.tick),
+        handoff: charge(&paths.handoff),
+        launch_lock: Nanos::ZERO,
+        wakeup: charge(&paths.wakeup),
+        client: charge(&paths.wakeup),
+        notify: charge(&paths.dispatch),
+        stall: charge(&paths.timer),
+    };
+    let samples = vec![
+        ("poll", paths.poll),
+        ("release", steps.tick),
+        ("completion", steps.completion),
+        ("decision", steps.decision),
+        ("dispatch", paths.dispatch),
+        ("handoff", paths.handoff),
+        ("wakeup", paths.wakeup),
+        ("timer", paths.timer),
+    ];
+    Ok(Calibration { overheads, samples })
+}
+
+/// Engine steps of one decider cycle.
+struct Steps {
+    tick: Samples,
+    completion: Samples,
+    decision: Samples,
+}
+
+/// Times the engine's inputs in virtual time: the engine never sees the host clock.
+fn measure_steps(engine: &mut Engine, clock: HostClock) -> Steps {
+    let mut outbox: Outbox = engine.outbox();
+    let (mut tick, mut completion, mut decision) = (Vec::new(), Vec::new(), Vec::new());
+    let time = |engine: &mut Engine, now, input, outbox: &mut Outbox, into: &mut Vec<Nanos>| {
+        let before = clock.now();
+        engine.handle(now, input, outbox);
+        into.push(clock.now().since(before));
+    };
+    let mut flying: Vec<(LaneId, DispatchSeq)> = Vec::new();
+    for _ in 0..20_000 {
+        let Some(now) = engine.wake_at() else { break };
+        for (lane, dispatch) in flying.drain(..) {
+            let outcome = SegmentOutcome::Done;
+            let input = Input::Completed { lane, dispatch, outcome };
+            time(engine, now, input, &mut outbox, &mut completion);
+        }
+        time(engine, now, Input::Tick, &mut outbox, &mut tick);
+        time(engine, now, Input::Decide, &mut outbox, &mut decision);
+        flying.extend(outbox.commands().iter().map(|command| (command.lane, command.dispatch)));
+        outbox.clear();
+    }
+    Steps {
+        tick: Samples::trimmed(tick),
+        completion: Samples::trimmed(completion),
+        decision: Samples::trimmed(decision),
+    }
+}
+
+/// Paths between driver and carriers.
+struct Paths {
+    poll: Samples,
+    dispatch: Samples,
+    handoff: Samples,
+    wakeup: Samples,
+    timer: Samples,
+}
+
+fn measure_paths(
+    device: &Arc<dyn Device>,
+    partitions: &[(Partition, u16)],
+    clock: HostClock,
+    options: CalibrateOptions,
+    realtime: bool,
+) -> Result<Paths, RuntimeError> {
+    let lanes = busy_lanes(partitions, clock, options.seed, realtime);
+    let crew = Crew::start(device, clock, &std::thread::current(), lanes)?;
+    let ports = crew.ports();
+    let mut plant = HostPlant::new(clock, ports, Vec::new(), Arc::new(ControlRequest::default()));
+    let paths = drive(&mut plant, clock, options);
+    crew.join();
+    Ok(paths)
+}
+
+/// Keeps every lane busy and waits, as the driver does, for the next landing or the next timer.
+fn drive(plant: &mut HostPlant, clock: HostClock, options: CalibrateOptions) -> Paths {
+    let lanes = plant.lanes().len();
+    let mut posted = vec![Time::ZERO; lanes];
+    let mut flying = vec![DispatchSeq::NONE; lanes];
+    let mut samples: [Vec<Nanos>; 5] = std::array::from_fn(|_| Vec::with_capacity(1 << 16));
+    let [poll, dispatch, handoff, wakeup, timer] = &mut samples;
+    let end = clock.now().saturating_add(options.duration);
+    let mut next_timer = clock.now();
+    let mut sequence = DispatchSeq::NONE;
+    // The first laps fault pages in and warm caches; they are no samples.
+    let mut laps = 0u32;
+    loop {
+        let look = clock.now();
+        let mut acted = false;
+        if look >= end && flying.iter().all(|seq| *seq == DispatchSeq::NONE) {
+            break;
+        }
+        for index in 0..lanes {
+            let lane = LaneId::new(index as u16);
+            let free = flying[index] == DispatchSeq::NONE;
+            if !free && plant.landed(lane).0 != flying[index] {
+                continue;
+            }
+            acted = true;
+            let seen = clock.now();
+            if !free {
+                let landing = plant.lanes()[index].mailbox.landing();
+                flying[index] = DispatchSeq::NONE;
+                laps += 1;
+                if laps > 64 {
+                    handoff.push(landing.entered.since(posted[index]));
+                    wakeup.push(seen.since(landing.left));
+                }
+            }
+            if look < end {
+                sequence = sequence.next();
+                let job = JobId::new(TaskId::new(0), sequence.get());
+                plant.post(lane, Launch { job, segment: SegmentIndex::new(0), slot: 0, dispatch: sequence });
+                posted[index] = clock.now();
+                dispatch.push(posted[index].since(seen));
+                flying[index] = sequence;
+            }
+        }
+        if !acted {
+            poll.push(clock.now().since(look));
+        }
+        next_timer = next_timer.max(clock.now()).saturating_add(Nanos::from_micros(700));
+        let late = plant.wait(Some(next_timer));
+        if laps > 64 && clock.now() >= next_timer {
+            timer.push(late);
+            wakeup.push(late);
+        }
+    }
+    let [poll, dispatch, handoff, wakeup, timer] = samples;
+    Paths {
+        poll: Samples::trimmed(poll),
+        dispatch: Samples::trimmed(dispatch),
+        handoff: Samples::new(handoff),
+        wakeup: Samples::new(wakeup),
+        timer: Samples::new(timer),
+    }
+}
+
+/// Work that keeps a core busy for 50 to 800 µs and touches memory, as a small model does.
+struct Busy {
+    lane: Lane,
+    clock: HostClock,
+    random: SplitMix,
+    memory: Vec<u64>,
+}
+
+impl Work for Busy {
+    fn run(&mut self, launch: &Launch, ended: &mut dyn FnMut(SegmentOutcome)) {
+        let length = Nanos::from_micros(50 + self.random.below(750));
+        let end = self.clock.now().saturating_add(length);
+        while self.clock.now() < end {
+            for word in self.memory.iter_mut().step_by(8) {
+                *word = word.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(1);
+            }
+        }
+        ended(SegmentOutcome::Done);
+        // Storing a number into host memory cannot fail; a lost device would be seen as a lane that never lands.
+        let _stored = self.lane.stream().signal(launch.dispatch);
+    }
+
+    fn finish(self: Box<Self>) -> LaneReport {
+        LaneReport::default()
+    }
+}
+
+fn busy_lanes(partitions: &[(Partition, u16)], clock: HostClock, seed: u64, realtime: bool) -> Vec<LaneSpec> {
+    let lanes =
+        partitions.iter().flat_map(|(partition, lanes)| std::iter::repeat_n(partition.id, (*lanes).into()));
+    lanes
+        .enumerate()
+        .map(|(index, partition): (usize, PartitionId)| LaneSpec {
+            lane: LaneId::new(index as u16),
+            partition,
+            make: Box::new(move |lane| {
+                realtime::enter(Role::Carrier, realtime);
+                let random = SplitMix(seed.wrapping_add(index as u64));
+                Ok(Box::new(Busy { lane, clock, random, memory: vec![1; 4_096] }))
+            }),
+            sink: Box::new(Discard),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_samples() {
+        let samples = Samples::new((1..=1_000).rev().map(Nanos::new).collect());
+        assert_eq!(samples.quantile(500), Nanos::new(500));
+        assert_eq!(samples.quantile(999), Nanos::new(999));
+        assert_eq!(samples.max(), Nanos::new(1_000));
+        assert_eq!(Samples::default().max(), Nanos::ZERO);
+        assert_eq!(samples.charged(200_000), Nanos::new(1_200));
+    }
+}

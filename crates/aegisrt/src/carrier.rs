@@ -1,0 +1,217 @@
+//! Carriers: one thread for each lane of a device whose work runs where it is launched.
+//!
+//! A carrier binds its lane, loads its models there (vendor libraries tie contexts to threads), says that it is ready,
+//! and then serves its mailbox: wait, run, answer, signal. It decides nothing.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{JoinHandle, Thread};
+
+use aegis_context::Lane;
+use aegis_cuda::{CompletionFlag, Device, HostClock};
+use aegis_types::records::{SegmentOutcome, SegmentRan};
+use aegis_types::{DispatchSeq, LaneId, PartitionId, Record, Sink};
+
+use crate::error::RuntimeError;
+use crate::mailbox::{Landing, Launch, Mailbox};
+use crate::plant::LanePort;
+
+/// What a carrier carries. Made on the carrier's thread and never leaves it.
+pub trait Work {
+    /// Runs what is launched, tells `ended` how it ended, and then stores the dispatch's number into the lane's
+    /// completion flag: whoever sees the flag sees what `ended` wrote.
+    fn run(&mut self, launch: &Launch, ended: &mut dyn FnMut(SegmentOutcome));
+
+    /// Gives everything back, and what was learned.
+    fn finish(self: Box<Self>) -> LaneReport;
+}
+
+/// What a carrier learned while serving.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LaneReport {
+    /// Of each model of the lane.
+    pub models: Vec<ModelReport>,
+}
+
+/// What a carrier learned of one model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelReport {
+    /// The task.
+    pub task: aegis_types::TaskId,
+    /// Memory in use at most.
+    pub memory: MemoryUse,
+    /// Outputs that were kept for comparison, by job number.
+    pub outputs: Vec<(u64, Vec<Vec<u8>>)>,
+    /// The last error of a segment that failed, for people.
+    pub failure: Option<String>,
+}
+
+/// High-water marks of a model's memory, by class.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct MemoryUse {
+    /// Weights and what the backend prepared from them.
+    pub persistent: aegis_types::Bytes,
+    /// Inputs, outputs and state.
+    pub exchange: aegis_types::Bytes,
+    /// Inside one segment.
+    pub scratch: aegis_types::Bytes,
+}
+
+/// Makes the work of a lane, on the lane's thread.
+pub type MakeWork = Box<dyn FnOnce(Lane) -> Result<Box<dyn Work>, RuntimeError> + Send>;
+
+/// A lane to be carried.
+pub struct LaneSpec {
+    /// The lane.
+    pub lane: LaneId,
+    /// Its partition.
+    pub partition: PartitionId,
+    /// What it will carry.
+    pub make: MakeWork,
+    /// Where the carrier's records go.
+    pub sink: Box<dyn Sink + Send>,
+}
+
+/// The carriers of a device. They end when the crew is joined.
+pub struct Crew {
+    members: Vec<Member>,
+}
+
+struct Member {
+    mailbox: Arc<Mailbox>,
+    flag: Arc<dyn CompletionFlag>,
+    thread: JoinHandle<LaneReport>,
+}
+
+type Ready = Result<Arc<dyn CompletionFlag>, RuntimeError>;
+
+impl Crew {
+    /// Starts a carrier for each lane and waits until all are ready. Models load one lane after the other, so that
+    /// refusals and records come in the same order in every run. `driver` is woken when work lands.
+    ///
+    /// # Errors
+    /// The first lane's error; the carriers already started have ended then, and gave everything back.
+    pub fn start(
+        device: &Arc<dyn Device>,
+        clock: HostClock,
+        driver: &Thread,
+        lanes: Vec<LaneSpec>,
+    ) -> Result<Self, RuntimeError> {
+        let mut crew = Self { members: Vec::with_capacity(lanes.len()) };
+        for spec in lanes {
+            match start_member(Arc::clone(device), clock, driver.clone(), spec) {
+                Ok(member) => crew.members.push(member),
+                Err(error) => {
+                    crew.join();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(crew)
+    }
+
+    /// The lanes as the driver reaches them.
+    pub fn ports(&self) -> Vec<LanePort> {
+        self.members
+            .iter()
+            .map(|member| LanePort {
+                mailbox: Arc::clone(&member.mailbox),
+                flag: Arc::clone(&member.flag),
+                carrier: member.thread.thread().clone(),
+            })
+            .collect()
+    }
+
+    /// Ends every carrier after the segment that it runs, and collects what was learned, by lane.
+    pub fn join(self) -> Vec<LaneReport> {
+        for member in &self.members {
+            member.mailbox.close();
+            member.thread.thread().unpark();
+        }
+        self.members.into_iter().map(|member| member.thread.join().unwrap_or_default()).collect()
+    }
+}
+
+fn start_member(
+    device: Arc<dyn Device>,
+    clock: HostClock,
+    driver: Thread,
+    spec: LaneSpec,
+) -> Result<Member, RuntimeError> {
+    let mailbox = Arc::new(Mailbox::default());
+    let (tell, ready): (Sender<Ready>, Receiver<Ready>) = channel();
+    let LaneSpec { lane, partition, make, mut sink } = spec;
+    let post = Arc::clone(&mailbox);
+    let thread = std::thread::Builder::new()
+        .name(format!("aegis-{lane}"))
+        .spawn(move || {
+            let work =
+                Lane::bind(device.as_ref(), partition, lane).map_err(RuntimeError::from).and_then(|lane| {
+                    let flag = lane.flag();
+                    make(lane).map(|work| (flag, work))
+                });
+            match work {
+                Ok((flag, work)) => {
+                    // The crew waits for this message and outlives it.
+                    let _gone = tell.send(Ok(flag));
+                    serve(lane, work, &post, clock, &driver, sink.as_mut())
+                }
+                Err(error) => {
+                    let _gone = tell.send(Err(error));
+                    LaneReport::default()
+                }
+            }
+        })
+        .map_err(|error| RuntimeError::System { what: "starting a carrier", reason: error.to_string() })?;
+    match ready.recv() {
+        Ok(Ok(flag)) => Ok(Member { mailbox, flag, thread }),
+        Ok(Err(error)) => {
+            let _report = thread.join();
+            Err(error)
+        }
+        Err(_) => Err(RuntimeError::CarrierLost { lane, reason: panic_text(thread.join()) }),
+    }
+}
+
+/// Serves the mailbox until it is closed and empty.
+fn serve(
+    lane: LaneId,
+    mut work: Box<dyn Work>,
+    mailbox: &Mailbox,
+    clock: HostClock,
+    driver: &Thread,
+    sink: &mut dyn Sink,
+) -> LaneReport {
+    let mut last = DispatchSeq::NONE;
+    loop {
+        let Some(launch) = mailbox.take(last) else {
+            if mailbox.is_closed() {
+                return work.finish();
+            }
+            std::thread::park();
+            continue;
+        };
+        last = launch.dispatch;
+        let entered = clock.now();
+        let mut left = entered;
+        work.run(&launch, &mut |outcome| {
+            left = clock.now();
+            mailbox.land(Landing { outcome, entered, left });
+        });
+        driver.unpark();
+        let Launch { job, segment, dispatch, .. } = launch;
+        sink.emit(SegmentRan { job, lane, segment, dispatch, entered, left }.at(left));
+    }
+}
+
+fn panic_text(ended: std::thread::Result<LaneReport>) -> String {
+    match ended {
+        Ok(_) => "it ended without a word".into(),
+        Err(panic) => panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("it panicked")
+            .to_owned(),
+    }
+}

@@ -1,0 +1,280 @@
+//! What a fleet means: from tables as written to a checked fleet, and back to tables.
+
+use std::path::Path;
+
+use aegis_cuda::{DeviceKind, Units};
+use aegis_sched::{Arrival, POLICIES, TaskSet};
+use aegis_types::PartitionId;
+
+use super::error::ConfigError;
+use super::file::{
+    ArrivalFile, BudgetFile, DeviceFile, FleetFile, InputsFile, LaneFile, PartitionFile, PolicyFile, TaskFile,
+};
+use super::fleet::{Fleet, InputSource, LaneChoice, PartitionConfig, TaskConfig};
+use super::source::{Source, Step, key};
+use super::task;
+
+/// A table of a source, for complaints about its keys.
+#[derive(Clone)]
+pub(super) struct Table<'a> {
+    source: &'a Source,
+    base: Vec<Step>,
+}
+
+impl<'a> Table<'a> {
+    pub(super) fn new(source: &'a Source, base: &[Step]) -> Self {
+        Self { source, base: base.to_vec() }
+    }
+
+    /// A complaint about what stands at `below` in the table.
+    pub(super) fn bad(
+        &self,
+        below: &[Step],
+        problem: impl Into<String>,
+        legal: impl Into<String>,
+    ) -> ConfigError {
+        let path = [self.base.as_slice(), below].concat();
+        self.source.complain(&path, problem.into(), legal.into())
+    }
+
+    /// The number at `below`, if it lies in the range.
+    pub(super) fn number<T: TryFrom<i64>>(
+        &self,
+        below: &[Step],
+        number: i64,
+        min: i64,
+        max: i64,
+    ) -> Result<T, ConfigError> {
+        let legal = || format!("a whole number from {min} to {max}");
+        let inside = (min..=max).contains(&number).then(|| T::try_from(number).ok()).flatten();
+        inside.ok_or_else(|| self.bad(below, "out of range", legal()))
+    }
+
+    /// The name in the table, if tools can print and select by it.
+    pub(super) fn name(&self, name: &str) -> Result<String, ConfigError> {
+        let legal_char = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
+        if (1..=NAME_MAX).contains(&name.chars().count()) && name.chars().all(legal_char) {
+            return Ok(name.into());
+        }
+        let legal = format!("1 to {NAME_MAX} letters, digits, '_', '-' or '.'");
+        Err(self.bad(&key!["name"], "not a name", legal))
+    }
+}
+
+/// Longest name, in characters: a name has to fit a column of a table.
+const NAME_MAX: usize = 64;
+/// The largest core number and count of units; what a device really has, it answers for itself.
+const UNIT_MAX: i64 = 65_535;
+
+pub(super) fn fleet(written: FleetFile, source: Source) -> Result<Fleet, ConfigError> {
+    let (device, memory) = device(&written.device, &source)?;
+    let partitions = partitions(&written.partition, device, &source)?;
+    let policy = policy(&written.policy, &source)?;
+    let mut fleet = Fleet { device, memory, partitions, policy, tasks: Vec::new(), sources: vec![source] };
+    add_tasks(&mut fleet, written.task)?;
+    Ok(fleet)
+}
+
+/// Checks tasks that the last source of `fleet` wrote, and adds them.
+pub(super) fn add_tasks(fleet: &mut Fleet, written: Vec<TaskFile>) -> Result<(), ConfigError> {
+    let position = fleet.sources.len() - 1;
+    let count = fleet.tasks.len().saturating_add(written.len());
+    if !(1..=TaskSet::TASKS_MAX).contains(&count) {
+        let problem = format!("{count} tasks");
+        let legal = format!("1 to {} tables [[task]]", TaskSet::TASKS_MAX);
+        return Err(fleet.sources[position].complain(&key!["task"], problem, legal));
+    }
+    let mut names: std::collections::BTreeMap<String, usize> =
+        fleet.tasks.iter().enumerate().map(|(index, task)| (task.name.clone(), index)).collect();
+    for (index, task) in written.into_iter().enumerate() {
+        let base = key!["task", index];
+        let table = Table::new(&fleet.sources[position], &base);
+        if let Some(first) = names.insert(task.name.clone(), fleet.tasks.len()) {
+            let problem = format!("the fleet's task number {first} has the same name");
+            return Err(table.bad(&key!["name"], problem, "a name that no other task has"));
+        }
+        let checked = task::check(task, fleet, &table, (position, index))?;
+        fleet.tasks.push(checked);
+    }
+    Ok(())
+}
+
+fn device(
+    written: &DeviceFile,
+    source: &Source,
+) -> Result<(DeviceKind, Option<aegis_types::Bytes>), ConfigError> {
+    let table = Table::new(source, &key!["device"]);
+    let legal = "\"host\" or \"sim\"";
+    let kind = match written.kind.as_str() {
+        "host" => DeviceKind::Host,
+        "sim" => DeviceKind::Sim,
+        cuda if is_cuda(cuda) => {
+            let problem = "a CUDA device is named, and this build has no CUDA device yet";
+            return Err(table.bad(&key!["kind"], problem, legal));
+        }
+        _ => return Err(table.bad(&key!["kind"], "no such device", legal)),
+    };
+    if written.memory.is_some_and(aegis_types::Bytes::is_zero) {
+        let legal = "a size above zero, for example \"2GiB\", or no entry: the runtime then chooses";
+        return Err(table.bad(&key!["memory"], "no memory at all", legal));
+    }
+    Ok((kind, written.memory))
+}
+
+fn is_cuda(kind: &str) -> bool {
+    let number = kind.strip_prefix("cuda:");
+    number.is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+fn policy(written: &PolicyFile, source: &Source) -> Result<String, ConfigError> {
+    if POLICIES.contains(&written.kind.as_str()) {
+        return Ok(written.kind.clone());
+    }
+    let legal = POLICIES.iter().map(|policy| format!("\"{policy}\"")).collect::<Vec<_>>().join(", ");
+    Err(source.complain(&key!["policy", "kind"], "no such policy".into(), legal))
+}
+
+fn partitions(
+    written: &[PartitionFile],
+    device: DeviceKind,
+    source: &Source,
+) -> Result<Vec<PartitionConfig>, ConfigError> {
+    if written.is_empty() {
+        let legal = "at least one table [[partition]] with name, cores or sms, and lanes";
+        return Err(source.complain(&key!["partition"], "there is no partition".into(), legal.into()));
+    }
+    let mut checked: Vec<PartitionConfig> = Vec::with_capacity(written.len());
+    let mut lanes_left = i64::from(u16::MAX);
+    for (index, partition) in written.iter().enumerate() {
+        let table = Table::new(source, &key!["partition", index]);
+        let name = table.name(&partition.name)?;
+        if checked.iter().any(|other| other.name == name) {
+            let legal = "a name that no other partition has";
+            return Err(table.bad(&key!["name"], "another partition has this name", legal));
+        }
+        let units = units(partition, device, &table)?;
+        check_overlap(&units, &checked, &table)?;
+        if lanes_left == 0 {
+            let legal = format!("at most {} lanes in all partitions together", u16::MAX);
+            return Err(table.bad(&key!["lanes"], "no lane is left", legal));
+        }
+        let lanes: u16 = table.number(&key!["lanes"], partition.lanes, 1, lanes_left)?;
+        lanes_left -= i64::from(lanes);
+        checked.push(PartitionConfig { name, units, lanes });
+    }
+    Ok(checked)
+}
+
+fn units(written: &PartitionFile, device: DeviceKind, table: &Table<'_>) -> Result<Units, ConfigError> {
+    let legal = match device {
+        DeviceKind::Host => "cores, an array of core numbers, for example [0, 1]",
+        DeviceKind::Sim | DeviceKind::Cuda => {
+            "exactly one of cores, for example [0, 1], and sms, for example 64"
+        }
+    };
+    match (&written.cores, written.sms) {
+        (Some(_), Some(_)) => Err(table.bad(&key!["sms"], "cores and sms are both given", legal)),
+        (None, None) => Err(table.bad(&key!["cores"], "is missing", legal)),
+        (None, Some(_)) if device == DeviceKind::Host => {
+            Err(table.bad(&key!["sms"], "the host device is divided by cores", legal))
+        }
+        (None, Some(sms)) => Ok(Units::Count(table.number(&key!["sms"], sms, 1, UNIT_MAX)?)),
+        (Some(cores), None) if cores.is_empty() => {
+            Err(table.bad(&key!["cores"], "no core at all", "an array of at least one core number"))
+        }
+        (Some(cores), None) => {
+            let core = |(index, &core)| table.number(&key!["cores", index], core, 0, UNIT_MAX);
+            let cores = cores.iter().enumerate().map(core).collect::<Result<Vec<u32>, _>>()?;
+            Ok(Units::These(cores))
+        }
+    }
+}
+
+fn check_overlap(units: &Units, earlier: &[PartitionConfig], table: &Table<'_>) -> Result<(), ConfigError> {
+    let Units::These(cores) = units else { return Ok(()) };
+    for (index, core) in cores.iter().enumerate() {
+        if cores[..index].contains(core) {
+            return Err(table.bad(&key!["cores", index], "the core is named twice", "each core once"));
+        }
+        let holds =
+            |other: &&PartitionConfig| matches!(&other.units, Units::These(its) if its.contains(core));
+        if let Some(other) = earlier.iter().find(holds) {
+            let problem = format!("core {core} belongs to partition `{}` already", other.name);
+            return Err(table.bad(&key!["cores", index], problem, "each core in one partition only"));
+        }
+    }
+    Ok(())
+}
+
+/// The tables of a fleet. Files inside `folder` are written relative to it.
+pub(super) fn write(fleet: &Fleet, folder: &Path) -> FleetFile {
+    let kind = match fleet.device {
+        DeviceKind::Host => "host",
+        DeviceKind::Sim => "sim",
+        DeviceKind::Cuda => "cuda:0",
+    };
+    FleetFile {
+        device: DeviceFile { kind: kind.into(), memory: fleet.memory },
+        partition: fleet.partitions.iter().map(write_partition).collect(),
+        policy: PolicyFile { kind: fleet.policy.clone() },
+        task: fleet.tasks.iter().map(|task| write_task(task, fleet, folder)).collect(),
+    }
+}
+
+fn write_partition(partition: &PartitionConfig) -> PartitionFile {
+    let (cores, sms) = match &partition.units {
+        Units::Count(count) => (None, Some(i64::from(*count))),
+        Units::These(cores) => (Some(cores.iter().map(|&core| core.into()).collect()), None),
+    };
+    PartitionFile { name: partition.name.clone(), cores, sms, lanes: partition.lanes.into() }
+}
+
+fn write_task(task: &TaskConfig, fleet: &Fleet, folder: &Path) -> TaskFile {
+    let file = |path: &Path| path.strip_prefix(folder).unwrap_or(path).to_string_lossy().into_owned();
+    // The check keeps every number inside the range of i64, so that nothing saturates here.
+    let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    let (arrival, offset) = match task.arrival {
+        Arrival::Periodic { offset } => (ArrivalFile::Periodic, offset),
+        Arrival::Sporadic => (ArrivalFile::Sporadic, aegis_types::Nanos::ZERO),
+    };
+    TaskFile {
+        name: task.name.clone(),
+        model: file(&task.model),
+        backend: task.backend.name().into(),
+        period: task.period,
+        deadline: Some(task.deadline),
+        natural_period: task.natural_period,
+        partition: partition_name(fleet, task.partition),
+        lane: match task.lane {
+            LaneChoice::Auto => LaneFile::Auto,
+            LaneChoice::Fixed(number) => LaneFile::Number(number.into()),
+        },
+        arrival,
+        offset,
+        jitter: task.jitter,
+        retry: task.retries.into(),
+        on_overrun: task.on_overrun,
+        criticality: task.criticality,
+        priority: task.priority.map(i64::from),
+        allow_control_flow: task.allow_control_flow,
+        state: task.state.iter().map(|pair| vec![pair.output.clone(), pair.input.clone()]).collect(),
+        budget: BudgetFile {
+            memory: task.budget.memory,
+            streams: task.budget.streams.into(),
+            compute: task.budget.compute,
+        },
+        inputs: Some(match &task.inputs {
+            InputSource::Seed(seed) => InputsFile { seed: Some(number(*seed)), file: None },
+            InputSource::File(path) => InputsFile { seed: None, file: Some(file(path)) },
+        }),
+        shapes: task
+            .shapes
+            .iter()
+            .map(|(name, axes)| (name.clone(), axes.iter().map(|&axis| number(axis)).collect()))
+            .collect(),
+    }
+}
+
+fn partition_name(fleet: &Fleet, partition: PartitionId) -> String {
+    fleet.partitions.get(partition.index()).map_or(String::new(), |partition| partition.name.clone())
+}

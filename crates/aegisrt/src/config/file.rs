@@ -1,0 +1,275 @@
+//! `fleet.toml` as it is written: shapes of tables and values, before their meaning is checked.
+//!
+//! Whole numbers are read as `i64`, so that a negative or too large one is answered with the range that is legal and
+//! not with the name of a machine type.
+
+use std::collections::BTreeMap;
+
+use aegis_sched::{Criticality, OnOverrun};
+use aegis_types::{Bytes, Nanos};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FleetFile {
+    pub(super) device: DeviceFile,
+    #[serde(default)]
+    pub(super) partition: Vec<PartitionFile>,
+    pub(super) policy: PolicyFile,
+    #[serde(default)]
+    pub(super) task: Vec<TaskFile>,
+}
+
+/// A file of tasks that are asked about beside a fleet.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TasksFile {
+    pub(super) task: Vec<TaskFile>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DeviceFile {
+    pub(super) kind: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) memory: Option<Bytes>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PartitionFile {
+    pub(super) name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) cores: Option<Vec<i64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) sms: Option<i64>,
+    #[serde(default = "one")]
+    pub(super) lanes: i64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PolicyFile {
+    pub(super) kind: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TaskFile {
+    pub(super) name: String,
+    pub(super) model: String,
+    pub(super) backend: String,
+    pub(super) period: Nanos,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) deadline: Option<Nanos>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) natural_period: Option<Nanos>,
+    pub(super) partition: String,
+    #[serde(default)]
+    pub(super) lane: LaneFile,
+    #[serde(default)]
+    pub(super) arrival: ArrivalFile,
+    #[serde(default)]
+    pub(super) offset: Nanos,
+    #[serde(default)]
+    pub(super) jitter: Nanos,
+    #[serde(default)]
+    pub(super) retry: i64,
+    #[serde(default)]
+    pub(super) on_overrun: OnOverrun,
+    #[serde(default)]
+    pub(super) criticality: Criticality,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) priority: Option<i64>,
+    #[serde(default)]
+    pub(super) allow_control_flow: bool,
+    #[serde(default)]
+    pub(super) state: Vec<Vec<String>>,
+    pub(super) budget: BudgetFile,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) inputs: Option<InputsFile>,
+    #[serde(default)]
+    pub(super) shapes: BTreeMap<String, Vec<i64>>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum ArrivalFile {
+    #[default]
+    Periodic,
+    Sporadic,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BudgetFile {
+    pub(super) memory: Bytes,
+    #[serde(default = "one")]
+    pub(super) streams: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) compute: Option<Nanos>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct InputsFile {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) seed: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) file: Option<String>,
+}
+
+/// `"auto"` or a number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum LaneFile {
+    #[default]
+    Auto,
+    Number(i64),
+}
+
+const fn one() -> i64 {
+    1
+}
+
+impl Serialize for LaneFile {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => to.serialize_str("auto"),
+            Self::Number(number) => to.serialize_i64(*number),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for LaneFile {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Lane;
+        impl de::Visitor<'_> for Lane {
+            type Value = LaneFile;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("\"auto\" or the number of a lane within the partition")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<LaneFile, E> {
+                if text == "auto" {
+                    Ok(LaneFile::Auto)
+                } else {
+                    Err(E::invalid_value(de::Unexpected::Str(text), &self))
+                }
+            }
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<LaneFile, E> {
+                Ok(LaneFile::Number(number))
+            }
+        }
+        from.deserialize_any(Lane)
+    }
+}
+
+/// What is legal at a key path, indices left out, for messages about a missing key or a value of the wrong type.
+pub(super) fn legal(path: &str) -> &'static str {
+    LEGAL.iter().find(|(key, _)| *key == path).map_or_else(|| legal_below(path), |(_, legal)| legal)
+}
+
+/// Keys that exist in the table that `path` lies in.
+fn legal_below(path: &str) -> &'static str {
+    let table = path.rsplit_once('.').map_or("", |(table, _)| table);
+    match table {
+        "" => "the tables device, partition, policy and task",
+        "device" => "kind, memory",
+        "partition" => "name, cores or sms, lanes",
+        "policy" => "kind",
+        "task" => {
+            "name, model, backend, period, deadline, natural_period, partition, lane, arrival, offset, jitter, \
+             retry, on_overrun, criticality, priority, allow_control_flow, state, budget, inputs, shapes"
+        }
+        "task.budget" => "memory, streams, compute",
+        "task.inputs" => "seed or file",
+        "task.shapes" => "one array of axis lengths for each input, for example x = [1, 3, 480, 640]",
+        _ => "what the enclosing key says",
+    }
+}
+
+const SPAN: &str = "a text of a number with a unit above zero, for example \"33ms\"; units are ns, us, ms, s";
+const SPAN_OR_ZERO: &str = "a text of a number with a unit, for example \"0ms\"; units are ns, us, ms, s";
+const SIZE: &str =
+    "a text of a number with a unit above zero, for example \"256MiB\"; units are B, KiB, MiB, GiB";
+/// Whatever is wrong with a shape, the answer is the same.
+pub(super) const SHAPES: &str = "a table of axis lengths by input name, for example { x = [1, 3, 480, 640] }";
+/// Whatever is wrong with a pair of state tensors, the answer is the same.
+pub(super) const STATE: &str =
+    "pairs of an output's and an input's name, for example [[\"h_out\", \"h_in\"]], each input once";
+
+const LEGAL: &[(&str, &str)] = &[
+    ("device", "a table [device] with kind and, if wanted, memory"),
+    ("device.kind", "\"host\" or \"sim\""),
+    ("device.memory", SIZE),
+    ("partition", "tables [[partition]] with name, cores or sms, and lanes"),
+    ("partition.name", "a text that no other partition has"),
+    ("partition.cores", "an array of core numbers, for example [0, 1]"),
+    ("partition.sms", "a whole number above zero"),
+    ("partition.lanes", "a whole number above zero"),
+    ("policy", "a table [policy] with kind"),
+    ("policy.kind", "\"fifo\", \"rm\", \"dm\", \"fp\" or \"edf\""),
+    ("task", "tables [[task]] with name, model, backend, period, partition and budget"),
+    ("task.name", "a text that no other task has"),
+    ("task.model", "a text with the path of a file, relative to the folder of this file"),
+    ("task.backend", "\"onnx\" on the host device, \"script\" on the sim device"),
+    ("task.period", SPAN),
+    ("task.deadline", SPAN),
+    ("task.natural_period", SPAN),
+    ("task.partition", "the name of a partition"),
+    ("task.lane", "\"auto\" or the number of a lane within the partition, from 0"),
+    ("task.arrival", "\"periodic\" or \"sporadic\""),
+    ("task.offset", SPAN_OR_ZERO),
+    ("task.jitter", SPAN_OR_ZERO),
+    ("task.retry", "a whole number from 0"),
+    ("task.on_overrun", "\"skip\" or \"keep\""),
+    ("task.criticality", "\"low\", \"medium\" or \"high\""),
+    ("task.priority", "a whole number from 0, the most urgent"),
+    ("task.allow_control_flow", "true or false"),
+    ("task.state", STATE),
+    ("task.budget", "a table such as { memory = \"256MiB\", streams = 1, compute = \"12ms\" }"),
+    ("task.budget.memory", SIZE),
+    ("task.budget.streams", "a whole number above zero"),
+    ("task.budget.compute", SPAN),
+    ("task.inputs", "{ seed = 1 } or { file = \"recorded.bin\" }"),
+    ("task.inputs.seed", "a whole number from 0"),
+    ("task.inputs.file", "a text with the path of a file, relative to the folder of this file"),
+    ("task.shapes", SHAPES),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_has_its_own_legal_text() {
+        for (position, (key, text)) in LEGAL.iter().enumerate() {
+            assert_eq!(legal(key), *text);
+            assert!(LEGAL[..position].iter().all(|(other, _)| other != key), "{key} stands twice");
+        }
+        for policy in aegis_sched::POLICIES {
+            assert!(legal("policy.kind").contains(&format!("\"{policy}\"")), "{policy} is not named");
+        }
+    }
+
+    /// The reader itself lists the keys of a table when it meets one that it does not know.
+    #[test]
+    fn every_key_is_named_among_those_of_its_table() {
+        fn check<T: serde::de::DeserializeOwned + std::fmt::Debug>(table: &str) {
+            let error = toml::from_str::<T>("other = 1").expect_err("no table has this key").to_string();
+            let (_, expected) = error.split_once("expected ").expect("the keys are listed");
+            let key = |below: &str| if table.is_empty() { below.into() } else { format!("{table}.{below}") };
+            let listed = legal(&key("other"));
+            for below in expected.split('`').skip(1).step_by(2) {
+                assert!(listed.contains(below), "{below} is not named in {listed}");
+                assert!(LEGAL.iter().any(|(known, _)| *known == key(below)), "{below} has no legal text");
+            }
+        }
+        check::<FleetFile>("");
+        check::<DeviceFile>("device");
+        check::<PartitionFile>("partition");
+        check::<PolicyFile>("policy");
+        check::<TaskFile>("task");
+        check::<BudgetFile>("task.budget");
+        check::<InputsFile>("task.inputs");
+    }
+}

@@ -1,0 +1,72 @@
+//! Measured files: JSON that is read whole or refused, and written whole or not at all.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::error::{ConfigError, Place};
+use super::source::Source;
+
+/// Parses the text of `path`, a file that `tool` writes.
+pub(super) fn parse<T: DeserializeOwned>(path: &Path, text: &str, tool: &str) -> Result<T, ConfigError> {
+    serde_json::from_str(text).map_err(|error| explain(path, text, tool, &error))
+}
+
+/// Reads and parses a file that `tool` writes.
+pub(super) fn read<T: DeserializeOwned>(path: &Path, tool: &str) -> Result<T, ConfigError> {
+    parse(path, Source::read(path)?.text(), tool)
+}
+
+/// Writes beside the file first, so that a reader finds the old file or the new one and never a piece.
+pub(super) fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), ConfigError> {
+    let failed = |reason: String| ConfigError::Unwritable { path: path.into(), reason };
+    let mut text = serde_json::to_string_pretty(value).map_err(|error| failed(error.to_string()))?;
+    text.push('\n');
+    let mut partial = OsString::from(path);
+    partial.push(".partial");
+    let partial = PathBuf::from(partial);
+    std::fs::write(&partial, text)
+        .and_then(|()| std::fs::rename(&partial, path))
+        .map_err(|error| failed(error.to_string()))
+}
+
+/// A complaint about a key of a measured file.
+pub(super) fn bad(
+    path: &Path,
+    key: String,
+    value: String,
+    problem: &str,
+    legal: impl Into<String>,
+) -> ConfigError {
+    let place = Box::new(Place { file: path.into(), position: None, key });
+    ConfigError::Field { place, value: Some(value), problem: problem.into(), legal: legal.into() }
+}
+
+fn explain(path: &Path, text: &str, tool: &str, error: &serde_json::Error) -> ConfigError {
+    let (line, column) = (error.line(), error.column());
+    let place = Box::new(Place { file: path.into(), position: Some((line, column)), key: String::new() });
+    let message = error.to_string();
+    let reason = message.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&message);
+    let written = line
+        .checked_sub(1)
+        .and_then(|line| text.lines().nth(line))
+        .unwrap_or("")
+        .trim()
+        .trim_end_matches(',');
+    let value = written.chars().take(60).filter(|c| !c.is_control()).collect::<String>();
+    if error.is_data() {
+        ConfigError::Field {
+            place,
+            value: (!value.is_empty()).then_some(value),
+            problem: reason.into(),
+            legal: format!("a file as `{tool}` writes it"),
+        }
+    } else {
+        ConfigError::Syntax {
+            place,
+            reason: format!("{reason}; legal: a whole JSON file as `{tool}` writes it"),
+        }
+    }
+}

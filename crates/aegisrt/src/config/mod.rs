@@ -1,0 +1,32 @@
+//! What a user writes and what the tools measure: fleet, profile and platform files.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`fleet`] | `fleet.toml`: device, partitions, policy and tasks, checked |
+//! | [`profile`] | `profile.json`: what `aegis profile` measured of each task |
+//! | [`platform`] | `platform.json`: what `aegis calibrate` measured of this machine |
+//! | [`prepare`] | the three together as the scheduler's task set |
+//! | [`error`] | what is wrong in them: file, line, key, value and what would be legal |
+//!
+//! A file that is read becomes a value that was checked, or an error; nothing is half-read.
+
+mod check;
+pub mod error;
+mod file;
+pub mod fleet;
+mod json;
+pub mod platform;
+pub mod prepare;
+pub mod profile;
+mod source;
+mod task;
+
+pub use error::{ConfigError, Place};
+pub use fleet::{
+    BackendKind, BudgetConfig, Fleet, InputSource, LaneChoice, PartitionConfig, StatePair, TaskConfig,
+};
+pub use platform::{Calibration, CalibrationMethod};
+pub use prepare::{ContextGap, Facts, Prepared, prepare};
+pub use profile::{
+    Exceedance, LaneCompany, MemoryProfile, Profile, SegmentProfile, TaskProfile, shapes_hash,
+};

@@ -1,0 +1,182 @@
+//! What `aegis calibrate` measured: the runtime's own overheads on this machine, and how.
+
+use std::path::{Path, PathBuf};
+
+use aegis_sched::{ModelError, Overheads, PartitionModel, Platform};
+use aegis_types::Nanos;
+use serde::{Deserialize, Serialize};
+
+use super::error::ConfigError;
+use super::json;
+
+const TOOL: &str = "aegis calibrate";
+
+/// The overheads of a machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Calibration {
+    /// Version of the format: [`Calibration::VERSION`].
+    pub version: u32,
+    /// The machine.
+    pub machine: String,
+    /// The operating system's kernel.
+    pub kernel: String,
+    /// How the driver waits, and at which priority.
+    pub driver: String,
+    /// When it was measured, for people.
+    pub date: String,
+    /// Whether the driver's thread may run on a core that carries a lane.
+    pub decider_shares_cores: bool,
+    /// What is charged: high-water marks.
+    pub overheads: Overheads,
+    /// How each was measured.
+    pub methods: Vec<CalibrationMethod>,
+    /// Where it was read from, for complaints.
+    #[serde(skip)]
+    path: PathBuf,
+}
+
+/// How one overhead was measured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CalibrationMethod {
+    /// The overhead: a field of [`Overheads`].
+    pub overhead: String,
+    /// What was done, for people.
+    pub method: String,
+    /// Samples behind the mark; zero where it was derived and not measured.
+    pub samples: u64,
+    /// Median of the samples.
+    pub p50: Nanos,
+    /// The 99th percentile.
+    pub p99: Nanos,
+}
+
+impl Calibration {
+    /// The version of the format that this build reads and writes.
+    pub const VERSION: u32 = 1;
+    /// The overheads that a method may be given for: the fields of [`Overheads`].
+    pub const OVERHEADS: &[&str] = &[
+        "poll",
+        "release",
+        "arrival",
+        "completion",
+        "decision",
+        "dispatch",
+        "control",
+        "handoff",
+        "launch_lock",
+        "wakeup",
+        "client",
+        "notify",
+        "stall",
+    ];
+
+    /// A calibration that is about to be saved as `path`, without texts and methods: fill in the fields.
+    pub fn new(path: &Path, overheads: Overheads) -> Self {
+        Self {
+            version: Self::VERSION,
+            machine: String::new(),
+            kernel: String::new(),
+            driver: String::new(),
+            date: String::new(),
+            decider_shares_cores: false,
+            overheads,
+            methods: Vec::new(),
+            path: path.into(),
+        }
+    }
+
+    /// Reads and checks a calibration.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the file, the line or the key, the value and what would be legal.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        json::read::<Self>(path, TOOL)?.checked(path)
+    }
+
+    /// Checks the text of a calibration; `path` names it in messages.
+    ///
+    /// # Errors
+    /// As [`Calibration::load`].
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        json::parse::<Self>(path, text, TOOL)?.checked(path)
+    }
+
+    /// Writes the calibration; a file that stood there is replaced as a whole.
+    ///
+    /// # Errors
+    /// What [`Calibration::load`] would refuse is not written; [`ConfigError::Unwritable`] with the system's reason.
+    pub fn save(&self, path: &Path) -> Result<(), ConfigError> {
+        json::write(path, &self.clone().checked(path)?)
+    }
+
+    /// The file that it was read from or is made for.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether it was made on this machine under this kernel.
+    ///
+    /// # Errors
+    /// [`ConfigError::Field`] naming what differs.
+    pub fn matches(&self, machine: &str, kernel: &str) -> Result<(), ConfigError> {
+        for (key, recorded, found) in [("machine", &self.machine, machine), ("kernel", &self.kernel, kernel)]
+        {
+            if recorded != found {
+                let legal = format!("{found:?}; run `{TOOL}` on this machine");
+                let value = format!("{recorded:?}");
+                return Err(json::bad(&self.path, key.into(), value, "measured elsewhere", legal));
+            }
+        }
+        Ok(())
+    }
+
+    /// The platform of these partitions with the calibrated overheads.
+    ///
+    /// # Errors
+    /// As [`Platform::new`].
+    pub fn platform(&self, partitions: Vec<PartitionModel>) -> Result<Platform, ModelError> {
+        let mut platform = Platform::new(partitions, self.overheads)?;
+        platform.decider_shares_cores = self.decider_shares_cores;
+        Ok(platform)
+    }
+
+    fn checked(mut self, path: &Path) -> Result<Self, ConfigError> {
+        self.path = path.into();
+        if self.version != Self::VERSION {
+            let legal = format!("{}, as this build's `{TOOL}` writes", Self::VERSION);
+            return Err(json::bad(
+                path,
+                "version".into(),
+                self.version.to_string(),
+                "unknown version",
+                legal,
+            ));
+        }
+        for (index, method) in self.methods.iter().enumerate() {
+            let known = Self::OVERHEADS.contains(&method.overhead.as_str());
+            let twice = self.methods[..index].iter().any(|other| other.overhead == method.overhead);
+            if !known || twice {
+                let problem = if twice { "given twice" } else { "no such overhead" };
+                let legal = format!("each once of {}", Self::OVERHEADS.join(", "));
+                let key = format!("methods[{index}].overhead");
+                return Err(json::bad(path, key, format!("{:?}", method.overhead), problem, legal));
+            }
+        }
+        Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_of_overheads_is_the_type() {
+        let value = serde_json::to_value(Overheads::default()).expect("a table");
+        let fields: std::collections::BTreeSet<&str> =
+            value.as_object().expect("a table").keys().map(String::as_str).collect();
+        assert_eq!(fields, Calibration::OVERHEADS.iter().copied().collect());
+    }
+}

@@ -1,0 +1,279 @@
+//! What `aegis profile` measured: budgets with the samples and the company behind them.
+//!
+//! Nothing here was decided by the reader: a profile says what was run, beside what, how often, and what followed. It
+//! is refused when it contradicts itself, and an entry is refused when the model or its shapes are others.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use aegis_types::{Bytes, ContentHash, Nanos};
+use serde::{Deserialize, Serialize};
+
+use super::error::ConfigError;
+use super::json;
+
+const TOOL: &str = "aegis profile";
+
+/// Measurements of the tasks of a fleet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Profile {
+    /// Version of the format: [`Profile::VERSION`].
+    pub version: u32,
+    /// The machine, for people.
+    pub machine: String,
+    /// When it was measured, for people.
+    pub date: String,
+    /// Who shared the device while it was measured: every lane with its tasks.
+    pub company: Vec<LaneCompany>,
+    /// One entry for each task.
+    pub tasks: Vec<TaskProfile>,
+    /// Where it was read from, for complaints.
+    #[serde(skip)]
+    path: PathBuf,
+}
+
+/// The tasks that shared a lane during a measurement.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LaneCompany {
+    /// The partition's name.
+    pub partition: String,
+    /// Names of the tasks on this lane, in the order of the fleet.
+    pub tasks: Vec<String>,
+}
+
+/// Measurements of one task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskProfile {
+    /// The task's name.
+    pub task: String,
+    /// Hash of the model's file.
+    pub model: ContentHash,
+    /// Hash of the shapes, as [`shapes_hash`] makes it.
+    pub shapes: ContentHash,
+    /// Its segments, in order; at least one.
+    pub segments: Vec<SegmentProfile>,
+    /// What it takes of memory.
+    pub memory: MemoryProfile,
+    /// Median latency of one job with the device to itself, for comparison.
+    pub alone: Nanos,
+}
+
+/// Measurements of one segment under contention.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SegmentProfile {
+    /// The occupancy budget: at least the high-water mark plus the margin.
+    pub budget: Nanos,
+    /// Samples behind it, none above the budget.
+    pub samples: u64,
+    /// The longest occupancy seen.
+    pub high_water: Nanos,
+    /// Margin on the high-water mark, in millionths.
+    pub margin_ppm: u64,
+    /// What the samples say about the next one.
+    pub exceedance: Exceedance,
+    /// The contention under which it was measured, for people.
+    pub level: String,
+    /// Median occupancy.
+    pub p50: Nanos,
+    /// The 99th percentile.
+    pub p99: Nanos,
+}
+
+/// A statement about the next occupancy: with this confidence, it exceeds the budget with at most this probability.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exceedance {
+    /// Confidence, in millionths.
+    pub confidence_ppm: u64,
+    /// Probability that one occupancy exceeds the budget, in millionths, rounded up.
+    pub probability_ppm: u64,
+}
+
+/// High-water marks of memory, by how long bytes live.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemoryProfile {
+    /// Weights and what the backend prepares from them.
+    pub persistent: Bytes,
+    /// Inputs, outputs and state.
+    pub exchange: Bytes,
+    /// The most that one segment takes and gives back.
+    pub scratch: Bytes,
+}
+
+impl Exceedance {
+    /// What `samples` exchangeable samples without an exceedance allow to say with 95 % confidence about `strata`
+    /// strata at once: p = 1 - (0.05 / strata)^(1 / samples). Without distribution and without a fit; for reports, no
+    /// verdict uses it.
+    pub fn of_clean_samples(samples: u64, strata: u64) -> Self {
+        const CONFIDENCE_PPM: u64 = 950_000;
+        let tail = 0.05 / strata.max(1) as f64;
+        let probability = if samples == 0 { 1.0 } else { 1.0 - tail.powf(1.0 / samples as f64) };
+        // The probability lies in 0 to 1, so that the product fits; rounding up is against ourselves.
+        let probability_ppm = (probability * 1e6).ceil() as u64;
+        Self { confidence_ppm: CONFIDENCE_PPM, probability_ppm }
+    }
+}
+
+/// The hash of shapes by input name, for [`TaskProfile::shapes`].
+pub fn shapes_hash(shapes: &BTreeMap<String, Vec<u64>>) -> ContentHash {
+    // Every part is preceded by its length, so that no two tables share their bytes.
+    let mut bytes = Vec::new();
+    for (name, axes) in shapes {
+        bytes.extend_from_slice(&(name.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(name.as_bytes());
+        bytes.extend_from_slice(&(axes.len() as u64).to_le_bytes());
+        axes.iter().for_each(|axis| bytes.extend_from_slice(&axis.to_le_bytes()));
+    }
+    ContentHash::of(&bytes)
+}
+
+impl Profile {
+    /// The version of the format that this build reads and writes.
+    pub const VERSION: u32 = 1;
+
+    /// A profile that is about to be saved as `path`.
+    pub fn new(
+        path: &Path,
+        machine: String,
+        date: String,
+        company: Vec<LaneCompany>,
+        tasks: Vec<TaskProfile>,
+    ) -> Self {
+        Self { version: Self::VERSION, machine, date, company, tasks, path: path.into() }
+    }
+
+    /// Reads and checks a profile.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the file, the line or the key, the value and what would be legal.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        json::read::<Self>(path, TOOL)?.checked(path)
+    }
+
+    /// Checks the text of a profile; `path` names it in messages.
+    ///
+    /// # Errors
+    /// As [`Profile::load`].
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        json::parse::<Self>(path, text, TOOL)?.checked(path)
+    }
+
+    /// Writes the profile; a file that stood there is replaced as a whole.
+    ///
+    /// # Errors
+    /// What [`Profile::load`] would refuse is not written; [`ConfigError::Unwritable`] with the system's reason.
+    pub fn save(&self, path: &Path) -> Result<(), ConfigError> {
+        json::write(path, &self.clone().checked(path)?)
+    }
+
+    /// The file that it was read from or is made for.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The entry of a task, if there is one.
+    pub fn task(&self, name: &str) -> Option<&TaskProfile> {
+        self.tasks.iter().find(|task| task.task == name)
+    }
+
+    /// The entry of a task, if there is one and it was made for this model with these shapes.
+    ///
+    /// # Errors
+    /// [`ConfigError::Stale`] naming the entry and what differs.
+    pub fn matches(
+        &self,
+        name: &str,
+        model: ContentHash,
+        shapes: &BTreeMap<String, Vec<u64>>,
+    ) -> Result<Option<&TaskProfile>, ConfigError> {
+        let Some(entry) = self.task(name) else { return Ok(None) };
+        let stale = |what, recorded, found| {
+            let profile = self.path.clone();
+            let (recorded, found) = (Box::new(recorded), Box::new(found));
+            Err(ConfigError::Stale { profile, task: name.into(), what, recorded, found })
+        };
+        if entry.model != model {
+            return stale("the model", entry.model, model);
+        }
+        let shapes = shapes_hash(shapes);
+        if entry.shapes != shapes {
+            return stale("the shapes", entry.shapes, shapes);
+        }
+        Ok(Some(entry))
+    }
+
+    fn checked(mut self, path: &Path) -> Result<Self, ConfigError> {
+        self.path = path.into();
+        if self.version != Self::VERSION {
+            let legal = format!("{}, as this build's `{TOOL}` writes", Self::VERSION);
+            return Err(json::bad(
+                path,
+                "version".into(),
+                self.version.to_string(),
+                "unknown version",
+                legal,
+            ));
+        }
+        let mut names = BTreeSet::new();
+        for (index, entry) in self.tasks.iter().enumerate() {
+            let key = format!("tasks[{index}] `{}`", entry.task);
+            if !names.insert(entry.task.as_str()) {
+                return Err(json::bad(
+                    path,
+                    key,
+                    format!("{:?}", entry.task),
+                    "named twice",
+                    "one entry a task",
+                ));
+            }
+            let count = entry.segments.len();
+            if count == 0 || count > usize::from(u16::MAX) {
+                let legal = format!("1 to {}", u16::MAX);
+                let key = format!("{key}.segments");
+                return Err(json::bad(path, key, count.to_string(), "so many segments", legal));
+            }
+            for (number, segment) in entry.segments.iter().enumerate() {
+                check_segment(segment, &format!("{key}.segments[{number}]"), path)?;
+            }
+        }
+        Ok(self)
+    }
+}
+
+fn check_segment(segment: &SegmentProfile, key: &str, path: &Path) -> Result<(), ConfigError> {
+    let bad = |field: &str, value: String, problem: &str, legal: String| {
+        Err(json::bad(path, format!("{key}.{field}"), value, problem, legal))
+    };
+    if segment.samples == 0 {
+        return bad("samples", "0".into(), "nothing was measured", "a whole number above zero".into());
+    }
+    let needed = segment.needed();
+    match needed {
+        Some(needed) if segment.budget >= needed && !segment.budget.is_zero() => Ok(()),
+        Some(needed) => {
+            let problem = "less than the high-water mark plus the margin";
+            bad(
+                "budget",
+                segment.budget.to_string(),
+                problem,
+                format!("at least {}", needed.max(Nanos::new(1))),
+            )
+        }
+        None => {
+            let problem = "high-water mark and margin together exceed the range of time";
+            bad("margin_ppm", segment.margin_ppm.to_string(), problem, "a margin such as 200000, 20 %".into())
+        }
+    }
+}
+
+impl SegmentProfile {
+    /// The high-water mark plus the margin, rounded up: the least that a budget may be. `None` on overflow.
+    pub fn needed(&self) -> Option<Nanos> {
+        self.high_water.scale_ppm_up(self.margin_ppm.checked_add(1_000_000)?)
+    }
+}

@@ -1,0 +1,184 @@
+//! The gated loop between the engine and the world: the one thread that decides.
+//!
+//! A cycle looks at every source once, takes the stamp *after* looking, tells the engine at most one event of each
+//! source in a fixed order (completions, timer, clients, operator), and then asks for one decision for each free lane.
+//! Its length is therefore bounded by structure, whatever arrives (rule 2 of `docs/model.md`). The same loop runs in
+//! production and in simulation; only the [`Plant`] differs.
+
+use aegis_sched::engine::{Answer, Dispatch, Engine, Input, Mode, Outbox};
+use aegis_types::records::{Control, SegmentOutcome};
+use aegis_types::{DispatchSeq, LaneId, Nanos, Sink, TaskId, Time};
+
+/// The world that a driver drives: lanes, clients and a clock.
+pub trait Plant {
+    /// The time. Never goes back.
+    fn now(&self) -> Time;
+
+    /// The last dispatch that a lane finished, and how.
+    fn landed(&mut self, lane: LaneId) -> (DispatchSeq, SegmentOutcome);
+
+    /// The next submission of a client of `task`, if there is one: its token.
+    fn arrival(&mut self, task: TaskId) -> Option<u64>;
+
+    /// The operator's command, if there is one that was not told yet.
+    fn control(&mut self) -> Option<Control>;
+
+    /// Hands a dispatch to its lane, which is free.
+    fn launch(&mut self, command: &Dispatch);
+
+    /// Tells a client what became of its submission.
+    fn answer(&mut self, answer: &Answer);
+
+    /// Waits until something may have happened, at the latest at `until`. Returns how long after the event that ended
+    /// the wait the thread ran again, as far as the plant can tell.
+    fn wait(&mut self, until: Option<Time>) -> Nanos;
+}
+
+/// Drives one engine.
+pub struct Driver<P> {
+    engine: Engine,
+    plant: P,
+    outbox: Outbox,
+    sporadic: Vec<TaskId>,
+    in_flight: Vec<DispatchSeq>,
+    landed: Vec<(LaneId, DispatchSeq, SegmentOutcome)>,
+    arrived: Vec<(TaskId, u64)>,
+    stall_limit: Nanos,
+    stall: Nanos,
+    cycles: u64,
+}
+
+impl<P: Plant> Driver<P> {
+    /// A driver of `engine`, whose clients submit to the `sporadic` tasks. A stall longer than `stall_limit` is told
+    /// to the engine as a broken assumption.
+    pub fn new(engine: Engine, plant: P, sporadic: Vec<TaskId>, stall_limit: Nanos) -> Self {
+        let lanes = engine.lanes().count();
+        Self {
+            outbox: engine.outbox(),
+            in_flight: vec![DispatchSeq::NONE; lanes],
+            landed: Vec::with_capacity(lanes),
+            arrived: Vec::with_capacity(sporadic.len()),
+            engine,
+            plant,
+            sporadic,
+            stall_limit,
+            stall: Nanos::ZERO,
+            cycles: 0,
+        }
+    }
+
+    /// The engine, for looking.
+    pub const fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The world, for looking and for what the loop does not touch.
+    pub const fn plant_mut(&mut self) -> &mut P {
+        &mut self.plant
+    }
+
+    /// Cycles in which something happened.
+    pub const fn cycles(&self) -> u64 {
+        self.cycles
+    }
+
+    /// Runs cycles and waits until the engine is idle after `end`, or for at most `grace` more.
+    pub fn run(&mut self, end: Time, grace: Nanos, sink: &mut dyn Sink) {
+        let mut draining = false;
+        let last = end.saturating_add(grace);
+        loop {
+            let happened = self.cycle(sink);
+            let now = self.plant.now();
+            if !draining && now >= end {
+                draining = true;
+                self.tell(now, Input::Control(Control::Drain), sink);
+                continue;
+            }
+            if draining && (self.engine.is_idle() || now >= last) {
+                return;
+            }
+            if self.engine.mode() != Mode::Serving && self.engine.is_idle() {
+                return;
+            }
+            if !happened {
+                let limit = if draining { last } else { end };
+                let until = self.engine.wake_at().map_or(limit, |wake| wake.min(limit));
+                let stall = self.plant.wait(Some(until));
+                self.stall = self.stall.max(stall);
+            }
+        }
+    }
+
+    /// One cycle. Returns whether anything happened.
+    pub fn cycle(&mut self, sink: &mut dyn Sink) -> bool {
+        self.landed.clear();
+        self.arrived.clear();
+        for (index, in_flight) in self.in_flight.iter_mut().enumerate() {
+            if *in_flight == DispatchSeq::NONE {
+                continue;
+            }
+            // Lanes are numbered by u16 from the fleet, so the index fits.
+            let lane = LaneId::new(index as u16);
+            let (dispatch, outcome) = self.plant.landed(lane);
+            if dispatch == *in_flight {
+                *in_flight = DispatchSeq::NONE;
+                self.landed.push((lane, dispatch, outcome));
+            }
+        }
+        for &task in &self.sporadic {
+            if let Some(token) = self.plant.arrival(task) {
+                self.arrived.push((task, token));
+            }
+        }
+        let control = self.plant.control();
+        // E1: the stamp is read after looking, so that nothing seen is stamped before it happened.
+        let now = self.plant.now();
+        let due = self.engine.wake_at().is_some_and(|wake| wake <= now);
+        let stalled = std::mem::take(&mut self.stall);
+        let stalled = (stalled > self.stall_limit).then_some(stalled);
+        if self.landed.is_empty() && self.arrived.is_empty() && !due && control.is_none() && stalled.is_none()
+        {
+            return false;
+        }
+        self.cycles += 1;
+        if let Some(gap) = stalled {
+            self.engine.handle(now, Input::Stall { gap, limit: self.stall_limit }, &mut self.outbox);
+        }
+        for &(lane, dispatch, outcome) in &self.landed {
+            self.engine.handle(now, Input::Completed { lane, dispatch, outcome }, &mut self.outbox);
+        }
+        if due {
+            self.engine.handle(now, Input::Tick, &mut self.outbox);
+        }
+        for &(task, token) in &self.arrived {
+            self.engine.handle(now, Input::Arrival { task, token }, &mut self.outbox);
+        }
+        if let Some(control) = control {
+            self.engine.handle(now, Input::Control(control), &mut self.outbox);
+        }
+        self.engine.handle(now, Input::Decide, &mut self.outbox);
+        self.deliver(sink);
+        true
+    }
+
+    fn tell(&mut self, now: Time, input: Input, sink: &mut dyn Sink) {
+        self.engine.handle(now, input, &mut self.outbox);
+        self.engine.handle(now, Input::Decide, &mut self.outbox);
+        self.deliver(sink);
+    }
+
+    /// Launches first, because a lane waits for it; then answers; then records, for which nobody waits.
+    fn deliver(&mut self, sink: &mut dyn Sink) {
+        for command in self.outbox.commands() {
+            self.in_flight[command.lane.index()] = command.dispatch;
+            self.plant.launch(command);
+        }
+        for answer in self.outbox.answers() {
+            self.plant.answer(answer);
+        }
+        for record in self.outbox.records() {
+            sink.emit(*record);
+        }
+        self.outbox.clear();
+    }
+}

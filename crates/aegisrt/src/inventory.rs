@@ -1,0 +1,177 @@
+//! The fleet's models, read and described before anything is loaded.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use aegis_context::IoPlan;
+use aegis_cuda::{BackendLoader, ModelDescription, ModelRequest, TensorSpec};
+use aegis_types::TaskId;
+
+use crate::config::{Fleet, InputSource, TaskConfig};
+use crate::error::RuntimeError;
+use crate::feed::Feed;
+
+/// The backends that a process has, by the word for each in a fleet.
+#[derive(Clone, Default)]
+pub struct Loaders(BTreeMap<&'static str, Arc<dyn BackendLoader>>);
+
+impl Loaders {
+    /// Adds a backend under its own name; a later one of the same name replaces it.
+    #[must_use]
+    pub fn with(mut self, loader: Arc<dyn BackendLoader>) -> Self {
+        self.0.insert(loader.name(), loader);
+        self
+    }
+
+    /// The backend of that name.
+    pub fn get(&self, name: &str) -> Option<&Arc<dyn BackendLoader>> {
+        self.0.get(name)
+    }
+
+    /// The names, for messages.
+    pub fn names(&self) -> Vec<&'static str> {
+        self.0.keys().copied().collect()
+    }
+}
+
+/// One task's model.
+#[derive(Clone)]
+pub struct Model {
+    /// The task.
+    pub task: TaskId,
+    /// What the fleet says of it.
+    pub config: TaskConfig,
+    /// The artifact's bytes.
+    pub artifact: Arc<[u8]>,
+    /// What the backend says of it.
+    pub description: ModelDescription,
+    /// What runs it.
+    pub loader: Arc<dyn BackendLoader>,
+}
+
+impl Model {
+    /// The request that inspects or loads it.
+    pub fn request(&self) -> ModelRequest<'_> {
+        ModelRequest {
+            name: &self.config.name,
+            artifact: &self.artifact,
+            shapes: &self.config.shapes,
+            allow_control_flow: self.config.allow_control_flow,
+        }
+    }
+
+    /// The inputs that are not state, in the model's order: what a client or a feed brings.
+    pub fn fed_inputs(&self) -> Vec<TensorSpec> {
+        let is_state = |name: &str| self.config.state.iter().any(|pair| pair.input == name);
+        self.description.inputs.iter().filter(|input| !is_state(&input.name)).cloned().collect()
+    }
+
+    /// The prepared inputs of a periodic task.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Inputs`] if a recording does not fit.
+    pub fn feed(&self) -> Result<Feed, RuntimeError> {
+        let inputs = self.fed_inputs();
+        match &self.config.inputs {
+            InputSource::Seed(seed) => Ok(Feed::seeded(*seed, &inputs)),
+            InputSource::File(path) => {
+                Feed::recorded(&read(path)?, &inputs).map_err(|error| RuntimeError::Inputs {
+                    task: self.config.name.clone(),
+                    reason: format!("{}: {error}", path.display()),
+                })
+            }
+        }
+    }
+
+    /// How its I/O is laid out with `slots` input slots. One job of a task runs at a time and its outputs are taken
+    /// before the next, so outputs have one.
+    pub fn io_plan(&self, slots: u32) -> IoPlan {
+        let state = self.config.state.iter().map(|pair| (pair.output.clone(), pair.input.clone())).collect();
+        IoPlan { input_slots: slots, output_slots: 1, state }
+    }
+}
+
+/// Reads and describes every model of a fleet, in order; `tell` hears each name first.
+///
+/// # Errors
+/// The first model that cannot be read or is refused by its backend, with the fleet's line.
+pub fn inspect(
+    fleet: &Fleet,
+    loaders: &Loaders,
+    mut tell: impl FnMut(&str),
+) -> Result<Vec<Model>, RuntimeError> {
+    fleet
+        .tasks()
+        .iter()
+        .enumerate()
+        .map(|(index, config)| {
+            // A checked fleet has far fewer tasks than u16 numbers.
+            let task = TaskId::new(index as u16);
+            tell(&config.name);
+            let loader = loaders.get(config.backend.name()).ok_or_else(|| {
+                fleet.complain(
+                    task,
+                    "backend",
+                    format!("backend `{}` is not in this process", config.backend.name()),
+                    format!("one of: {}", loaders.names().join(", ")),
+                )
+            })?;
+            let artifact: Arc<[u8]> = std::fs::read(&config.model)
+                .map_err(|error| {
+                    let problem = format!("`{}` cannot be read: {error}", config.model.display());
+                    fleet.complain(task, "model", problem, "the path of a readable model file")
+                })?
+                .into();
+            let request = ModelRequest {
+                name: &config.name,
+                artifact: &artifact,
+                shapes: &config.shapes,
+                allow_control_flow: config.allow_control_flow,
+            };
+            let description = loader.inspect(&request).map_err(|error| {
+                fleet.complain(task, "model", error.to_string(), "a model that the backend accepts")
+            })?;
+            check_state(fleet, task, config, &description)?;
+            Ok(Model { task, config: config.clone(), artifact, description, loader: Arc::clone(loader) })
+        })
+        .collect()
+}
+
+/// State pairs must name tensors of the model that have one type and shape.
+fn check_state(
+    fleet: &Fleet,
+    task: TaskId,
+    config: &TaskConfig,
+    description: &ModelDescription,
+) -> Result<(), RuntimeError> {
+    let find = |specs: &[TensorSpec], name: &str| specs.iter().find(|spec| spec.name == name).cloned();
+    let names =
+        |specs: &[TensorSpec]| specs.iter().map(|spec| spec.name.as_str()).collect::<Vec<_>>().join(", ");
+    for pair in &config.state {
+        let legal = || {
+            let (outputs, inputs) = (names(&description.outputs), names(&description.inputs));
+            format!("[output, input] with an output of: {outputs}; and an input of: {inputs}")
+        };
+        let output = find(&description.outputs, &pair.output);
+        let input = find(&description.inputs, &pair.input);
+        let problem = match (output, input) {
+            (Some(a), Some(b)) if a.element == b.element && a.shape == b.shape => continue,
+            (Some(a), Some(b)) => {
+                format!(
+                    "`{}` is {:?} {:?}, `{}` is {:?} {:?}",
+                    a.name, a.element, a.shape, b.name, b.element, b.shape
+                )
+            }
+            (None, _) => format!("the model has no output `{}`", pair.output),
+            (_, None) => format!("the model has no input `{}`", pair.input),
+        };
+        return Err(fleet.complain(task, "state", problem, legal()).into());
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, RuntimeError> {
+    std::fs::read(path)
+        .map_err(|error| RuntimeError::File { path: path.display().to_string(), reason: error.to_string() })
+}

@@ -1,0 +1,35 @@
+//! The runtime of AegisRT: puts device, backends, memory, scheduler and trace together and runs a fleet.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`config`] | what users write and tools measure: fleet, profile and platform files |
+//! | [`system`] | the composition root: the one place that chooses |
+//! | [`inventory`] | the fleet's models, described before they are loaded |
+//! | [`driver`] | the gated loop between engine and world, the one thread that decides |
+//! | [`plant`], [`mailbox`], [`carrier`], [`models`] | the real world: a thread for each lane, and what it carries |
+//! | [`client`], [`feed`] | where jobs and their inputs come from |
+//! | [`calibrate`], [`profile`] | what the runtime and the models cost here |
+//! | [`run`], [`tally`], [`live`] | a run, and what is counted of it |
+//! | [`cli`] | the command line `aegis` |
+
+pub mod calibrate;
+pub mod carrier;
+pub mod client;
+pub mod config;
+pub mod driver;
+pub mod error;
+pub mod feed;
+pub mod inventory;
+pub mod live;
+pub mod machine;
+pub mod mailbox;
+pub mod measure;
+pub mod models;
+pub mod plant;
+pub mod profile;
+pub mod realtime;
+pub mod run;
+pub mod system;
+pub mod tally;
+
+pub use error::RuntimeError;

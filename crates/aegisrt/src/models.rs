@@ -1,0 +1,233 @@
+//! What a carrier carries: the models of one lane, with their inputs and what is kept of their outputs.
+
+use std::sync::Arc;
+
+use aegis_context::{ExecutionContext, Lane, LaunchError, Slot};
+use aegis_cuda::{DeviceMemory, DeviceSlice};
+use aegis_memory::{TaskGrant, TaskUsage};
+use aegis_types::records::{JobOutcome, SegmentOutcome};
+use aegis_types::{Extent, MemoryClass, Nanos, ResourceBudget, TaskId};
+
+use crate::carrier::{LaneReport, MemoryUse, ModelReport, Work};
+use crate::client::{Packet, Port};
+use crate::error::RuntimeError;
+use crate::feed::Feed;
+use crate::inventory::Model;
+use crate::mailbox::Launch;
+
+/// The byte that poisoned scratch is filled with: as a number in any format neither zero nor harmless.
+const POISON: u8 = 0xA5;
+
+/// Where the inputs of a task come from.
+#[derive(Clone)]
+pub enum Source {
+    /// Prepared inputs.
+    Feed(Feed),
+    /// Clients.
+    Port(Arc<Port>),
+}
+
+impl Source {
+    /// The port, if clients bring the inputs.
+    pub fn port(&self) -> Option<Arc<Port>> {
+        match self {
+            Self::Feed(_) => None,
+            Self::Port(port) => Some(Arc::clone(port)),
+        }
+    }
+}
+
+/// A model to be loaded on a lane.
+pub struct ModelSpec {
+    /// The model.
+    pub model: Model,
+    /// Its memory.
+    pub grant: Box<TaskGrant>,
+    /// The counters of its memory.
+    pub usage: Arc<TaskUsage>,
+    /// The region that the grant's extents lie in.
+    pub region: Arc<dyn DeviceMemory>,
+    /// Input slots.
+    pub slots: u32,
+    /// Where its inputs come from.
+    pub source: Source,
+    /// Outputs of how many jobs are kept, from the first.
+    pub keep: usize,
+}
+
+/// The models of one lane, loaded.
+pub struct LaneModels {
+    lane: Lane,
+    models: Vec<Loaded>,
+    poison: Option<(DeviceSlice, Vec<u8>)>,
+}
+
+struct Loaded {
+    task: TaskId,
+    context: ExecutionContext,
+    usage: Arc<TaskUsage>,
+    source: Source,
+    /// Positions of the inputs that are not state.
+    fed: Vec<usize>,
+    packet: Option<Box<Packet>>,
+    kept: Vec<(u64, Vec<Vec<u8>>)>,
+    room: usize,
+    failure: Option<String>,
+}
+
+impl LaneModels {
+    /// Loads the models of a lane, in the order of their tasks, on the calling thread. Scratch is overwritten before
+    /// every job if its place is given.
+    ///
+    /// # Errors
+    /// The first model's refusal; what was loaded before is given back.
+    pub fn load(
+        mut lane: Lane,
+        specs: Vec<ModelSpec>,
+        poison: Option<(Arc<dyn DeviceMemory>, Extent)>,
+    ) -> Result<Self, RuntimeError> {
+        let models = specs.into_iter().map(|spec| Loaded::new(&mut lane, spec)).collect::<Result<_, _>>()?;
+        let poison = match poison {
+            Some((region, extent)) => {
+                let length = usize::try_from(extent.len.get()).unwrap_or(0);
+                Some((DeviceSlice::lend(&region, extent)?, vec![POISON; length]))
+            }
+            None => None,
+        };
+        Ok(Self { lane, models, poison })
+    }
+}
+
+impl Loaded {
+    fn new(lane: &mut Lane, spec: ModelSpec) -> Result<Self, RuntimeError> {
+        let ModelSpec { model, grant, usage, region, slots, source, keep } = spec;
+        let config = &model.config;
+        let budget = ResourceBudget {
+            memory: config.budget.memory,
+            streams: config.budget.streams,
+            compute: config.budget.compute.unwrap_or(Nanos::MAX),
+        };
+        let memory = aegis_cuda::ModelMemory { grant, region };
+        let io = model.io_plan(slots);
+        let context =
+            ExecutionContext::create(&model.request(), &budget, model.loader.as_ref(), lane, memory, &io)?;
+        let is_state = |name: &str| config.state.iter().any(|pair| pair.input == name);
+        let inputs = model.description.inputs.iter().enumerate();
+        let fed = inputs.filter(|(_, input)| !is_state(&input.name)).map(|(index, _)| index).collect();
+        let size = |spec: &aegis_cuda::TensorSpec| vec![0; usize::try_from(spec.bytes.get()).unwrap_or(0)];
+        let kept = (0..keep).map(|_| (0, model.description.outputs.iter().map(size).collect())).collect();
+        Ok(Self { task: model.task, context, usage, source, fed, packet: None, kept, room: 0, failure: None })
+    }
+
+    /// Brings the inputs of a job into its slot. Sizes were checked when feed and port were made.
+    fn fill(&mut self, launch: &Launch) {
+        let slot = Slot(launch.slot);
+        match &self.source {
+            Source::Feed(feed) => {
+                write_inputs(&self.context, slot, &self.fed, feed.sample(launch.job.number))
+            }
+            Source::Port(port) => {
+                self.packet = port.packet_of(launch.job);
+                if let Some(packet) = &self.packet {
+                    write_inputs(&self.context, slot, &self.fed, &packet.inputs);
+                }
+            }
+        }
+    }
+}
+
+/// What happens to a job's data between the end of its last segment and the completion flag.
+struct Ending<'a> {
+    source: &'a Source,
+    packet: &'a mut Option<Box<Packet>>,
+    kept: &'a mut [(u64, Vec<Vec<u8>>)],
+    room: &'a mut usize,
+}
+
+impl Ending<'_> {
+    /// Takes the outputs to whoever wants them.
+    fn drain(self, launch: &Launch, outcome: SegmentOutcome, context: &ExecutionContext) {
+        let done = outcome == SegmentOutcome::Done;
+        let slot = Slot(launch.slot);
+        if done && let Some((number, outputs)) = self.kept.get_mut(*self.room) {
+            *number = launch.job.number;
+            read_outputs(context, slot, outputs);
+            *self.room += 1;
+        }
+        if let (Some(mut packet), Source::Port(port)) = (self.packet.take(), self.source) {
+            if done {
+                read_outputs(context, slot, &mut packet.outputs);
+            }
+            packet.end(launch.job, if done { JobOutcome::Completed } else { JobOutcome::Failed });
+            port.give_back(packet);
+        }
+    }
+}
+
+fn write_inputs(context: &ExecutionContext, slot: Slot, positions: &[usize], inputs: &[Vec<u8>]) {
+    for (&index, bytes) in positions.iter().zip(inputs) {
+        if let Some(slice) = context.input(slot, index) {
+            slice.write(bytes);
+        }
+    }
+}
+
+fn read_outputs(context: &ExecutionContext, slot: Slot, outputs: &mut [Vec<u8>]) {
+    for (index, bytes) in outputs.iter_mut().enumerate() {
+        if let Some(slice) = context.output(slot, index) {
+            slice.read(bytes);
+        }
+    }
+}
+
+impl Work for LaneModels {
+    fn run(&mut self, launch: &Launch, ended: &mut dyn FnMut(SegmentOutcome)) {
+        // The engine dispatches only tasks of this lane.
+        let Some(model) = self.models.iter_mut().find(|model| model.task == launch.job.task) else {
+            ended(SegmentOutcome::Failed);
+            let _stored = self.lane.stream().signal(launch.dispatch);
+            return;
+        };
+        if let Some((scratch, poison)) = &self.poison {
+            scratch.write(poison);
+        }
+        if launch.segment.get() == 0 && model.packet.is_none() {
+            model.fill(launch);
+        }
+        let last = launch.segment.index() + 1 == model.context.segments();
+        let Loaded { context, source, packet, kept, room, failure, .. } = model;
+        let ending = Ending { source, packet, kept, room };
+        let finish = |outcome: SegmentOutcome, error: Option<&LaunchError>, context: &ExecutionContext| {
+            if let Some(error) = error {
+                *failure = Some(error.to_string());
+            }
+            if outcome == SegmentOutcome::Failed || (outcome == SegmentOutcome::Done && last) {
+                ending.drain(launch, outcome, context);
+            }
+            ended(outcome);
+        };
+        // What the report says beyond the outcome was noted by `finish`; an unsignalled lane stays busy, which the
+        // driver sees.
+        let _report =
+            self.lane.launch_with(context, Slot(launch.slot), launch.segment, launch.dispatch, finish);
+    }
+
+    fn finish(self: Box<Self>) -> LaneReport {
+        let report = |model: Loaded| {
+            let usage = model.usage.snapshot();
+            let mut outputs = model.kept;
+            outputs.truncate(model.room);
+            ModelReport {
+                task: model.task,
+                memory: MemoryUse {
+                    persistent: usage.high_water(MemoryClass::Persistent),
+                    exchange: usage.high_water(MemoryClass::Exchange),
+                    scratch: usage.high_water(MemoryClass::Scratch),
+                },
+                outputs,
+                failure: model.failure,
+            }
+        };
+        LaneReport { models: self.models.into_iter().map(report).collect() }
+    }
+}

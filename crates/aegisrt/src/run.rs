@@ -1,0 +1,346 @@
+//! A run: plan and reserve memory, start the trace and the carriers, drive, and close everything in order.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use aegis_cuda::{DeviceMemory, MemorySpace};
+use aegis_memory::{Ledger, MemoryPlan, PlanReservation, TaskUsage};
+use aegis_sched::engine::Engine;
+use aegis_sched::{Arrival, Certificate, TaskSet};
+use aegis_trace::{Finished, RingProducer, TraceCollector, TraceMode, TraceOptions, TraceWriter};
+use aegis_types::records::TaskAdmitted;
+use aegis_types::{Bytes, LaneId, Nanos, Record, Sink, TaskId, Time};
+
+use crate::carrier::{Crew, LaneReport, LaneSpec, Work};
+use crate::client::Port;
+use crate::config::{Calibration, Prepared, Profile};
+use crate::driver::Driver;
+use crate::error::RuntimeError;
+use crate::live::{Live, Watched};
+use crate::models::{LaneModels, ModelSpec, Source};
+use crate::plant::{ControlRequest, HostPlant};
+use crate::realtime::{self, Role};
+use crate::system::System;
+use crate::tally::{Counted, Tally};
+
+/// How often the rings are emptied.
+const FLUSH: Nanos = Nanos::from_millis(50);
+
+/// Records that one job leaves in the decision ring at most, with a margin for inputs and refusals.
+const RECORDS_PER_JOB: u64 = 16;
+
+/// Entries of an arena's table: how many blocks one model may hold at once.
+const ARENA_LINES: usize = 8_192;
+
+/// How a run ends when the queues do not empty: jobs of a hung lane are not waited for longer than this.
+const GRACE: Nanos = Nanos::from_millis(10_000);
+
+/// How to run.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// How long jobs are released.
+    pub duration: Nanos,
+    /// Where the trace goes; in memory without.
+    pub trace: Option<PathBuf>,
+    /// Outputs of how many jobs of each task are kept, from the first.
+    pub keep_outputs: usize,
+    /// Whether the lane's scratch is overwritten before every job: what survives in it is then nobody's data.
+    pub poison: bool,
+    /// Whether the system's real-time class is asked for.
+    pub realtime: bool,
+    /// The operator's requests.
+    pub control: Arc<ControlRequest>,
+    /// Counters for live lines.
+    pub live: Arc<Live>,
+}
+
+/// What a run left.
+#[derive(Debug)]
+pub struct RunReport {
+    /// What was counted.
+    pub tally: Tally,
+    /// What the carriers learned, by lane.
+    pub lanes: Vec<LaneReport>,
+    /// The memory plan.
+    pub plan: MemoryPlan,
+    /// The trace.
+    pub trace: Finished,
+    /// What became of the wish for the real-time class, for people.
+    pub realtime: String,
+    /// Whether the operator ended the run early.
+    pub interrupted: bool,
+    /// Cycles of the decider in which something happened.
+    pub cycles: u64,
+}
+
+/// Runs a certified fleet. The calling thread becomes the driver until the end.
+///
+/// # Errors
+/// What plan, reservation, trace, device or a model refuses before the first release; nothing is left behind then.
+pub fn run(
+    system: &System,
+    prepared: &Prepared,
+    certificate: Certificate,
+    profile: Option<&Profile>,
+    calibration: &Calibration,
+    options: &RunOptions,
+) -> Result<RunReport, RuntimeError> {
+    let set = &prepared.set;
+    let slots = certified_slots(set, &certificate);
+    let plan = system.plan(&system.demands(profile, &slots)?, system.device().context().memory)?;
+    let mut trace = start_trace(system, set, options)?;
+    let mut decisions = trace.producer("decisions", decision_ring(set))?;
+    let ledger = Ledger::new(system.device().context().memory);
+    let now = system.clock().now();
+    let reservation = PlanReservation::reserve(plan.clone(), &ledger, &mut decisions, now)?;
+    let region = reserve_region(system, &plan)?;
+    let sources = sources(system, set, &slots)?;
+    let ports = sources.iter().map(Source::port).collect();
+    let rings = carrier_rings(&mut trace, system.by_lane().len(), decision_ring(set) / 4)?;
+    let setup = Setup {
+        slots: &slots,
+        keep: options.keep_outputs,
+        poison: options.poison,
+        realtime: options.realtime,
+    };
+    let (lanes, _usage) = lane_specs(system, &plan, reservation, &region, sources, rings, &setup);
+    let writer = TraceWriter::start(trace, FLUSH)?;
+    let outcome = serve(system, set, certificate, calibration, options, lanes, ports, &mut decisions);
+    let trace = writer.stop()?;
+    let Served { tally, lanes, realtime, cycles } = outcome?;
+    drop(decisions);
+    let summary = serde_json::to_vec(&tally.summary()).unwrap_or_default();
+    let trace = trace.finish(BTreeMap::from([("summary".to_owned(), summary)]))?;
+    let interrupted = options.control.is_asked();
+    Ok(RunReport { tally, lanes, plan, trace, realtime, interrupted, cycles })
+}
+
+/// What the served part of a run leaves.
+struct Served {
+    tally: Tally,
+    lanes: Vec<LaneReport>,
+    realtime: String,
+    cycles: u64,
+}
+
+#[expect(clippy::too_many_arguments, reason = "the parts of a run meet here and nowhere else")]
+fn serve(
+    system: &System,
+    set: &TaskSet,
+    certificate: Certificate,
+    calibration: &Calibration,
+    options: &RunOptions,
+    lanes: Vec<LaneSpec>,
+    ports: Vec<Option<Arc<Port>>>,
+    decisions: &mut RingProducer,
+) -> Result<Served, RuntimeError> {
+    let clock = system.clock();
+    let crew = Crew::start(system.device(), clock, &std::thread::current(), lanes)?;
+    let realtime = realtime::enter(Role::Driver, options.realtime);
+    let plant = HostPlant::new(clock, crew.ports(), ports.clone(), Arc::clone(&options.control));
+    let mut tally = Tally::new(set, &certificate);
+    let now = clock.now();
+    admitted(set, &certificate, now, decisions);
+    // The first releases lie a moment ahead, so that none is late because the engine was still being made.
+    let start = now.saturating_add(Nanos::from_millis(20));
+    let engine = Engine::new(set, certificate, Box::new(Arc::clone(system.policy())), start)?;
+    let sporadic =
+        set.tasks().iter().filter(|task| task.arrival == Arrival::Sporadic).map(|task| task.id).collect();
+    let mut driver = Driver::new(engine, plant, sporadic, calibration.overheads.stall);
+    {
+        let mut counted = Counted { tally: &mut tally, next: decisions };
+        let mut watched = Watched { live: &options.live, next: &mut counted };
+        driver.run(start.saturating_add(options.duration), GRACE, &mut watched);
+    }
+    let cycles = driver.cycles();
+    realtime::leave(options.realtime);
+    drop(driver);
+    for port in ports.iter().flatten() {
+        port.close();
+    }
+    Ok(Served { tally, lanes: crew.join(), realtime, cycles })
+}
+
+/// Input slots of each task: as many as its certificate lets be pending.
+fn certified_slots(set: &TaskSet, certificate: &Certificate) -> Vec<u32> {
+    let queue = |id: TaskId| certificate.task(id).map_or(1, |(lane, position)| lane.tasks()[position].queue);
+    set.tasks().iter().map(|task| queue(task.id).max(1)).collect()
+}
+
+fn admitted(set: &TaskSet, certificate: &Certificate, now: Time, sink: &mut dyn Sink) {
+    for task in set.tasks() {
+        if let Some((lane, position)) = certificate.task(task.id) {
+            let certified = &lane.tasks()[position];
+            let record = TaskAdmitted {
+                task: task.id,
+                lane: lane.lane(),
+                wcrt: certified.wcrt,
+                deadline: certified.deadline,
+                tolerance: lane.tolerance(),
+                queue: certified.queue.into(),
+            };
+            sink.emit(record.at(now));
+        }
+    }
+}
+
+/// Room for twice the certified rate of records between two flushes.
+fn decision_ring(set: &TaskSet) -> usize {
+    let per_flush = |task: &aegis_sched::Task| FLUSH.get().div_ceil(task.period.get().max(1)) + 1;
+    let jobs: u64 = set.tasks().iter().map(per_flush).sum();
+    let records = jobs.saturating_mul(RECORDS_PER_JOB * 2).clamp(4_096, 1 << 20);
+    usize::try_from(records).unwrap_or(1 << 20)
+}
+
+fn carrier_rings(
+    trace: &mut TraceCollector,
+    lanes: usize,
+    capacity: usize,
+) -> Result<Vec<RingProducer>, RuntimeError> {
+    (0..lanes).map(|lane| Ok(trace.producer(&format!("carrier-{lane}"), capacity)?)).collect()
+}
+
+/// The trace with everything in its head that a replay needs: fleet, tasks, policy, certified numbers.
+fn start_trace(system: &System, set: &TaskSet, options: &RunOptions) -> Result<TraceCollector, RuntimeError> {
+    let names: Vec<&str> = set.tasks().iter().map(|task| task.name.as_str()).collect();
+    let json = |value: serde_json::Result<Vec<u8>>| value.unwrap_or_default();
+    let blobs = BTreeMap::from([
+        (aegis_trace::read::TASKS_BLOB.to_owned(), json(serde_json::to_vec(&names))),
+        ("fleet".to_owned(), system.fleet().to_toml().into_bytes()),
+        ("taskset".to_owned(), json(serde_json::to_vec(set))),
+        ("policy".to_owned(), system.policy().name().as_bytes().to_vec()),
+    ]);
+    let mode = match &options.trace {
+        Some(path) => TraceMode::File(path.clone()),
+        None => TraceMode::Memory { records: 1 << 18 },
+    };
+    let schemas = aegis_types::records::SCHEMAS.to_vec();
+    let epoch = crate::machine::wall_clock();
+    Ok(TraceCollector::new(TraceOptions { mode, schemas, epoch, blobs })?)
+}
+
+fn reserve_region(system: &System, plan: &MemoryPlan) -> Result<Arc<dyn DeviceMemory>, RuntimeError> {
+    let size = plan.peak().get().max(1);
+    Ok(system.device().reserve(MemorySpace::Device, Bytes::new(size))?)
+}
+
+/// Where the inputs of each task come from.
+fn sources(system: &System, set: &TaskSet, slots: &[u32]) -> Result<Vec<Source>, RuntimeError> {
+    let source = |model: &crate::inventory::Model| match set.task(model.task).map(|task| task.arrival) {
+        Some(Arrival::Sporadic) => {
+            let pending = slots[model.task.index()] as usize;
+            let (inputs, outputs) = (model.fed_inputs(), &model.description.outputs);
+            Ok(Source::Port(Arc::new(Port::new(model.task, pending, &inputs, outputs))))
+        }
+        _ => Ok(Source::Feed(model.feed()?)),
+    };
+    system.models().iter().map(source).collect()
+}
+
+/// What every lane is set up with.
+struct Setup<'a> {
+    slots: &'a [u32],
+    keep: usize,
+    poison: bool,
+    realtime: bool,
+}
+
+/// The carriers to be, with the counters of their tasks' memory, by task.
+fn lane_specs(
+    system: &System,
+    plan: &MemoryPlan,
+    reservation: PlanReservation,
+    region: &Arc<dyn DeviceMemory>,
+    sources: Vec<Source>,
+    rings: Vec<RingProducer>,
+    setup: &Setup<'_>,
+) -> (Vec<LaneSpec>, Vec<Arc<TaskUsage>>) {
+    let mut sources: Vec<Option<Source>> = sources.into_iter().map(Some).collect();
+    let mut usage = Vec::new();
+    let mut models: BTreeMap<LaneId, Vec<ModelSpec>> = BTreeMap::new();
+    for grants in reservation.into_grants(ARENA_LINES) {
+        for grant in grants.tasks {
+            let task = aegis_types::MemoryGrant::owner(&grant);
+            let watched = grant.usage();
+            usage.push(Arc::clone(&watched));
+            let source = sources.get_mut(task.index()).and_then(Option::take);
+            let model = system.models()[task.index()].clone();
+            let slots = setup.slots[task.index()];
+            if let Some(source) = source {
+                let grant = Box::new(grant);
+                let spec = ModelSpec {
+                    model,
+                    grant,
+                    usage: watched,
+                    region: Arc::clone(region),
+                    slots,
+                    source,
+                    keep: setup.keep,
+                };
+                models.entry(grants.lane).or_default().push(spec);
+            }
+        }
+    }
+    let partitions =
+        system.partitions().iter().flat_map(|(p, lanes)| std::iter::repeat_n(p.id, (*lanes).into()));
+    let scratch = |lane: LaneId| plan.lanes().iter().find(|l| l.lane == lane).map(|l| l.extent);
+    let specs = partitions.zip(rings).enumerate().map(|(index, (partition, ring))| {
+        let lane = LaneId::new(index as u16);
+        let models = models.remove(&lane).unwrap_or_default();
+        let poison =
+            if setup.poison { scratch(lane).map(|extent| (Arc::clone(region), extent)) } else { None };
+        let realtime = setup.realtime;
+        LaneSpec {
+            lane,
+            partition,
+            make: Box::new(move |lane| {
+                let lane = LaneModels::load(lane, models, poison)?;
+                realtime::enter(Role::Carrier, realtime);
+                Ok(Box::new(lane) as Box<dyn Work>)
+            }),
+            sink: Box::new(ring),
+        }
+    });
+    (specs.collect(), usage)
+}
+
+/// Starts the carriers of a fleet for profiling: every budget is granted in full, because nothing is known yet. The
+/// calling thread drives.
+///
+/// # Errors
+/// As [`run`].
+pub fn with_crew<R>(
+    system: &System,
+    realtime: bool,
+    drive: impl FnOnce(&mut HostPlant) -> R,
+) -> Result<(R, Vec<LaneReport>), RuntimeError> {
+    let slots = vec![2; system.models().len()];
+    let demands = system.demands(None, &slots)?;
+    let plan = system.plan(&demands, system.device().context().memory)?;
+    let ledger = Ledger::new(system.device().context().memory);
+    let mut discard = aegis_types::record::Discard;
+    let reservation = PlanReservation::reserve(plan.clone(), &ledger, &mut discard, system.clock().now())?;
+    let region = reserve_region(system, &plan)?;
+    let feed = |model: &crate::inventory::Model| Ok(Source::Feed(model.feed()?));
+    let sources = system.models().iter().map(feed).collect::<Result<Vec<_>, RuntimeError>>()?;
+    let options = TraceOptions {
+        mode: TraceMode::Memory { records: 64 },
+        schemas: aegis_types::records::SCHEMAS.to_vec(),
+        epoch: String::new(),
+        blobs: BTreeMap::new(),
+    };
+    let mut trace = TraceCollector::new(options)?;
+    let rings = carrier_rings(&mut trace, system.by_lane().len(), 64)?;
+    let setup = Setup { slots: &slots, keep: 0, poison: false, realtime };
+    let (lanes, _usage) = lane_specs(system, &plan, reservation, &region, sources, rings, &setup);
+    let clock = system.clock();
+    let crew = Crew::start(system.device(), clock, &std::thread::current(), lanes)?;
+    let _told = realtime::enter(Role::Driver, realtime);
+    let ports = system.models().iter().map(|_| None).collect();
+    let mut plant = HostPlant::new(clock, crew.ports(), ports, Arc::new(ControlRequest::default()));
+    let result = drive(&mut plant);
+    realtime::leave(realtime);
+    drop(plant);
+    Ok((result, crew.join()))
+}

@@ -1,0 +1,269 @@
+//! The composition root: the one place that chooses device, backends, policy and planner, and puts them together.
+
+use std::sync::Arc;
+
+use aegis_cuda::host::{HostDevice, HostOptions};
+use aegis_cuda::{Device, DeviceKind, HostClock, Partition};
+use aegis_memory::{Demand, LowestOffsetFirst, MemoryOrchestrator, MemoryPlan, Planner};
+use aegis_sched::{SchedulingPolicy, TaskSet, policy};
+use aegis_types::{Bytes, LaneId, TaskId};
+
+use crate::config::{Calibration, Facts, Fleet, Prepared, Profile, prepare};
+use crate::error::RuntimeError;
+use crate::inventory::{self, Loaders, Model};
+
+/// Puts a system together. Whatever is not chosen is what the fleet says.
+pub struct Builder {
+    fleet: Fleet,
+    loaders: Loaders,
+    device: Option<Arc<dyn Device>>,
+    policy: Option<Arc<dyn SchedulingPolicy>>,
+    planner: Box<dyn Planner>,
+}
+
+impl Builder {
+    /// A builder for a fleet.
+    pub fn new(fleet: Fleet) -> Self {
+        let planner = Box::new(LowestOffsetFirst);
+        Self { fleet, loaders: Loaders::default(), device: None, policy: None, planner }
+    }
+
+    /// Chooses the backends.
+    #[must_use]
+    pub fn loaders(self, loaders: Loaders) -> Self {
+        Self { loaders, ..self }
+    }
+
+    /// Chooses the device instead of the fleet's.
+    #[must_use]
+    pub fn device(self, device: Arc<dyn Device>) -> Self {
+        Self { device: Some(device), ..self }
+    }
+
+    /// Chooses the policy instead of the fleet's.
+    #[must_use]
+    pub fn policy(self, policy: Arc<dyn SchedulingPolicy>) -> Self {
+        Self { policy: Some(policy), ..self }
+    }
+
+    /// Chooses the memory planner.
+    #[must_use]
+    pub fn planner(self, planner: Box<dyn Planner>) -> Self {
+        Self { planner, ..self }
+    }
+
+    /// Divides the device and describes every model; `tell` hears each model's name first.
+    ///
+    /// # Errors
+    /// What device, backends or fleet refuse, with the fleet's line where there is one.
+    pub fn build(self, tell: impl FnMut(&str)) -> Result<System, RuntimeError> {
+        let device = match self.device {
+            Some(device) => device,
+            None => device_of(&self.fleet)?,
+        };
+        let partitions = device.partition(&self.fleet.partition_requests())?;
+        let lanes = self.fleet.partitions().iter().map(|partition| partition.lanes);
+        let partitions = partitions.into_iter().zip(lanes).collect();
+        let policy = match self.policy {
+            Some(policy) => policy,
+            None => policy::by_name(self.fleet.policy()).map(Arc::from).ok_or_else(|| {
+                let (what, legal) = (self.fleet.policy().to_owned(), policy::POLICIES.join(", "));
+                RuntimeError::System {
+                    what: "choosing the policy",
+                    reason: format!("`{what}` is none of: {legal}"),
+                }
+            })?,
+        };
+        let models = inventory::inspect(&self.fleet, &self.loaders, tell)?;
+        let lanes = self.fleet.first_lanes();
+        let clock = HostClock::start();
+        Ok(System {
+            fleet: self.fleet,
+            device,
+            partitions,
+            policy,
+            planner: self.planner,
+            models,
+            lanes,
+            clock,
+        })
+    }
+}
+
+/// A fleet on a device: described, divided, not loaded yet.
+pub struct System {
+    fleet: Fleet,
+    device: Arc<dyn Device>,
+    partitions: Vec<(Partition, u16)>,
+    policy: Arc<dyn SchedulingPolicy>,
+    planner: Box<dyn Planner>,
+    models: Vec<Model>,
+    lanes: Vec<LaneId>,
+    clock: HostClock,
+}
+
+impl System {
+    /// The fleet.
+    pub const fn fleet(&self) -> &Fleet {
+        &self.fleet
+    }
+
+    /// The device.
+    pub fn device(&self) -> &Arc<dyn Device> {
+        &self.device
+    }
+
+    /// The partitions with their numbers of lanes.
+    pub fn partitions(&self) -> &[(Partition, u16)] {
+        &self.partitions
+    }
+
+    /// The policy, to be asked or shared.
+    pub fn policy(&self) -> &Arc<dyn SchedulingPolicy> {
+        &self.policy
+    }
+
+    /// The models, by task.
+    pub fn models(&self) -> &[Model] {
+        &self.models
+    }
+
+    /// The lane of each task.
+    pub fn lanes(&self) -> &[LaneId] {
+        &self.lanes
+    }
+
+    /// The tasks of each lane, by lane.
+    pub fn by_lane(&self) -> Vec<Vec<TaskId>> {
+        let count: usize = self.partitions.iter().map(|(_, lanes)| usize::from(*lanes)).sum();
+        let mut lanes = vec![Vec::new(); count];
+        for (model, lane) in self.models.iter().zip(&self.lanes) {
+            lanes[lane.index()].push(model.task);
+        }
+        lanes
+    }
+
+    /// Puts every task on a lane: what admission chose.
+    ///
+    /// # Panics
+    /// If there is not one lane for each task.
+    pub fn assign(&mut self, lanes: Vec<LaneId>) {
+        assert_eq!(lanes.len(), self.models.len(), "one lane for each task");
+        self.lanes = lanes;
+    }
+
+    /// The one host clock.
+    pub const fn clock(&self) -> HostClock {
+        self.clock
+    }
+
+    /// The task set of the fleet with these budgets and overheads.
+    ///
+    /// # Errors
+    /// As [`prepare`].
+    pub fn prepare(
+        &self,
+        profile: Option<&Profile>,
+        calibration: &Calibration,
+    ) -> Result<Prepared, RuntimeError> {
+        let facts: Vec<Facts> = self.models.iter().map(|model| Facts::from(&model.description)).collect();
+        Ok(prepare(&self.fleet, profile, calibration, &self.lanes, &facts)?)
+    }
+
+    /// What each task needs: what the profile measured, or, without one, all that its budget allows.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Config`] naming the task whose budget is smaller than what it is known to need.
+    pub fn demands(&self, profile: Option<&Profile>, slots: &[u32]) -> Result<Vec<Demand>, RuntimeError> {
+        self.models.iter().map(|model| self.demand(model, profile, slots)).collect()
+    }
+
+    fn demand(
+        &self,
+        model: &Model,
+        profile: Option<&Profile>,
+        slots: &[u32],
+    ) -> Result<Demand, RuntimeError> {
+        let task = model.task;
+        let budget = model.config.budget.memory;
+        let too_small = |needed: String| {
+            let problem = format!("the task is granted {budget}");
+            RuntimeError::from(self.fleet.complain(
+                task,
+                "budget.memory",
+                problem,
+                format!("at least {needed}"),
+            ))
+        };
+        let slots = slots.get(task.index()).copied().unwrap_or(1).max(1);
+        let exchange = model
+            .io_plan(slots)
+            .bytes(&model.description)?
+            .ok_or_else(|| too_small("more than can be addressed".into()))?;
+        let (persistent, scratch) = match profile.and_then(|profile| profile.task(&model.config.name)) {
+            Some(known) => (known.memory.persistent, known.memory.scratch),
+            None => {
+                let rest = budget
+                    .checked_sub(exchange)
+                    .filter(|rest| *rest >= model.description.memory.weights)
+                    .ok_or_else(|| {
+                        too_small(format!(
+                            "{} of weights and {exchange} of I/O",
+                            model.description.memory.weights
+                        ))
+                    })?;
+                (rest, rest)
+            }
+        };
+        let known = persistent.checked_add(exchange).and_then(|sum| sum.checked_add(scratch));
+        if profile.is_some() && known.is_none_or(|known| known > budget) {
+            return Err(too_small(format!(
+                "{persistent} persistent, {exchange} of I/O and {scratch} of scratch"
+            )));
+        }
+        Ok(Demand { task, lane: self.lanes[task.index()], persistent, exchange, scratch: vec![scratch] })
+    }
+
+    /// One plan for all tasks.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Memory`] with the missing bytes and the smallest change.
+    pub fn plan(&self, demands: &[Demand], capacity: Bytes) -> Result<MemoryPlan, RuntimeError> {
+        Ok(MemoryOrchestrator::with_align(aegis_context::ALIGNMENT)?.plan(
+            demands,
+            capacity,
+            self.planner.as_ref(),
+        )?)
+    }
+}
+
+/// The largest number of jobs that may be pending by the contract alone: ceil(D / T), what a certificate grants at
+/// most. Input slots are sized by it before a certificate exists.
+pub fn slots_by_contract(set: &TaskSet) -> Vec<u32> {
+    set.tasks()
+        .iter()
+        .map(|task| u32::try_from(task.deadline.get().div_ceil(task.period.get())).unwrap_or(u32::MAX))
+        .collect()
+}
+
+/// The device that a fleet names.
+fn device_of(fleet: &Fleet) -> Result<Arc<dyn Device>, RuntimeError> {
+    let memory = fleet.memory().unwrap_or_else(default_memory);
+    match fleet.device() {
+        DeviceKind::Host => Ok(Arc::new(HostDevice::new(HostOptions { memory })?)),
+        kind => Err(RuntimeError::System {
+            what: "opening the device",
+            reason: format!(
+                "{kind:?} devices are not driven from a fleet; `aegis simulate` runs the simulator"
+            ),
+        }),
+    }
+}
+
+/// Half of the memory that is free, where the fleet names none.
+fn default_memory() -> Bytes {
+    let info = rustix::system::sysinfo();
+    let unit = u64::from(info.mem_unit.max(1));
+    let free = (info.freeram as u64).saturating_add(info.bufferram as u64).saturating_mul(unit);
+    Bytes::new(free / 2)
+}
