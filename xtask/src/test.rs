@@ -1,0 +1,180 @@
+//! `cargo xtask test`: everything that has to hold, in stages, with the minutes that each took.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::error::Error;
+use crate::process::{cargo, run as run_command};
+use crate::workspace::{Workspace, in_ci};
+use crate::{fetch, lint, table};
+
+/// Above this the tests are too slow to be run before every change.
+const CI_LIMIT: Duration = Duration::from_secs(60 * 60);
+
+/// Simulated task sets of the release-profile stage.
+const SIMULATED_SETS: &str = "10000";
+
+/// One stage: either a step of this program or a command of cargo.
+enum Work {
+    Fetch,
+    Lint,
+    Command(Command),
+}
+
+/// What came of one stage.
+struct Outcome {
+    stage: &'static str,
+    took: Duration,
+    error: Option<Error>,
+}
+
+/// Runs all stages, prints their times and fails with the first failure.
+///
+/// # Errors
+/// [`Error::Usage`] where arguments are given, the first stage's failure, and under continuous
+/// integration [`Error::TooSlow`] or [`Error::TimedOut`] where the stages need more than an hour.
+pub fn run(arguments: &[String]) -> Result<(), Error> {
+    if let Some(first) = arguments.first() {
+        return Err(Error::Usage(format!("`cargo xtask test` takes no arguments, got `{first}`")));
+    }
+    let workspace = Workspace::current();
+    let limit = in_ci().then_some(CI_LIMIT);
+    let outcomes = run_stages(stages(&workspace), limit);
+    print!("\n{}", closing_table(&outcomes));
+    verdict(outcomes, limit)
+}
+
+fn stages(workspace: &Workspace) -> Vec<(&'static str, Work)> {
+    let cache = workspace.cache();
+    let root = workspace.root();
+    let tests = test_command(root, &cache, &["--workspace", "--lib", "--bins", "--tests", "--examples"]);
+    let documentation = test_command(root, &cache, &["--workspace", "--doc"]);
+    let mut simulation = test_command(root, &cache, &["--release", "-p", "aegisrt", "--test", "simulation"]);
+    simulation.env("AEGIS_SIM_SETS", SIMULATED_SETS);
+    vec![
+        ("fetch", Work::Fetch),
+        ("lint", Work::Lint),
+        ("tests", Work::Command(tests)),
+        ("doc tests", Work::Command(documentation)),
+        ("simulation", Work::Command(simulation)),
+    ]
+}
+
+fn test_command(root: &Path, cache: &Path, selection: &[&str]) -> Command {
+    let mut command = cargo(root);
+    command.arg("test").args(selection).env("AEGIS_CACHE", cache);
+    command
+}
+
+/// A later stage runs even when an earlier one failed, so that one run shows every failure; only
+/// without the downloads the rest would fail for no reason of its own.
+fn run_stages(stages: Vec<(&'static str, Work)>, limit: Option<Duration>) -> Vec<Outcome> {
+    let start = Instant::now();
+    let mut outcomes = Vec::new();
+    for (stage, work) in stages {
+        println!("\n== {stage}");
+        let needed_by_the_rest = matches!(work, Work::Fetch);
+        let begun = Instant::now();
+        let left = limit.map(|limit| limit.saturating_sub(start.elapsed()));
+        let error = perform(work, left).err();
+        if let Some(error) = &error {
+            eprintln!("{stage}: {error}");
+        }
+        let took = begun.elapsed();
+        println!("== {stage}: {}", table::spelled(took));
+        let stop = needed_by_the_rest && error.is_some();
+        outcomes.push(Outcome { stage, took, error });
+        if stop {
+            break;
+        }
+    }
+    outcomes
+}
+
+fn perform(work: Work, left: Option<Duration>) -> Result<(), Error> {
+    match work {
+        Work::Fetch => fetch::run(&[]),
+        Work::Lint => lint::run(&[]),
+        Work::Command(mut command) => run_command(&mut command, left),
+    }
+}
+
+fn closing_table(outcomes: &[Outcome]) -> String {
+    let total = outcomes.iter().map(|outcome| outcome.took).sum();
+    let mut rows: Vec<[String; 3]> = outcomes
+        .iter()
+        .map(|outcome| {
+            let result = if outcome.error.is_none() { "ok" } else { "FAILED" };
+            [outcome.stage.to_owned(), table::spelled(outcome.took), result.to_owned()]
+        })
+        .collect();
+    rows.push(["total".to_owned(), table::spelled(total), String::new()]);
+    table::aligned(["stage", "time", "result"], &rows)
+}
+
+fn verdict(outcomes: Vec<Outcome>, limit: Option<Duration>) -> Result<(), Error> {
+    let took: Duration = outcomes.iter().map(|outcome| outcome.took).sum();
+    if let Some(error) = outcomes.into_iter().find_map(|outcome| outcome.error) {
+        return Err(error);
+    }
+    match limit {
+        Some(limit) if took > limit => Err(Error::TooSlow { took, limit }),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Work {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        Work::Command(command)
+    }
+
+    fn done(took: Duration) -> Vec<Outcome> {
+        vec![Outcome { stage: "tests", took, error: None }]
+    }
+
+    #[test]
+    fn every_stage_runs_and_the_first_failure_is_the_verdict() {
+        let stages = vec![("one", shell("exit 4")), ("two", shell("exit 5")), ("three", shell("true"))];
+        let outcomes = run_stages(stages, None);
+        let table = closing_table(&outcomes);
+        assert_eq!(table.matches("FAILED").count(), 2, "{table}");
+        assert!(table.lines().any(|line| line.starts_with("three") && line.ends_with("ok")), "{table}");
+        assert_eq!(verdict(outcomes, None).unwrap_err().exit_code(), 4);
+    }
+
+    #[test]
+    fn under_a_limit_slow_stages_fail_and_without_one_they_do_not() {
+        let hour = Duration::from_secs(3600);
+        assert!(verdict(done(hour), Some(hour)).is_ok());
+        assert!(verdict(done(hour + Duration::from_secs(1)), None).is_ok());
+        let error = verdict(done(hour + Duration::from_secs(1)), Some(hour)).unwrap_err();
+        assert!(matches!(error, Error::TooSlow { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_stage_that_hangs_is_ended_when_the_limit_is_reached() {
+        let outcomes = run_stages(vec![("hangs", shell("sleep 60"))], Some(Duration::from_millis(50)));
+        assert!(matches!(outcomes[0].error, Some(Error::TimedOut { .. })));
+    }
+
+    #[test]
+    fn tests_are_told_where_the_downloads_are() {
+        let workspace = Workspace::current();
+        let commands: Vec<String> = stages(&workspace)
+            .into_iter()
+            .filter_map(|(_, work)| match work {
+                Work::Command(command) => Some(crate::process::line(&command)),
+                Work::Fetch | Work::Lint => None,
+            })
+            .collect();
+        assert_eq!(commands.len(), 3);
+        assert!(commands.iter().all(|line| line.contains("AEGIS_CACHE=")), "{commands:?}");
+        assert!(commands[2].contains("AEGIS_SIM_SETS=10000") && commands[2].contains("--release"));
+    }
+}
