@@ -1,5 +1,7 @@
 //! How far a bound can be trusted: the theorem is proven, its inputs may only be measured.
 
+use std::sync::Arc;
+
 use aegis_types::LaneId;
 
 use crate::model::{Basis, TaskSet};
@@ -11,7 +13,7 @@ pub enum Confidence {
     /// The bound follows from these assumptions; no measured number entered.
     Proven {
         /// What must hold.
-        assumptions: Vec<String>,
+        assumptions: Arc<[String]>,
     },
     /// The bound follows from budgets of which at least one was measured; these are the weakest figures among them.
     Measured {
@@ -26,7 +28,7 @@ impl Confidence {
     /// The weakest of the budgets of the tasks on `lane`: each of them enters the bound of every task there.
     pub fn of_lane(set: &TaskSet, lane: LaneId) -> Self {
         match weakest_basis(set, lane) {
-            Basis::Declared => Self::Proven { assumptions: assumptions(set) },
+            Basis::Declared => Self::Proven { assumptions: assumptions(set).into() },
             Basis::Measured { samples, margin_ppm, .. } => Self::Measured { samples, margin_ppm },
         }
     }

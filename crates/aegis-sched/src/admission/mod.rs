@@ -148,10 +148,10 @@ impl AdmissionController {
     /// Analyses a task set. Always ends, in bounded time: what cannot be decided within it is refused as such.
     pub fn analyze(&self, request: &AdmissionRequest<'_>) -> AdmissionReport {
         let set = request.set;
-        let charged = match charge(set) {
+        let charged = match set.platform().check().and_then(|()| charge(set)) {
             Ok(charged) => charged,
             Err(error) => {
-                let verdict = Verdict::Refused(Box::new(Refusal::overflow(set, &error)));
+                let verdict = Verdict::Refused(Box::new(Refusal::no_model(set, &error)));
                 return AdmissionReport { verdict, tasks: Vec::new() };
             }
         };

@@ -64,8 +64,8 @@ pub enum Reason {
         /// The bound.
         steps: u64,
     },
-    /// Charging overheads leaves the range of time.
-    Overflow {
+    /// Tasks and platform are no model: overheads leave the range of time, or the platform contradicts itself.
+    Model {
         /// The model's own message.
         message: String,
     },
@@ -95,12 +95,12 @@ pub enum Change {
 }
 
 impl Refusal {
-    pub(super) fn overflow(set: &TaskSet, error: &ModelError) -> Self {
+    pub(super) fn no_model(set: &TaskSet, error: &ModelError) -> Self {
         let task = match error {
             ModelError::Overflow { task } => set.tasks().iter().find(|known| known.name == *task),
             _ => None,
         };
-        let reason = Reason::Overflow { message: error.to_string() };
+        let reason = Reason::Model { message: error.to_string() };
         let (lane, id) = (task.map(|task| task.lane), task.map(|task| task.id));
         Self { lane, task: id, reason, binding: None, changes: Vec::new(), names: names(set) }
     }
@@ -252,7 +252,7 @@ impl fmt::Display for Reason {
             }
             Self::Range => f.write_str("numbers leave the 36 years of the analysis"),
             Self::Undecided { steps } => write!(f, "undecided within {steps} steps"),
-            Self::Overflow { message } => f.write_str(message),
+            Self::Model { message } => f.write_str(message),
             Self::Refuted { objection } => write!(f, "the referee objects: {objection}"),
         }
     }

@@ -103,7 +103,9 @@ impl Rows {
 pub(super) struct Releases {
     /// First instant at which one more job is released.
     next: u64,
-    /// Work of the jobs released so far.
+    /// Jobs released so far.
+    pub jobs: u64,
+    /// Their work.
     pub demand: u64,
     cost: u64,
     period: u64,
@@ -114,7 +116,7 @@ impl Releases {
     pub(super) fn new(row: &Row) -> Self {
         let jobs = row.jitter / row.period + 1;
         let next = jobs * row.period - row.jitter;
-        Self { next, demand: jobs.saturating_mul(row.cost), cost: row.cost, period: row.period }
+        Self { next, jobs, demand: jobs.saturating_mul(row.cost), cost: row.cost, period: row.period }
     }
 
     /// Moves to the closed window [0, to]; `to` lies below the horizon.
@@ -122,6 +124,7 @@ impl Releases {
         if to >= self.next {
             let more = (to - self.next) / self.period + 1;
             self.next += more * self.period;
+            self.jobs += more;
             self.demand = self.demand.saturating_add(more.saturating_mul(self.cost));
         }
     }

@@ -81,17 +81,16 @@ fn step_at_or_before(row: &Row, top: u64) -> Option<u64> {
 fn terms(lane: &Rows, position: usize, offset: u64) -> Vec<Term> {
     let me = &lane.rows[position];
     let others = lane.rows.iter().enumerate().filter(|(other, _)| *other != position);
+    let interference = others
+        .map(|(_, row)| (row, closed_jobs(row, offset)))
+        .map(|(row, jobs)| (row.id, jobs, jobs * row.cost));
     Tally {
         jitter: me.jitter,
         blocking: None,
-        interference: others
-            .map(|(_, row)| (row, closed_jobs(row, offset)))
-            .map(|(row, jobs)| (row.id, jobs, jobs * row.cost))
-            .collect(),
         carry: (closed_jobs(me, offset) - 1) * me.cost,
         own: me.cost,
         overrun: lane.overrun,
         before: offset,
     }
-    .terms()
+    .terms(interference)
 }

@@ -35,7 +35,9 @@
 
 use super::Stop;
 use super::claim::{Cause, Claim, Failure, TaskClaim};
-use super::demand::{HORIZON, RESPONSE_STEPS_MAX, Releases, Row, Rows, STEPS_MAX, Work, check_utilisation, span};
+use super::demand::{
+    HORIZON, RESPONSE_STEPS_MAX, Releases, Row, Rows, STEPS_MAX, Work, check_utilisation, span,
+};
 use super::problem::LaneProblem;
 use super::tally::Tally;
 
@@ -298,21 +300,19 @@ impl Search<'_> {
         let me = &self.lane.rows[self.position];
         let deadline = worst.arrival + signed(me.key);
         let others = self.lane.rows.iter().enumerate().filter(|(other, _)| *other != self.position);
+        let interference = others.filter_map(|(_, row)| {
+            let since = u64::try_from(deadline + signed(row.jitter) - signed(row.key)).ok()?;
+            let jobs = (since / row.period + 1).min((worst.start + row.jitter) / row.period + 1);
+            Some((row.id, jobs, jobs * row.cost))
+        });
         Tally {
             jitter: (-worst.arrival).max(0).unsigned_abs(),
             blocking: self.blocker(worst.arrival).map(|row| (row.id, row.blocks)),
-            interference: others
-                .filter_map(|(_, row)| {
-                    let since = u64::try_from(deadline + signed(row.jitter) - signed(row.key)).ok()?;
-                    let jobs = (since / row.period + 1).min((worst.start + row.jitter) / row.period + 1);
-                    Some((row.id, jobs, jobs * row.cost))
-                })
-                .collect(),
             carry: self.earlier(worst.arrival) * me.cost,
             own: me.cost,
             overrun: self.lane.overrun,
             before: worst.arrival.max(0).unsigned_abs(),
         }
-        .terms()
+        .terms(interference)
     }
 }

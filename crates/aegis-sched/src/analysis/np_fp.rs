@@ -15,7 +15,9 @@ use aegis_types::Nanos;
 
 use super::Stop;
 use super::claim::{Cause, Claim, Failure, TaskClaim};
-use super::demand::{Releases, Row, Rows, STEPS_MAX, Window, Work, check_utilisation, closed_jobs, least, span};
+use super::demand::{
+    Releases, Row, Rows, STEPS_MAX, Window, Work, check_utilisation, closed_jobs, least, span,
+};
 use super::problem::LaneProblem;
 use super::tally::Tally;
 
@@ -26,11 +28,13 @@ use super::tally::Tally;
 pub fn claim(problem: &LaneProblem, stop: Stop) -> Result<Claim, Failure> {
     let lane = Rows::of(problem)?;
     check_utilisation(&lane)?;
-    let (mut work, mut streams) = (Work::of(STEPS_MAX), Vec::with_capacity(lane.rows.len()));
-    let mut claim = Claim { overrun: problem.overrun, busy: Vec::new(), tasks: Vec::new() };
-    for position in 0..lane.rows.len() {
-        let (busy, task) = level(&lane, position, stop, &mut streams, &mut work)
-            .map_err(|cause| Failure { position: Some(position), cause })?;
+    let count = lane.rows.len();
+    let mut claim =
+        Claim { overrun: problem.overrun, busy: Vec::with_capacity(count), tasks: Vec::with_capacity(count) };
+    let mut levels = Levels::new(&lane, stop);
+    for position in 0..count {
+        let (busy, task) =
+            levels.solve(position).map_err(|cause| Failure { position: Some(position), cause })?;
         claim.busy.push(busy);
         claim.tasks.push(task);
     }
@@ -43,65 +47,99 @@ pub fn claim(problem: &LaneProblem, stop: Stop) -> Result<Claim, Failure> {
 /// Why there is none.
 pub fn bound(problem: &LaneProblem, position: usize) -> Result<Nanos, Failure> {
     let lane = Rows::of(problem)?;
-    level(&lane, position, Stop::Never, &mut Vec::new(), &mut Work::of(STEPS_MAX))
-        .map(|(_, task)| task.bound)
-        .map_err(|cause| Failure { position: Some(position), cause })
+    let solved = Levels::new(&lane, Stop::Never).solve(position);
+    solved.map(|(_, task)| task.bound).map_err(|cause| Failure { position: Some(position), cause })
 }
 
-fn level(
-    lane: &Rows,
-    position: usize,
+/// The priority levels of a lane.
+struct Levels<'a> {
+    lane: &'a Rows,
     stop: Stop,
-    streams: &mut Vec<Releases>,
-    work: &mut Work,
-) -> Result<(Nanos, TaskClaim), Cause> {
-    let me = lane.rows[position];
-    let blocker = lane.rows.iter().filter(|row| row.key > me.key).max_by_key(|row| row.blocks);
-    let base = lane.overrun + blocker.map_or(0, |row| row.blocks);
-    let urgent = || others(&lane.rows, position);
+    /// Every task's releases at the start of a busy period.
+    fresh: Vec<Releases>,
+    /// Those of the tasks in question, moved forward; kept to allocate once.
+    streams: Vec<Releases>,
+    work: Work,
+}
 
-    streams.clear();
-    streams.extend(urgent().map(Releases::new));
-    streams.push(Releases::new(&me));
-    let busy = least(base, base.max(1), Window::HalfOpen, streams, work)?;
+/// The job with the longest response.
+#[derive(Clone, Copy, Default)]
+struct Worst {
+    response: u64,
+    q: u64,
+    start: u64,
+}
 
-    streams.clear();
-    streams.extend(urgent().map(Releases::new));
-    let jobs = closed_jobs(&me, busy - 1);
-    let mut starts = Vec::with_capacity(usize::try_from(jobs.min(1 << 10)).unwrap_or(0));
-    let (mut start, mut worst) = (0u64, (0u64, 0u64, 0u64));
-    for q in 0..jobs {
-        let own = q.saturating_mul(me.cost).saturating_add(me.cost - me.last);
-        start = least(base.saturating_add(own), start, Window::Closed, streams, work)?;
-        starts.push(span(start));
-        let response = (start + me.last + me.jitter).saturating_sub(q * me.period);
-        if response > worst.0 {
-            worst = (response, q, start);
+impl<'a> Levels<'a> {
+    fn new(lane: &'a Rows, stop: Stop) -> Self {
+        let fresh = lane.rows.iter().map(Releases::new).collect();
+        Self { lane, stop, fresh, streams: Vec::with_capacity(lane.rows.len()), work: Work::of(STEPS_MAX) }
+    }
+
+    fn solve(&mut self, position: usize) -> Result<(Nanos, TaskClaim), Cause> {
+        let me = self.lane.rows[position];
+        let blocker = self.lane.rows.iter().filter(|row| row.key > me.key).max_by_key(|row| row.blocks);
+        let base = self.lane.overrun + blocker.map_or(0, |row| row.blocks);
+
+        self.rewind(position);
+        self.streams.push(self.fresh[position]);
+        let busy = least(base, base.max(1), Window::HalfOpen, &mut self.streams, &mut self.work)?;
+        self.rewind(position);
+        let (worst, starts) = self.jobs(&me, base, closed_jobs(&me, busy - 1))?;
+
+        // The releases stand at the last start that was looked at, which most often is the worst.
+        let settled = starts.last().is_some_and(|start| start.get() == worst.start);
+        let urgent = others(&self.lane.rows, position).zip(&self.streams);
+        let interference = urgent.map(|(row, stream)| {
+            let jobs = if settled { stream.jobs } else { closed_jobs(row, worst.start) };
+            (row.id, jobs, jobs * row.cost)
+        });
+        let tally = Tally {
+            jitter: me.jitter,
+            blocking: blocker.map(|row| (row.id, row.blocks)),
+            carry: worst.q * me.cost,
+            own: me.cost,
+            overrun: self.lane.overrun,
+            before: worst.q * me.period,
+        };
+        let (bound, terms) = (span(worst.response), tally.terms(interference));
+        if self.stop == Stop::AtDeadline && worst.response > me.deadline {
+            // The deadline counts from the nominal arrival, which lies up to J before the busy period starts.
+            let instant = span((worst.q * me.period + me.deadline).saturating_sub(me.jitter));
+            return Err(Cause::Deadline { bound, terms, instant });
         }
-        if stop == Stop::AtDeadline && response > me.deadline {
-            break;
+        Ok((span(busy), TaskClaim { task: me.id, bound, terms, starts }))
+    }
+
+    /// The start of each of the first `jobs` jobs of a busy period, and the worst of them; stops at the first that
+    /// misses, where misses matter.
+    fn jobs(&mut self, me: &Row, base: u64, jobs: u64) -> Result<(Worst, Vec<Nanos>), Cause> {
+        let mut starts = Vec::with_capacity(usize::try_from(jobs.min(1 << 10)).unwrap_or(0));
+        let (mut start, mut worst) = (0u64, Worst::default());
+        for q in 0..jobs {
+            let own = q.saturating_mul(me.cost).saturating_add(me.cost - me.last);
+            let base = base.saturating_add(own);
+            start = least(base, start.max(base), Window::Closed, &mut self.streams, &mut self.work)?;
+            starts.push(span(start));
+            let response = (start + me.last + me.jitter).saturating_sub(q * me.period);
+            if response > worst.response {
+                worst = Worst { response, q, start };
+            }
+            if self.stop == Stop::AtDeadline && response > me.deadline {
+                break;
+            }
         }
+        Ok((worst, starts))
     }
-    let (response, q, start) = worst;
-    let terms = Tally {
-        jitter: me.jitter,
-        blocking: blocker.map(|row| (row.id, row.blocks)),
-        interference: urgent()
-            .map(|row| (row, closed_jobs(row, start)))
-            .map(|(row, jobs)| (row.id, jobs, jobs * row.cost))
-            .collect(),
-        carry: q * me.cost,
-        own: me.cost,
-        overrun: lane.overrun,
-        before: q * me.period,
+
+    /// Puts the tasks at least as urgent as the one at `position` back to the start of a busy period.
+    fn rewind(&mut self, position: usize) {
+        let key = self.lane.rows[position].key;
+        let tasks = self.lane.rows.iter().zip(&self.fresh).enumerate();
+        let urgent = tasks.filter(|(other, (row, _))| *other != position && row.key <= key);
+        self.streams.clear();
+        self.streams.extend(urgent.map(|(_, (_, fresh))| *fresh));
     }
-    .terms();
-    if stop == Stop::AtDeadline && response > me.deadline {
-        // The deadline counts from the nominal arrival, which lies up to J before the busy period starts.
-        let instant = (q * me.period + me.deadline).saturating_sub(me.jitter);
-        return Err(Cause::Deadline { bound: span(response), terms, instant: span(instant) });
-    }
-    Ok((span(busy), TaskClaim { task: me.id, bound: span(response), terms, starts }))
 }
 
 /// Tasks at least as urgent as the one at `position`, without it.

@@ -24,7 +24,8 @@ pub fn claim(problem: &LaneProblem, stop: Stop) -> Result<Claim, Failure> {
     if lane.rows.is_empty() {
         return Ok(claim);
     }
-    let busy = lane.busy_period(&mut Work::of(STEPS_MAX)).map_err(|cause| Failure { position: None, cause })?;
+    let busy =
+        lane.busy_period(&mut Work::of(STEPS_MAX)).map_err(|cause| Failure { position: None, cause })?;
     claim.busy.push(span(busy));
     for (position, me) in lane.rows.iter().enumerate() {
         let bound = busy + me.jitter;
@@ -43,16 +44,15 @@ fn terms(lane: &Rows, position: usize, busy: u64) -> Vec<Term> {
     let me = &lane.rows[position];
     let others = lane.rows.iter().enumerate().filter(|(other, _)| *other != position);
     // Releases of the half-open window [0, L) are those of the closed window [0, L - 1]; L is at least one.
+    let interference = others
+        .map(|(_, row)| (row, closed_jobs(row, busy - 1)))
+        .map(|(row, jobs)| (row.id, jobs, jobs * row.cost));
     Tally {
         jitter: me.jitter,
-        interference: others
-            .map(|(_, row)| (row, closed_jobs(row, busy - 1)))
-            .map(|(row, jobs)| (row.id, jobs, jobs * row.cost))
-            .collect(),
         carry: (closed_jobs(me, busy - 1) - 1) * me.cost,
         own: me.cost,
         overrun: lane.overrun,
         ..Tally::default()
     }
-    .terms()
+    .terms(interference)
 }

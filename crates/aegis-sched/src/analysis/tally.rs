@@ -12,8 +12,6 @@ pub(super) struct Tally {
     pub jitter: u64,
     /// The blocking segment.
     pub blocking: Option<(TaskId, u64)>,
-    /// More urgent jobs: task, jobs, work.
-    pub interference: Vec<(TaskId, u64, u64)>,
     /// Earlier jobs of the task itself.
     pub carry: u64,
     /// The job.
@@ -26,15 +24,15 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// The terms, without those that are empty.
-    pub(super) fn terms(self) -> Vec<Term> {
+    /// The terms, without those that are empty. `interference` are the more urgent jobs: task, jobs, work.
+    pub(super) fn terms(self, interference: impl Iterator<Item = (TaskId, u64, u64)>) -> Vec<Term> {
         let mut before = self.before;
         let mut left = |work: u64| {
             let hidden = before.min(work);
             before -= hidden;
             work - hidden
         };
-        let mut terms = Vec::with_capacity(self.interference.len() + 5);
+        let mut terms = Vec::with_capacity(interference.size_hint().1.unwrap_or(0) + 5);
         let mut put = |kind: TermKind, ns: u64| {
             if ns > 0 {
                 terms.push(Term { kind, span: span(ns) });
@@ -44,7 +42,7 @@ impl Tally {
         if let Some((by, work)) = self.blocking {
             put(TermKind::Blocking { by }, left(work));
         }
-        for (by, jobs, work) in self.interference {
+        for (by, jobs, work) in interference {
             put(TermKind::Interference { by, jobs }, left(work));
         }
         put(TermKind::Carry, left(self.carry));
@@ -55,7 +53,7 @@ impl Tally {
 
     /// The terms, and what `bound` leaves unattributed.
     pub(super) fn terms_with_slackness(self, bound: u64) -> Vec<Term> {
-        let mut terms = self.terms();
+        let mut terms = self.terms(std::iter::empty());
         let known = terms.iter().fold(0u64, |sum, term| sum.saturating_add(term.span.get()));
         if let Some(rest) = bound.checked_sub(known).filter(|&rest| rest > 0) {
             terms.push(Term { kind: TermKind::Slackness, span: span(rest) });

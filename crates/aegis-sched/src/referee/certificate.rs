@@ -32,7 +32,8 @@ pub enum TermKind {
         /// How many.
         jobs: u64,
     },
-    /// Earlier jobs of the same task in the busy period, less the time between their arrivals.
+    /// Earlier jobs of the same task in the busy period. Time of that period before the job's arrival delays nothing: it
+    /// is deducted from what runs first, the blocker, then interference, then these.
     Carry,
     /// The job's own segments.
     Own,

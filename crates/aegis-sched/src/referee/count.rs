@@ -48,21 +48,40 @@ pub(super) fn blocks(problem: &LaneProblem, task: &LaneTask) -> u64 {
     }
 }
 
-/// Work released in any half-open window of `length` > 0: ceil((length + J) / T) jobs.
-pub(super) fn half_open(task: &LaneTask, length: u64) -> Result<u64, Objection> {
-    mul(add(length, task.jitter.get())?.div_ceil(task.period.get()), cost(task)?)
+/// A task's numbers, its segments added up.
+#[derive(Clone, Copy)]
+pub(super) struct Weight {
+    pub cost: u64,
+    pub last: u64,
+    pub blocks: u64,
+    pub period: u64,
+    pub jitter: u64,
+    pub key: u64,
 }
 
-/// Work released in any closed window of `length`: floor((length + J) / T) + 1 jobs.
-pub(super) fn closed(task: &LaneTask, length: u64) -> Result<u64, Objection> {
-    mul(add(length, task.jitter.get())? / task.period.get() + 1, cost(task)?)
+impl Weight {
+    pub(super) fn of(problem: &LaneProblem, task: &LaneTask) -> Result<Self, Objection> {
+        let (period, jitter) = (task.period.get(), task.jitter.get());
+        let (cost, last, blocks) = (cost(task)?, last(task), blocks(problem, task));
+        Ok(Self { cost, last, blocks, period, jitter, key: task.key })
+    }
+
+    /// Work released in any half-open window of `length` > 0: ceil((length + J) / T) jobs.
+    pub(super) fn half_open(&self, length: u64) -> Result<u64, Objection> {
+        mul(add(length, self.jitter)?.div_ceil(self.period), self.cost)
+    }
+
+    /// Work released in any closed window of `length`: floor((length + J) / T) + 1 jobs.
+    pub(super) fn closed(&self, length: u64) -> Result<u64, Objection> {
+        mul(add(add(length, self.jitter)? / self.period, 1)?, self.cost)
+    }
 }
 
 /// Shows that no busy period of the lane, with its overrun, is longer than `length`.
 pub(super) fn check_busy(problem: &LaneProblem, length: u64) -> Result<(), Objection> {
     let mut work = problem.overrun.get();
     for task in &problem.tasks {
-        work = add(work, half_open(task, length)?)?;
+        work = add(work, Weight::of(problem, task)?.half_open(length)?)?;
     }
     match problem.tasks.first() {
         Some(first) if length == 0 || work > length => {

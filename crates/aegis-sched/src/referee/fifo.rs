@@ -5,7 +5,7 @@
 //! offset, so all offsets from `v - (R_i - J_i)` to `a` are shown at once. Only the smallest `R_i - J_i` matters.
 
 use super::Objection;
-use super::count::{Patience, add, closed, lane_busy};
+use super::count::{Patience, Weight, add, lane_busy};
 use crate::analysis::claim::Claim;
 use crate::analysis::problem::LaneProblem;
 
@@ -20,13 +20,15 @@ pub(super) fn check(problem: &LaneProblem, claim: &Claim) -> Result<(), Objectio
         }
     }
     let Some((room, position)) = least else { return Ok(()) };
+    let weights =
+        problem.tasks.iter().map(|task| Weight::of(problem, task)).collect::<Result<Vec<_>, _>>()?;
     let mut patience = Patience::new();
     let mut next = busy.checked_sub(1);
     while let Some(offset) = next {
         patience.spend(problem.tasks.len())?;
         let mut work = problem.overrun.get();
-        for task in &problem.tasks {
-            work = add(work, closed(task, offset)?)?;
+        for weight in &weights {
+            work = add(work, weight.closed(offset)?)?;
         }
         if work > add(offset, room)? {
             let arrival = i64::try_from(offset).unwrap_or(i64::MAX);

@@ -29,7 +29,7 @@ use certificate::TermKind;
 #[non_exhaustive]
 pub enum Objection {
     /// The claim is not about this lane's tasks.
-    #[error("the claim is not about this lane's tasks, in order")]
+    #[error("the claim is not about this lane's tasks, in ascending order")]
     WrongTasks,
     /// The claim covers another overrun than the problem.
     #[error("the claim covers an overrun of {claimed}, the problem has {asked}")]
@@ -134,6 +134,7 @@ pub fn check(problem: &LaneProblem, claim: &Claim) -> Result<(), Objection> {
 /// The first [`Objection`].
 pub fn check_bounds(problem: &LaneProblem, claim: &Claim) -> Result<(), Objection> {
     if problem.tasks.len() != claim.tasks.len()
+        || !problem.tasks.is_sorted_by(|low, high| low.id < high.id)
         || problem.tasks.iter().zip(&claim.tasks).any(|(task, claimed)| task.id != claimed.task)
     {
         return Err(Objection::WrongTasks);
@@ -161,7 +162,8 @@ fn check_terms(problem: &LaneProblem, task: &LaneTask, claimed: &TaskClaim) -> R
     let (mut sum, mut own, mut overrun) = (0u64, 0u64, 0u64);
     for term in &claimed.terms {
         sum = sum.checked_add(term.span.get()).ok_or_else(objection)?;
-        let named = |id: TaskId| id != task.id && problem.tasks.iter().any(|other| other.id == id);
+        let listed = |id: TaskId| problem.tasks.binary_search_by_key(&id, |other| other.id).is_ok();
+        let named = |id: TaskId| id != task.id && listed(id);
         let legal = match term.kind {
             TermKind::Own => {
                 own += term.span.get();

@@ -9,61 +9,68 @@
 use aegis_types::Nanos;
 
 use super::Objection;
-use super::count::{Patience, add, blocks, closed, cost, half_open, last, mul};
+use super::count::{Patience, Weight, add, mul};
 use crate::analysis::claim::{Claim, TaskClaim};
-use crate::analysis::problem::{LaneProblem, LaneTask};
+use crate::analysis::problem::LaneProblem;
 
 pub(super) fn check(problem: &LaneProblem, claim: &Claim) -> Result<(), Objection> {
     let mut patience = Patience::new();
     if claim.busy.len() != problem.tasks.len() {
-        return Err(problem
-            .tasks
-            .first()
-            .map_or(Objection::WrongTasks, |task| Objection::Evidence { task: task.id }));
+        let first = problem.tasks.first();
+        return Err(first.map_or(Objection::WrongTasks, |task| Objection::Evidence { task: task.id }));
     }
-    for ((task, claimed), busy) in problem.tasks.iter().zip(&claim.tasks).zip(&claim.busy) {
-        check_task(problem, task, claimed, *busy, &mut patience)?;
+    let weights =
+        problem.tasks.iter().map(|task| Weight::of(problem, task)).collect::<Result<Vec<_>, _>>()?;
+    let mut urgent = Vec::with_capacity(weights.len());
+    for (position, (claimed, busy)) in claim.tasks.iter().zip(&claim.busy).enumerate() {
+        let task = &weights[position];
+        let others =
+            weights.iter().enumerate().filter(|(other, weight)| *other != position && weight.key <= task.key);
+        urgent.clear();
+        urgent.extend(others.map(|(_, weight)| *weight));
+        let less = weights.iter().filter(|weight| weight.key > task.key);
+        let base = add(less.map(|weight| weight.blocks).max().unwrap_or(0), problem.overrun.get())?;
+        let level = Level { task, urgent: &urgent, base };
+        level.check(claimed, *busy, &mut patience)?;
     }
     Ok(())
 }
 
-fn check_task(
-    problem: &LaneProblem,
-    task: &LaneTask,
-    claimed: &TaskClaim,
-    busy: Nanos,
-    patience: &mut Patience,
-) -> Result<(), Objection> {
-    let urgent = || problem.tasks.iter().filter(|other| other.id != task.id && other.key <= task.key);
-    let less = problem.tasks.iter().filter(|other| other.key > task.key);
-    let base = add(less.map(|other| blocks(problem, other)).max().unwrap_or(0), problem.overrun.get())?;
+/// A task with what can delay it.
+struct Level<'a> {
+    task: &'a Weight,
+    urgent: &'a [Weight],
+    base: u64,
+}
 
-    let mut work = add(base, half_open(task, busy.get())?)?;
-    for other in urgent() {
-        work = add(work, half_open(other, busy.get())?)?;
-    }
-    if busy.is_zero() || work > busy.get() {
-        return Err(Objection::Busy { task: task.id, claimed: busy });
-    }
-
-    let (own, last, period) = (cost(task)?, last(task), task.period.get());
-    let jobs = add(busy.get(), task.jitter.get())?.div_ceil(period);
-    if claimed.starts.len() as u64 != jobs {
-        return Err(Objection::Evidence { task: task.id });
-    }
-    for (q, start) in (0u64..).zip(&claimed.starts) {
-        patience.spend(problem.tasks.len())?;
-        let start = start.get();
-        let mut before = add(base, add(mul(q, own)?, own - last)?)?;
-        for other in urgent() {
-            before = add(before, closed(other, start)?)?;
+impl Level<'_> {
+    fn check(&self, claimed: &TaskClaim, busy: Nanos, patience: &mut Patience) -> Result<(), Objection> {
+        let task = self.task;
+        let mut work = add(self.base, task.half_open(busy.get())?)?;
+        for other in self.urgent {
+            work = add(work, other.half_open(busy.get())?)?;
         }
-        let arrival = mul(q, period)?;
-        let done = add(add(start, last)?, task.jitter.get())?;
-        if before > start || done > add(claimed.bound.get(), arrival)? {
-            let arrival = i64::try_from(arrival).unwrap_or(i64::MAX);
-            return Err(Objection::Bound { task: task.id, claimed: claimed.bound, arrival });
+        if busy.is_zero() || work > busy.get() {
+            return Err(Objection::Busy { task: claimed.task, claimed: busy });
         }
+        let jobs = add(busy.get(), task.jitter)?.div_ceil(task.period);
+        if claimed.starts.len() as u64 != jobs {
+            return Err(Objection::Evidence { task: claimed.task });
+        }
+        for (q, start) in (0u64..).zip(&claimed.starts) {
+            patience.spend(self.urgent.len())?;
+            let start = start.get();
+            let mut before = add(self.base, add(mul(q, task.cost)?, task.cost - task.last)?)?;
+            for other in self.urgent {
+                before = add(before, other.closed(start)?)?;
+            }
+            let arrival = mul(q, task.period)?;
+            let done = add(add(start, task.last)?, task.jitter)?;
+            if before > start || done > add(claimed.bound.get(), arrival)? {
+                let arrival = i64::try_from(arrival).unwrap_or(i64::MAX);
+                return Err(Objection::Bound { task: claimed.task, claimed: claimed.bound, arrival });
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }

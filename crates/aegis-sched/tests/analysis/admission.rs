@@ -143,7 +143,33 @@ fn charged_overheads_decide() {
     platform.overheads.handoff = Nanos::MAX;
     let overflow = TaskSet::new(fits.tasks().to_vec(), platform).expect("legal");
     let report = analyze(&overflow, "edf", Depth::Feasible);
-    assert!(matches!(report.refusal().expect("overflow").reason, Reason::Overflow { .. }));
+    assert!(matches!(report.refusal().expect("overflow").reason, Reason::Model { .. }));
+}
+
+/// A task whose jitter reaches into its own window is not its own blocker.
+#[test]
+fn a_long_task_with_jitter_does_not_block_itself() {
+    let mut tasks = tasks(&[Spec::new(7, 10)]);
+    tasks[0].jitter = Nanos::from_millis(2);
+    for depth in [Depth::Feasible, Depth::TIGHT] {
+        let set = TaskSet::new(tasks.clone(), platform(1)).expect("legal");
+        let report = analyze(&set, "edf", depth);
+        let wcrt = report.tasks[0].wcrt.expect("7 + 2 is within 10");
+        assert_eq!(wcrt, Nanos::from_millis(if depth == Depth::Feasible { 10 } else { 9 }));
+    }
+    tasks[0].jitter = Nanos::new(3_000_001);
+    let set = TaskSet::new(tasks, platform(1)).expect("legal");
+    assert!(!analyze(&set, "edf", Depth::Feasible).is_admitted());
+}
+
+#[test]
+fn a_platform_that_contradicts_itself_is_refused() {
+    let mut platform = platform(1);
+    platform.partitions.push(PartitionModel { name: "none".to_owned(), lanes: 0 });
+    let set = TaskSet::new(tasks(&[Spec::new(1, 10)]), platform).expect("tasks are legal");
+    let report = analyze(&set, "edf", Depth::Feasible);
+    let text = report.refusal().expect("refused").to_string();
+    assert!(text.contains("`none`"), "{text}");
 }
 
 fn measured(samples: u64, margin_ppm: u64) -> Basis {

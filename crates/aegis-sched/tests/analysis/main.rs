@@ -11,7 +11,6 @@ mod exact;
 mod generate;
 mod mutation;
 mod overrun;
-mod probe;
 mod safe;
 mod sim;
 mod vectors;

@@ -65,14 +65,14 @@ fn check(rng: &mut Rng, shape: Shape, schedules: u32) {
 fn absolute_deadline_with_jitter() {
     let shape = Shape::tiny(PolicyClass::AbsoluteDeadline).with_jitter(2);
     let shape = Shape { tasks: (2, 4), ..shape };
-    for_seeds("absolute_deadline_with_jitter", 6_000, |rng| check(rng, shape, 12));
+    for_seeds("absolute_deadline_with_jitter", 20_000, |rng| check(rng, shape, 12));
 }
 
 #[test]
 fn absolute_deadline_with_jitter_and_segments() {
     let shape = Shape::tiny(PolicyClass::AbsoluteDeadline).with_jitter(1).with_segments(3);
     let shape = Shape { tasks: (2, 4), ..shape };
-    for_seeds("absolute_deadline_with_jitter_and_segments", 3_000, |rng| check(rng, shape, 12));
+    for_seeds("absolute_deadline_with_jitter_and_segments", 10_000, |rng| check(rng, shape, 12));
 }
 
 #[test]
