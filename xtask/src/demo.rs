@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::error::Error;
 use crate::process::{self, cargo};
 use crate::workspace::Workspace;
-use crate::{fetch, table};
+use crate::{fetch, fleet, table};
 
 /// Exit code of `aegis admit` for a fleet that does not fit.
 const REFUSED: i32 = 3;
@@ -48,30 +48,48 @@ pub fn run(arguments: &[String]) -> Result<(), Error> {
     fetch::into(&workspace.cache())?;
     let folder = workspace.demo();
     std::fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+    let cache = workspace.cache();
+    write(&folder.join("natural.toml"), &fleet::natural(&cache, fleet::two_cores()))?;
+    write(&folder.join("one_more.toml"), &fleet::one_more(&cache))?;
     perform(steps(&workspace, &workspace.cache()))
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Error> {
+    std::fs::write(path, text).map_err(Error::io("write", path))
 }
 
 /// The main job: what is here, what it costs, whether it fits, the run, and why it went as it did.
 pub fn steps(workspace: &Workspace, cache: &Path) -> Vec<Step> {
     let aegis = Aegis { program: workspace.aegis(), folder: workspace.demo(), cache: cache.to_owned() };
+    let fleet = "fleet.toml";
+    let real = "--realtime";
     vec![
         aegis.step("what this machine offers", &["devices"]),
-        aegis.step("what the runtime itself costs here", &["calibrate", "-o", "platform.json"]),
-        aegis.step("what each model costs here", &["profile", "fleet.toml", "-o", "profile.json"]),
-        aegis.step("does the fleet fit?", &["admit", "fleet.toml"]),
+        aegis.step(
+            "what the runtime itself costs here, every lane busy",
+            &["calibrate", "natural.toml", real],
+        ),
+        aegis.step(
+            "what each model costs here, alone and beside the others",
+            &["profile", "natural.toml", "--seconds", "3s", "--margin", "30%", real],
+        ),
+        aegis.step(
+            "does the fleet fit, and at which periods?",
+            &["admit", "natural.toml", "--fit", "1ms", "--write", fleet],
+        ),
         aegis
-            .step("what if one more task came?", &["admit", "fleet.toml", "--what-if", "task.toml"])
+            .step("what if one more detector came?", &["admit", fleet, "--what-if", "one_more.toml"])
             .ending_with(&[REFUSED]),
-        aegis.step("one memory plan for all models", &["plan", "fleet.toml"]),
+        aegis.step("one memory plan for all models", &["plan", fleet]),
         aegis
             .step(
-                "ten seconds of the real thing",
-                &["run", "fleet.toml", "--duration", "10s", "--trace", "run.aegis"],
+                "ten seconds of the real thing, outputs compared with plain runs",
+                &["run", fleet, "--duration", "10s", "--trace", "run.aegis", "--check-outputs", real],
             )
             .ending_with(&[0, EXPLAINED]),
         aegis.step(
-            "where the worst job's time went",
-            &["explain", "run.aegis", "--task", "ocr_rec", "--worst", "1"],
+            "where the time of the detector's worst job went",
+            &["explain", "run.aegis", "--task", "ocr_det"],
         ),
         aegis.step("the same decisions again", &["replay", "run.aegis"]),
     ]

@@ -9,6 +9,7 @@ mod build;
 mod demo;
 mod error;
 mod fetch;
+mod fleet;
 mod lint;
 mod models;
 mod process;

@@ -18,9 +18,9 @@ use crate::carrier::{Crew, LaneReport, LaneSpec, Work};
 use crate::driver::Plant;
 use crate::error::RuntimeError;
 use crate::feed::SplitMix;
-use crate::mailbox::Launch;
+use crate::mailbox::{Landing, Launch};
 use crate::plant::{ControlRequest, HostPlant};
-use crate::realtime::{self, Role};
+use crate::realtime::{self, Breath, Role};
 
 /// How to calibrate.
 #[derive(Clone, Copy, Debug)]
@@ -196,67 +196,114 @@ fn measure_paths(
     Ok(paths)
 }
 
+/// Laps that fault pages in and warm caches; they are no samples.
+const WARM_UP_LAPS: u32 = 64;
+
 /// Keeps every lane busy and waits, as the driver does, for the next landing or the next timer.
 fn drive(plant: &mut HostPlant, clock: HostClock, options: CalibrateOptions) -> Paths {
-    let lanes = plant.lanes().len();
-    let mut posted = vec![Time::ZERO; lanes];
-    let mut flying = vec![DispatchSeq::NONE; lanes];
-    let mut samples: [Vec<Nanos>; 5] = std::array::from_fn(|_| Vec::with_capacity(1 << 16));
-    let [poll, dispatch, handoff, wakeup, timer] = &mut samples;
     let end = clock.now().saturating_add(options.duration);
+    let mut laps = Laps::new(plant.lanes().len(), clock);
+    let (mut poll, mut timer) = (Vec::with_capacity(1 << 16), Vec::with_capacity(1 << 16));
     let mut next_timer = clock.now();
-    let mut sequence = DispatchSeq::NONE;
-    // The first laps fault pages in and warm caches; they are no samples.
-    let mut laps = 0u32;
+    let mut breath = Breath::start(clock.now());
     loop {
-        let look = clock.now();
-        let mut acted = false;
-        if look >= end && flying.iter().all(|seq| *seq == DispatchSeq::NONE) {
-            break;
+        let hold = clock.now() >= end || breath.is_due(clock.now());
+        if hold && laps.all_idle() {
+            if clock.now() >= end {
+                break;
+            }
+            breath.take(clock);
+            continue;
         }
-        for index in 0..lanes {
+        let look = clock.now();
+        if !laps.look(plant, hold) {
+            poll.push(clock.now().since(look));
+        }
+        // A landing may end the wait first; the timer is a sample only when it was what the driver waited for.
+        let late = plant.wait(Some(next_timer));
+        let now = clock.now();
+        if now >= next_timer {
+            if laps.done > WARM_UP_LAPS && !late.is_zero() {
+                timer.push(late);
+                laps.wakeup.push(late);
+            }
+            next_timer = now.saturating_add(Nanos::from_micros(300));
+        }
+    }
+    Paths {
+        poll: Samples::trimmed(poll),
+        dispatch: Samples::trimmed(laps.dispatch),
+        handoff: Samples::new(laps.handoff),
+        wakeup: Samples::new(laps.wakeup),
+        timer: Samples::new(timer),
+    }
+}
+
+/// Busy work going round between the driver and every lane.
+struct Laps {
+    clock: HostClock,
+    /// When each lane was given its work.
+    posted: Vec<Time>,
+    flying: Vec<DispatchSeq>,
+    sequence: DispatchSeq,
+    done: u32,
+    dispatch: Vec<Nanos>,
+    handoff: Vec<Nanos>,
+    wakeup: Vec<Nanos>,
+}
+
+impl Laps {
+    fn new(lanes: usize, clock: HostClock) -> Self {
+        let room = || Vec::with_capacity(1 << 16);
+        Self {
+            clock,
+            posted: vec![Time::ZERO; lanes],
+            flying: vec![DispatchSeq::NONE; lanes],
+            sequence: DispatchSeq::NONE,
+            done: 0,
+            dispatch: room(),
+            handoff: room(),
+            wakeup: room(),
+        }
+    }
+
+    fn all_idle(&self) -> bool {
+        self.flying.iter().all(|seq| *seq == DispatchSeq::NONE)
+    }
+
+    /// Collects what landed and, unless lanes are held, gives every free lane more. Returns whether anything was done.
+    fn look(&mut self, plant: &mut HostPlant, hold: bool) -> bool {
+        let mut acted = false;
+        for index in 0..self.flying.len() {
             let lane = LaneId::new(index as u16);
-            let free = flying[index] == DispatchSeq::NONE;
-            if !free && plant.landed(lane).0 != flying[index] {
+            let free = self.flying[index] == DispatchSeq::NONE;
+            if !free && plant.landed(lane).0 != self.flying[index] {
                 continue;
             }
             acted = true;
-            let seen = clock.now();
+            let seen = self.clock.now();
             if !free {
-                let landing = plant.lanes()[index].mailbox.landing();
-                flying[index] = DispatchSeq::NONE;
-                laps += 1;
-                if laps > 64 {
-                    handoff.push(landing.entered.since(posted[index]));
-                    wakeup.push(seen.since(landing.left));
-                }
+                self.land(index, plant.lanes()[index].mailbox.landing(), seen);
             }
-            if look < end {
-                sequence = sequence.next();
-                let job = JobId::new(TaskId::new(0), sequence.get());
-                plant.post(lane, Launch { job, segment: SegmentIndex::new(0), slot: 0, dispatch: sequence });
-                posted[index] = clock.now();
-                dispatch.push(posted[index].since(seen));
-                flying[index] = sequence;
+            if !hold {
+                self.sequence = self.sequence.next();
+                let (dispatch, job) = (self.sequence, JobId::new(TaskId::new(0), self.sequence.get()));
+                plant.post(lane, Launch { job, segment: SegmentIndex::new(0), slot: 0, dispatch });
+                self.posted[index] = self.clock.now();
+                self.dispatch.push(self.posted[index].since(seen));
+                self.flying[index] = dispatch;
             }
         }
-        if !acted {
-            poll.push(clock.now().since(look));
-        }
-        next_timer = next_timer.max(clock.now()).saturating_add(Nanos::from_micros(700));
-        let late = plant.wait(Some(next_timer));
-        if laps > 64 && clock.now() >= next_timer {
-            timer.push(late);
-            wakeup.push(late);
-        }
+        acted
     }
-    let [poll, dispatch, handoff, wakeup, timer] = samples;
-    Paths {
-        poll: Samples::trimmed(poll),
-        dispatch: Samples::trimmed(dispatch),
-        handoff: Samples::new(handoff),
-        wakeup: Samples::new(wakeup),
-        timer: Samples::new(timer),
+
+    fn land(&mut self, index: usize, landing: Landing, seen: Time) {
+        self.flying[index] = DispatchSeq::NONE;
+        self.done += 1;
+        if self.done > WARM_UP_LAPS {
+            self.handoff.push(landing.entered.since(self.posted[index]));
+            self.wakeup.push(seen.since(landing.left));
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use crate::driver::Plant;
 use crate::feed::SplitMix;
 use crate::mailbox::Launch;
 use crate::plant::HostPlant;
+use crate::realtime::Breath;
 
 /// How to profile.
 #[derive(Clone, Copy, Debug)]
@@ -123,17 +124,23 @@ impl<'a> WcetProfiler<'a> {
         let mut measured: Vec<Vec<Nanos>> = vec![Vec::new(); self.tasks[victim].segments.into()];
         let mut skip = self.options.warm_up;
         let end = self.clock.now().saturating_add(time);
+        let mut breath = Breath::start(self.clock.now());
         loop {
             let enough = measured.iter().all(|segment| segment.len() >= samples) || self.clock.now() >= end;
             // One sample is the least that a budget can be made of, however short the time.
             let over = enough && measured.iter().all(|segment| !segment.is_empty());
             self.land(victim, &mut measured, &mut skip)?;
-            if over {
-                if self.lanes.iter().all(|flight| !flight.busy) {
+            let resting = breath.is_due(self.clock.now());
+            if self.lanes.iter().all(|flight| !flight.busy) {
+                if over {
                     return Ok(measured);
                 }
+                if resting {
+                    breath.take(self.clock);
+                    continue;
+                }
             }
-            self.launch_free(victim, contended, over);
+            self.launch_free(victim, contended, over || resting);
             let soon = self.clock.now().saturating_add(Nanos::from_millis(1));
             self.plant.wait(Some(soon));
         }
@@ -172,11 +179,11 @@ impl<'a> WcetProfiler<'a> {
         Ok(())
     }
 
-    /// Gives every free lane its next job.
-    fn launch_free(&mut self, victim: usize, contended: bool, over: bool) {
+    /// Gives every free lane its next job, unless lanes are held.
+    fn launch_free(&mut self, victim: usize, contended: bool, hold: bool) {
         let home = self.tasks[victim].lane.index();
         for index in 0..self.lanes.len() {
-            if self.lanes[index].busy || over || (!contended && index != home) {
+            if self.lanes[index].busy || hold || (!contended && index != home) {
                 continue;
             }
             let victim_ran = self.lanes[index].task == victim;

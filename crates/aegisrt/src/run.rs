@@ -13,7 +13,7 @@ use aegis_types::records::TaskAdmitted;
 use aegis_types::{Bytes, LaneId, Nanos, Record, Sink, TaskId, Time};
 
 use crate::carrier::{Crew, LaneReport, LaneSpec, Work};
-use crate::client::Port;
+use crate::client::{Client, Port};
 use crate::config::{Calibration, Prepared, Profile};
 use crate::driver::Driver;
 use crate::error::RuntimeError;
@@ -74,7 +74,8 @@ pub struct RunReport {
     pub cycles: u64,
 }
 
-/// Runs a certified fleet. The calling thread becomes the driver until the end.
+/// Runs a certified fleet. The calling thread becomes the driver until the end. Sporadic tasks have no clients; see
+/// [`run_with`].
 ///
 /// # Errors
 /// What plan, reservation, trace, device or a model refuses before the first release; nothing is left behind then.
@@ -85,6 +86,23 @@ pub fn run(
     profile: Option<&Profile>,
     calibration: &Calibration,
     options: &RunOptions,
+) -> Result<RunReport, RuntimeError> {
+    run_with(system, prepared, certificate, profile, calibration, options, |_| {})
+}
+
+/// As [`run`], and hands the clients of the sporadic tasks, in the order of the tasks, to `ready` just before the
+/// first release. What `ready` starts with them must end by itself: the run does not wait for it.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_with(
+    system: &System,
+    prepared: &Prepared,
+    certificate: Certificate,
+    profile: Option<&Profile>,
+    calibration: &Calibration,
+    options: &RunOptions,
+    ready: impl FnOnce(Vec<Client>),
 ) -> Result<RunReport, RuntimeError> {
     let set = &prepared.set;
     let slots = certified_slots(set, &certificate);
@@ -106,7 +124,11 @@ pub fn run(
     };
     let (lanes, _usage) = lane_specs(system, &plan, reservation, &region, sources, rings, &setup);
     let writer = TraceWriter::start(trace, FLUSH)?;
-    let outcome = serve(system, set, certificate, calibration, options, lanes, ports, &mut decisions);
+    let outcome = {
+        let _last_words = LastWords(&writer);
+        let stage = Stage { system, set, calibration, options, ports };
+        stage.serve(certificate, lanes, &mut decisions, ready)
+    };
     let trace = writer.stop()?;
     let Served { tally, lanes, realtime, cycles } = outcome?;
     drop(decisions);
@@ -124,42 +146,63 @@ struct Served {
     cycles: u64,
 }
 
-#[expect(clippy::too_many_arguments, reason = "the parts of a run meet here and nowhere else")]
-fn serve(
-    system: &System,
-    set: &TaskSet,
-    certificate: Certificate,
-    calibration: &Calibration,
-    options: &RunOptions,
-    lanes: Vec<LaneSpec>,
+/// Flushes the trace if the driver panics, and ends the process: a decider that is wrong must not go on.
+struct LastWords<'a>(&'a TraceWriter);
+
+impl Drop for LastWords<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // There is nobody left to tell that even the trace is lost.
+            let _lost = self.0.flush();
+            std::process::abort();
+        }
+    }
+}
+
+/// What a run is served with.
+struct Stage<'a> {
+    system: &'a System,
+    set: &'a TaskSet,
+    calibration: &'a Calibration,
+    options: &'a RunOptions,
     ports: Vec<Option<Arc<Port>>>,
-    decisions: &mut RingProducer,
-) -> Result<Served, RuntimeError> {
-    let clock = system.clock();
-    let crew = Crew::start(system.device(), clock, &std::thread::current(), lanes)?;
-    let realtime = realtime::enter(Role::Driver, options.realtime);
-    let plant = HostPlant::new(clock, crew.ports(), ports.clone(), Arc::clone(&options.control));
-    let mut tally = Tally::new(set, &certificate);
-    let now = clock.now();
-    admitted(set, &certificate, now, decisions);
-    // The first releases lie a moment ahead, so that none is late because the engine was still being made.
-    let start = now.saturating_add(Nanos::from_millis(20));
-    let engine = Engine::new(set, certificate, Box::new(Arc::clone(system.policy())), start)?;
-    let sporadic =
-        set.tasks().iter().filter(|task| task.arrival == Arrival::Sporadic).map(|task| task.id).collect();
-    let mut driver = Driver::new(engine, plant, sporadic, calibration.overheads.stall);
-    {
+}
+
+impl Stage<'_> {
+    fn serve(
+        self,
+        certificate: Certificate,
+        lanes: Vec<LaneSpec>,
+        decisions: &mut RingProducer,
+        ready: impl FnOnce(Vec<Client>),
+    ) -> Result<Served, RuntimeError> {
+        let Self { system, set, calibration, options, ports } = self;
+        let clock = system.clock();
+        let crew = Crew::start(system.device(), clock, &std::thread::current(), lanes)?;
+        let realtime = realtime::enter(Role::Driver, options.realtime);
+        let plant = HostPlant::new(clock, crew.ports(), ports.clone(), Arc::clone(&options.control));
+        let mut tally = Tally::new(set, &certificate);
+        let now = clock.now();
+        admitted(set, &certificate, now, decisions);
+        let client = |port: &Arc<Port>| Client::new(Arc::clone(port), std::thread::current());
+        ready(ports.iter().flatten().map(client).collect());
+        // The first releases lie a moment ahead, so that none is late because the engine was still being made.
+        let start = clock.now().saturating_add(Nanos::from_millis(20));
+        let engine = Engine::new(set, certificate, Box::new(Arc::clone(system.policy())), start)?;
+        let sporadic = ports.iter().flatten().map(|port| port.task()).collect();
+        let mut driver = Driver::new(engine, plant, sporadic, calibration.overheads.stall);
         let mut counted = Counted { tally: &mut tally, next: decisions };
         let mut watched = Watched { live: &options.live, next: &mut counted };
         driver.run(start.saturating_add(options.duration), GRACE, &mut watched);
+        let cycles = driver.cycles();
+        realtime::leave(options.realtime);
+        drop(driver);
+        let lanes = crew.join();
+        for port in ports.iter().flatten() {
+            port.close();
+        }
+        Ok(Served { tally, lanes, realtime, cycles })
     }
-    let cycles = driver.cycles();
-    realtime::leave(options.realtime);
-    drop(driver);
-    for port in ports.iter().flatten() {
-        port.close();
-    }
-    Ok(Served { tally, lanes: crew.join(), realtime, cycles })
 }
 
 /// Input slots of each task: as many as its certificate lets be pending.
