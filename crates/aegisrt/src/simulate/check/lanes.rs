@@ -1,0 +1,150 @@
+//! Lanes: one segment at a time, the right one, and what its occupancy means.
+
+use aegis_sched::PolicyClass;
+use aegis_types::records::{JobOutcome, LaneIdled, SegmentCompleted, SegmentDispatched, SegmentOutcome};
+use aegis_types::{Nanos, Time};
+
+use super::{Checks, JobShadow, RunShadow, TaskShadow};
+
+impl Checks<'_> {
+    pub(super) fn dispatched(&mut self, record: &SegmentDispatched) {
+        let (id, now) = (record.job, self.now);
+        let Some(lane) = self.lanes.get_mut(record.lane.index()) else {
+            return self.report(5, format!("{record:?} names no lane"));
+        };
+        let busy = lane.running.is_some();
+        let numbered = record.dispatch == lane.last_dispatch.next();
+        let retry = lane.retry.take();
+        let late = lane.ready_since.take().filter(|&since| since < now && retry.is_none());
+        lane.last_dispatch = record.dispatch;
+        lane.running = Some(RunShadow {
+            task: id.task.index(),
+            dispatch: record.dispatch,
+            since: now,
+            first: retry.map_or(now, |retry| retry.first),
+        });
+        let index = record.lane.index();
+        self.expect(!busy, 2, || format!("{id} was given {} while a segment is in flight", record.lane));
+        self.expect(numbered, 5, || format!("{record:?} is out of sequence"));
+        self.expect(late.is_none(), 5, || format!("{} stood free with a ready job (E2)", record.lane));
+        if retry.is_none() {
+            self.check_order(index, record);
+        }
+        let Some(task) = self.tasks.get_mut(id.task.index()) else {
+            return self.report(5, format!("{id} belongs to no task"));
+        };
+        let Some(head) = task.pending.front_mut() else {
+            return self.report(5, format!("{id} was dispatched, but its task has no job"));
+        };
+        head.started = true;
+        let right = head.id == id && head.segment == record.segment.index() && head.due.is_none();
+        let same = retry.is_none_or(|retry| retry.task == id.task.index());
+        let budget = task.budgets.get(record.segment.index()).copied();
+        self.expect(right && same, 5, || format!("{record:?} is not the next segment of its task"));
+        self.expect(budget == Some(record.budget), 5, || format!("{record:?}: the budget is {budget:?}"));
+    }
+
+    /// Of the oldest jobs of the lane's tasks, the most urgent of the class is dispatched; ties go to the smaller task.
+    fn check_order(&mut self, lane: usize, record: &SegmentDispatched) {
+        let class = self.class;
+        let heads = self.lanes[lane].tasks.iter().filter_map(|&index| {
+            let task = &self.tasks[index];
+            let job = task.pending.front()?;
+            Some((urgency(class, task, job), index, job.id))
+        });
+        let first = heads.min();
+        let legal = match (class, first) {
+            (_, None) => false,
+            (PolicyClass::WorkConserving, Some(_)) => true,
+            (_, Some((_, _, job))) => job == record.job,
+        };
+        // Out of order is what the canary does; it has a number of its own.
+        self.expect(legal, 10, || format!("{} was dispatched, more urgent is {first:?}", record.job));
+    }
+
+    pub(super) fn completed(&mut self, record: &SegmentCompleted) {
+        let (id, now) = (record.job, self.now);
+        let Some(lane) = self.lanes.get_mut(record.lane.index()) else {
+            return self.report(5, format!("{record:?} names no lane"));
+        };
+        let (Some(run), Some(outcome)) = (lane.running.take(), lane.reported.take()) else {
+            return self.report(2, format!("{record:?}: nothing was in flight, or nothing was reported"));
+        };
+        let occupancy = now.since(run.since);
+        let matches =
+            run.dispatch == record.dispatch && run.task == id.task.index() && record.occupancy == occupancy;
+        let Some(task) = self.tasks.get_mut(run.task) else { return };
+        let segments = task.budgets.len();
+        let Some(head) = task.pending.front_mut() else {
+            return self.report(5, format!("{record:?}: its task has no job"));
+        };
+        let known = head.id == id && head.segment == record.segment.index();
+        let retried = outcome == SegmentOutcome::NotStarted && head.attempts < task.retries;
+        if retried {
+            head.attempts += 1;
+            self.lanes[record.lane.index()].retry = Some(run);
+        } else {
+            head.attempts = 0;
+            match outcome {
+                SegmentOutcome::Done if head.segment + 1 == segments => {
+                    head.due = Some(JobOutcome::Completed)
+                }
+                SegmentOutcome::Done => head.segment += 1,
+                SegmentOutcome::Failed | SegmentOutcome::NotStarted => head.due = Some(JobOutcome::Failed),
+            }
+            let excess = now.since(run.first).saturating_sub(record.budget);
+            self.vacated(record.lane.index(), excess);
+        }
+        self.expect(matches && known, 5, || format!("{record:?} does not end what was in flight"));
+    }
+
+    /// Rules 8 and 9: what an overrun voids.
+    fn vacated(&mut self, index: usize, excess: Nanos) {
+        let now = self.now;
+        let largest = self.largest;
+        self.lanes[index].ready_since = Some(now);
+        if excess.is_zero() {
+            return;
+        }
+        let recent = |breach: Option<Time>| breach.is_some_and(|breach| now.since(breach) <= largest);
+        let elsewhere =
+            self.lanes.iter().enumerate().any(|(other, lane)| other != index && recent(lane.last_breach));
+        let lane = &mut self.lanes[index];
+        lane.overrun = lane.overrun.saturating_add(excess);
+        lane.last_breach = Some(now);
+        if lane.overrun > lane.tolerance {
+            (lane.void, lane.shedding) = (true, true);
+        }
+        if elsewhere {
+            self.common_causes += 1;
+            for lane in self.lanes.iter_mut().filter(|lane| lane.pending > 0) {
+                (lane.void, lane.shedding) = (true, true);
+            }
+        }
+    }
+
+    pub(super) fn idled(&mut self, record: &LaneIdled) {
+        let Some(lane) = self.lanes.get_mut(record.lane.index()) else {
+            return self.report(5, format!("{record:?} names no lane"));
+        };
+        let idle = lane.pending == 0 && lane.running.is_none();
+        let told =
+            record.since == lane.busy_since && record.overrun == lane.overrun && record.jobs == lane.ended;
+        lane.overrun = Nanos::ZERO;
+        (lane.void, lane.shedding) = (false, false);
+        lane.ended = 0;
+        lane.ready_since = None;
+        self.expect(idle, 5, || format!("{record:?} although jobs are pending"));
+        self.expect(told, 5, || format!("{record:?} contradicts the busy period"));
+    }
+}
+
+/// What the class orders by; smaller is more urgent.
+fn urgency(class: PolicyClass, task: &TaskShadow, job: &JobShadow) -> u64 {
+    match class {
+        PolicyClass::StaticPriority => task.key,
+        PolicyClass::AbsoluteDeadline => job.arrival.saturating_add(Nanos::new(task.key)).get(),
+        PolicyClass::ArrivalOrder => job.released.get(),
+        PolicyClass::WorkConserving => 0,
+    }
+}
