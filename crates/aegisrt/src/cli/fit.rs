@@ -1,0 +1,143 @@
+//! `aegis admit --fit`: the shortest periods at which a fleet is certified, natural ones where possible.
+
+use std::path::Path;
+
+use aegis_sched::admission::fit_periods;
+use aegis_sched::{AdmissionReport, AdmissionRequest, TaskSet};
+use aegis_types::{LaneId, Nanos};
+use serde_json::json;
+
+use super::answer::{Answer, CliError, Exit};
+use super::setup::{FleetArgs, Setup, choose_lanes};
+use super::table::Grid;
+use super::{Environment, figures, verdict};
+use crate::config::{Fleet, Prepared};
+
+/// How often lanes are chosen again for periods that were just found. Where deadlines move, another assignment may be
+/// chosen for them; it has to be one that is certified, because the written fleet leaves the choice open too.
+const ROUNDS: usize = 4;
+
+/// A fleet with the periods that were found for it.
+struct Fitted {
+    fleet: Fleet,
+    prepared: Prepared,
+    report: AdmissionReport,
+}
+
+/// Fits the periods of `fleet` and writes the result to `write`.
+///
+/// # Errors
+/// What is wrong in the files; that the result cannot be written.
+pub(super) fn fit(
+    args: &FleetArgs,
+    fleet: Fleet,
+    granularity: Nanos,
+    write: Option<&Path>,
+    environment: &Environment,
+) -> Result<Answer, CliError> {
+    if granularity.is_zero() {
+        return Err(CliError::Input(
+            "--fit: periods are rounded up to steps of a span above zero, not of 0ns".into(),
+        ));
+    }
+    let naturals: Vec<Nanos> =
+        fleet.tasks().iter().map(|task| task.natural_period.unwrap_or(task.period)).collect();
+    let setup = Setup::open(args, fleet.stretched(&naturals), environment)?;
+    let Some(fitted) = search(&setup, granularity)? else {
+        let refusal = setup.analyze();
+        let set = &setup.prepared.set;
+        let text = format!("{}no periods were found that fit\n", verdict::text(&refusal, set)?);
+        return Ok(Answer { text, json: verdict::json(&refusal, set)?, exit: Exit::Refused });
+    };
+    let plan = setup.plan(&fitted.report)?;
+    if let Some(path) = write {
+        let failed = |error: std::io::Error| CliError::Unwritable {
+            path: path.display().to_string(),
+            reason: error.to_string(),
+        };
+        std::fs::write(path, written(&fitted.fleet, path)).map_err(failed)?;
+    }
+    let mut answer = answer(&fitted, &naturals)?;
+    answer.json["memory"] = json!({ "fits": true, "peak_bytes": plan.peak().get() });
+    if let Some(path) = write {
+        answer.text.push_str(&format!("wrote {}\n", path.display()));
+    }
+    Ok(answer)
+}
+
+fn search(setup: &Setup, granularity: Nanos) -> Result<Option<Fitted>, CliError> {
+    let system = &setup.system;
+    let natural = system.fleet();
+    let mut lanes: Vec<LaneId> = system.lanes().to_vec();
+    for _ in 0..ROUNDS {
+        let start = setup.prepare_as(natural, &lanes)?;
+        let Some(periods) = fit_periods(&start.set, system.policy().as_ref(), granularity) else {
+            return Ok(None);
+        };
+        let fleet = natural.stretched(&periods);
+        let mut prepared = setup.prepare_as(&fleet, &lanes)?;
+        // What a later `admit` of the written fleet will choose.
+        if let Some(again) = choose_lanes(&fleet, &prepared.set, system)? {
+            lanes = again;
+            prepared = setup.prepare_as(&fleet, &lanes)?;
+        }
+        let report = setup.controller().analyze(&AdmissionRequest::new(&prepared.set).tight());
+        if report.is_admitted() {
+            return Ok(Some(Fitted { fleet, prepared, report }));
+        }
+    }
+    Ok(None)
+}
+
+fn answer(fitted: &Fitted, naturals: &[Nanos]) -> Result<Answer, CliError> {
+    let set: &TaskSet = &fitted.prepared.set;
+    let mut grid = Grid::new(2, &["task", "lane", "period"]);
+    let mut stretched = 0;
+    for (task, natural) in set.tasks().iter().zip(naturals) {
+        let period = if task.period > *natural {
+            stretched += 1;
+            format!("{} -> {} (stretched)", figures::span(*natural), figures::span(task.period))
+        } else {
+            figures::span(task.period)
+        };
+        grid.row([task.name.clone(), task.lane.to_string(), period]);
+    }
+    let text = format!(
+        "{}\n{stretched} of {} periods are longer than natural\n\n{}",
+        grid.text(),
+        set.tasks().len(),
+        verdict::text(&fitted.report, set)?
+    );
+    let mut json = verdict::json(&fitted.report, set)?;
+    json["natural_periods_ns"] = json!(naturals.iter().map(|span| span.get()).collect::<Vec<_>>());
+    Ok(Answer::done(text, json))
+}
+
+/// The fleet as text for a file at `path`. Files are named relative to the fleet's own folder, so a file elsewhere
+/// gets them resolved.
+fn written(fleet: &Fleet, path: &Path) -> String {
+    let folder = |path: &Path| path.parent().unwrap_or(Path::new("")).to_path_buf();
+    if folder(path) == folder(fleet.path()) { fleet.to_toml() } else { absolute(fleet) }
+}
+
+fn absolute(fleet: &Fleet) -> String {
+    let text = fleet.to_toml();
+    let Ok(mut table) = text.parse::<toml::Table>() else { return text };
+    let folder = fleet.path().parent().unwrap_or(Path::new("")).to_path_buf();
+    let resolve = |value: &mut toml::Value| {
+        if let Some(file) = value.as_str() {
+            let joined = folder.join(file);
+            let whole = std::path::absolute(&joined).unwrap_or(joined);
+            *value = toml::Value::String(whole.to_string_lossy().into_owned());
+        }
+    };
+    for task in table.get_mut("task").and_then(toml::Value::as_array_mut).into_iter().flatten() {
+        if let Some(model) = task.get_mut("model") {
+            resolve(model);
+        }
+        if let Some(file) = task.get_mut("inputs").and_then(|inputs| inputs.get_mut("file")) {
+            resolve(file);
+        }
+    }
+    table.to_string()
+}

@@ -1,0 +1,169 @@
+//! The command line `aegis`: one file for each command, and what they share.
+//!
+//! Every command is a function from its arguments to an [`Answer`]: text for people, JSON for programs, an exit code.
+//! Only this module reads the environment and only [`main`] writes to standard output; progress and live lines go to
+//! standard error, so that what is piped is the answer alone.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`answer`] | answers, errors and the documented exit codes |
+//! | [`figures`], [`table`], [`progress`] | quantities, tables and progress for people |
+//! | [`setup`] | a fleet with its measured files, on its device, every task on a lane |
+//! | [`verdict`], [`summary`], [`outputs`] | what admission says, what a run left, whether its outputs are right |
+//! | [`stored`] | a run read back from its trace |
+
+mod admit;
+pub mod answer;
+mod calibrate;
+mod devices;
+mod explain;
+mod export;
+pub mod figures;
+mod fit;
+pub mod outputs;
+mod plan;
+mod profile;
+pub mod progress;
+mod replay;
+mod run;
+pub mod setup;
+mod simulate;
+pub mod stored;
+pub mod summary;
+pub mod table;
+pub mod verdict;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use answer::{Answer, CliError};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+    0  done
+    1  a deadline was missed or a bound exceeded although every assumption held, or a check failed
+    2  bad input
+    3  refused by admission
+    4  deadlines were missed, each of them explained by a broken assumption
+   70  the machine or a library failed
+  130  ended by Ctrl-C, with a complete trace
+
+Environment:
+  AEGIS_ONNXRUNTIME  the path of libonnxruntime.so
+  AEGIS_CACHE        a folder that holds onnxruntime/libonnxruntime.so, used where the other is not set";
+
+/// Lets many models share one device with certified response times, and says where the time of every job went.
+#[derive(Debug, Parser)]
+#[command(name = "aegis", version, after_help = EXIT_CODES, arg_required_else_help = true)]
+struct Cli {
+    /// How the answer is written.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// For whom the answer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people: numbers rounded to four digits.
+    Text,
+    /// For programs: one JSON object, spans as whole nanoseconds.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Say what this machine offers: cores, partitions, memory, capabilities.
+    Devices(devices::Devices),
+    /// Measure what the runtime itself costs on this machine.
+    Calibrate(calibrate::Calibrate),
+    /// Measure what each model of a fleet costs, alone and beside the others.
+    Profile(profile::ProfileCommand),
+    /// Say whether a fleet fits, with the worst-case response time of every task, or why not and what would.
+    Admit(admit::Admit),
+    /// Show one memory plan for all models of a fleet.
+    Plan(plan::Plan),
+    /// Run a fleet that is admitted, and say what came of it.
+    Run(run::Run),
+    /// Say where the time of a job went, from the trace of a run.
+    Explain(explain::Explain),
+    /// Make the decisions of a run again, or show what another policy would have decided.
+    Replay(replay::ReplayCommand),
+    /// Run seeded task sets in virtual time under every checker.
+    Simulate(simulate::Simulate),
+    /// Write a trace for other programs.
+    Export(export::Export),
+}
+
+/// What the process's environment says. Libraries below never look at it.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    /// `AEGIS_ONNXRUNTIME`.
+    pub onnxruntime: Option<PathBuf>,
+    /// `AEGIS_CACHE`.
+    pub cache: Option<PathBuf>,
+}
+
+impl Environment {
+    fn read() -> Self {
+        let path =
+            |name| std::env::var_os(name).filter(|value: &OsString| !value.is_empty()).map(PathBuf::from);
+        Self { onnxruntime: path("AEGIS_ONNXRUNTIME"), cache: path("AEGIS_CACHE") }
+    }
+}
+
+/// Reads the arguments of the process, does what they ask, and writes the answer.
+pub fn main() -> ExitCode {
+    let cli = Cli::try_parse().unwrap_or_else(|error| error.exit());
+    let answer = perform(cli.command, &Environment::read());
+    let (text, exit) = match (answer, cli.format) {
+        (Ok(answer), Format::Text) => (answer.text, answer.exit),
+        (Ok(answer), Format::Json) => (format!("{:#}\n", answer.json), answer.exit),
+        (Err(error), format) => {
+            complain(&error);
+            (
+                if format == Format::Json { format!("{:#}\n", error.json()) } else { String::new() },
+                error.exit(),
+            )
+        }
+    };
+    // Whoever closed the pipe does not want the rest; the exit code still says what happened.
+    let _closed = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::from(exit.code())
+}
+
+fn complain(error: &CliError) {
+    let _closed = writeln!(std::io::stderr(), "error: {error}");
+}
+
+fn perform(command: Command, environment: &Environment) -> Result<Answer, CliError> {
+    match command {
+        Command::Devices(command) => command.perform(),
+        Command::Calibrate(command) => command.perform(environment),
+        Command::Profile(command) => command.perform(environment),
+        Command::Admit(command) => command.perform(environment),
+        Command::Plan(command) => command.perform(environment),
+        Command::Run(command) => command.perform(environment),
+        Command::Explain(command) => command.perform(),
+        Command::Replay(command) => command.perform(),
+        Command::Simulate(command) => command.perform(),
+        Command::Export(command) => command.perform(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_do_not_contradict_each_other() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,99 @@
+//! `aegis plan`: one memory plan for all models of a fleet, beside the lower bound and beside what they would take
+//! each on its own.
+
+use aegis_memory::{MemoryPlan, TaskShare};
+use aegis_sched::TaskSet;
+use aegis_types::Bytes;
+use clap::Args;
+use serde_json::json;
+
+use super::answer::{Answer, CliError};
+use super::figures::size;
+use super::setup::{FleetArgs, Setup};
+use super::table::Grid;
+use super::{Environment, figures, verdict};
+use crate::config::Fleet;
+
+/// Show one memory plan for all models of a fleet.
+#[derive(Debug, Args)]
+pub struct Plan {
+    #[command(flatten)]
+    fleet: FleetArgs,
+}
+
+impl Plan {
+    pub(super) fn perform(&self, environment: &Environment) -> Result<Answer, CliError> {
+        let setup = Setup::open(&self.fleet, Fleet::read(&self.fleet.fleet)?, environment)?;
+        let plan = setup.plan(&setup.analyze())?;
+        let (set, measured) = (&setup.prepared.set, setup.profile.is_some());
+        Ok(Answer::done(text(&plan, set, measured), json(&plan, set, measured)))
+    }
+}
+
+/// What the tasks would take without sharing.
+fn private_total(plan: &MemoryPlan) -> Bytes {
+    let alone = |share: &TaskShare| share.private.get().saturating_add(share.shared.get());
+    Bytes::new(plan.tasks().iter().fold(0u64, |sum, share| sum.saturating_add(alone(share))))
+}
+
+fn text(plan: &MemoryPlan, set: &TaskSet, measured: bool) -> String {
+    let mut tasks = Grid::new(2, &["task", "lane", "private", "shared", "saved"]);
+    for share in plan.tasks() {
+        tasks.row([
+            verdict::name(share.task, set),
+            share.lane.to_string(),
+            size(share.private),
+            size(share.shared),
+            size(share.saved),
+        ]);
+    }
+    let mut lanes = Grid::new(2, &["lane", "largest need of", "scratch", "at offset"]);
+    for lane in plan.lanes() {
+        let holder = verdict::name(lane.holder, set);
+        lanes.row([lane.lane.to_string(), holder, size(lane.extent.len), size(lane.extent.offset)]);
+    }
+    let (alone, peak) = (private_total(plan), plan.peak());
+    let saved = alone.saturating_sub(peak);
+    let basis = if measured {
+        ""
+    } else {
+        "note: there is no profile, so every task gets all that its budget allows\n"
+    };
+    format!(
+        "{}\n{}\npeak         {} of {}\nlower bound  {} (no plan that shares scratch within lanes is smaller)\n\
+         each alone   {} without sharing; the plan saves {} ({})\n{basis}",
+        tasks.text(),
+        lanes.text(),
+        size(peak),
+        size(plan.parts().capacity),
+        size(plan.lower_bound()),
+        size(alone),
+        size(saved),
+        figures::percent(saved.get(), alone.get()),
+    )
+}
+
+fn json(plan: &MemoryPlan, set: &TaskSet, measured: bool) -> serde_json::Value {
+    let task = |share: &TaskShare| {
+        json!({
+            "task": verdict::name(share.task, set), "lane": share.lane.get(),
+            "private_bytes": share.private.get(), "shared_bytes": share.shared.get(),
+            "saved_bytes": share.saved.get(),
+            "persistent": { "offset": share.persistent.offset.get(), "bytes": share.persistent.len.get() },
+            "exchange": { "offset": share.exchange.offset.get(), "bytes": share.exchange.len.get() },
+        })
+    };
+    let lane = |lane: &aegis_memory::LaneScratch| {
+        json!({
+            "lane": lane.lane.get(), "holder": verdict::name(lane.holder, set),
+            "scratch": { "offset": lane.extent.offset.get(), "bytes": lane.extent.len.get() },
+        })
+    };
+    json!({
+        "planner": plan.parts().planner, "measured": measured,
+        "capacity_bytes": plan.parts().capacity.get(), "peak_bytes": plan.peak().get(),
+        "lower_bound_bytes": plan.lower_bound().get(), "private_total_bytes": private_total(plan).get(),
+        "tasks": plan.tasks().iter().map(task).collect::<Vec<_>>(),
+        "lanes": plan.lanes().iter().map(lane).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,340 @@
+//! `aegis run`: a fleet that is admitted, run on its device, and what came of it.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{JoinHandle, Thread};
+use std::time::{Duration, Instant};
+
+use aegis_sched::Certificate;
+use aegis_trace::{Finished, Trace};
+use aegis_types::Nanos;
+use aegis_types::records::Control;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::answer::{Answer, CliError, Exit};
+use super::outputs::{self, Compared};
+use super::progress::line;
+use super::setup::{FleetArgs, Setup};
+use super::{Environment, figures, stored, summary, verdict};
+use crate::config::Fleet;
+use crate::error::RuntimeError;
+use crate::live::Live;
+use crate::plant::ControlRequest;
+use crate::run::{RunOptions, RunReport, run};
+
+/// How often the watcher looks for Ctrl-C. It sleeps in between: it must not disturb the lanes.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Run a fleet that is admitted.
+#[derive(Debug, Args)]
+pub struct Run {
+    #[command(flatten)]
+    fleet: FleetArgs,
+    /// How long jobs are released.
+    #[arg(long, value_name = "SPAN", default_value = "10s")]
+    duration: Nanos,
+    /// Write the trace to this file; without it, the last records are kept in memory for the summary only.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// Compare the outputs of the first jobs of each task with plain runs of its model.
+    #[arg(long)]
+    check_outputs: bool,
+    /// How many jobs of each task are compared.
+    #[arg(long, value_name = "N", default_value_t = 16, requires = "check_outputs",
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    keep_outputs: u32,
+    /// Overwrite the lanes' scratch before every job.
+    #[arg(long)]
+    poison: bool,
+    /// Ask for the system's real-time class.
+    #[arg(long)]
+    realtime: bool,
+}
+
+/// A run and everything that was found out about it afterwards.
+struct Ended {
+    report: RunReport,
+    compared: Option<Vec<Compared>>,
+    /// Records of the decision ring that were lost.
+    lost: u64,
+    exit: Exit,
+}
+
+impl Run {
+    pub(super) fn perform(&self, environment: &Environment) -> Result<Answer, CliError> {
+        if self.duration.is_zero() || self.duration > Fleet::SPAN_MAX {
+            return Err(CliError::Input(format!(
+                "--duration: is {}; legal: a span above zero, at most {}",
+                self.duration,
+                Fleet::SPAN_MAX
+            )));
+        }
+        let fleet = Fleet::read(&self.fleet.fleet)?;
+        let asked = listen()?;
+        let setup = Setup::open(&self.fleet, fleet, environment)?;
+        let verdict = setup.analyze();
+        let set = &setup.prepared.set;
+        let Some(certificate) = verdict.certificate() else {
+            let text = format!("{}nothing was run\n", verdict::text(&verdict, set)?);
+            return Ok(Answer { text, json: verdict::json(&verdict, set)?, exit: Exit::Refused });
+        };
+        // Said before anything is loaded, and with the names of the tasks.
+        setup.plan(&verdict)?;
+        if asked.load(Ordering::Acquire) {
+            let text = "ended by the operator before anything was run\n".to_owned();
+            return Ok(Answer { text, json: json!({ "interrupted": true }), exit: Exit::Interrupted });
+        }
+        let report = self.serve(&setup, certificate.clone(), &asked)?;
+        let ended = self.judge(&setup, report)?;
+        Ok(self.answer(&setup, &ended))
+    }
+
+    /// Runs with a watcher beside it that shows live lines and hears Ctrl-C.
+    fn serve(
+        &self,
+        setup: &Setup,
+        certificate: Certificate,
+        asked: &Arc<AtomicBool>,
+    ) -> Result<RunReport, CliError> {
+        let (control, live) = (Arc::new(ControlRequest::default()), Arc::new(Live::default()));
+        let watcher = Watcher::start(self.duration, asked, &control, &live);
+        let options = RunOptions {
+            duration: self.duration,
+            trace: self.trace.clone(),
+            keep_outputs: if self.check_outputs {
+                usize::try_from(self.keep_outputs).unwrap_or(0)
+            } else {
+                0
+            },
+            poison: self.poison,
+            realtime: self.realtime,
+            control,
+            live,
+        };
+        let profile = setup.profile.as_ref();
+        let report = run(&setup.system, &setup.prepared, certificate, profile, &setup.calibration, &options);
+        watcher.stop();
+        Ok(report?)
+    }
+
+    fn judge(&self, setup: &Setup, report: RunReport) -> Result<Ended, CliError> {
+        let compared = match self.check_outputs {
+            true => Some(outputs::compare(&setup.system, &setup.library, &report.lanes)?),
+            false => None,
+        };
+        let lost = decisions_lost(&report.trace)?;
+        let wrong = compared.iter().flatten().any(|task| task.wrong.is_some());
+        let exit = match summary::exit(&report.tally) {
+            Exit::Violated => Exit::Violated,
+            _ if wrong || (lost > 0 && self.trace.is_some()) => Exit::Violated,
+            _ if report.interrupted => Exit::Interrupted,
+            exit => exit,
+        };
+        Ok(Ended { report, compared, lost, exit })
+    }
+
+    fn answer(&self, setup: &Setup, ended: &Ended) -> Answer {
+        let report = &ended.report;
+        let mut text = summary::table(&report.tally);
+        text.push('\n');
+        let incidents = summary::incidents(&report.tally);
+        for line in &incidents {
+            text.push_str(&format!("{line}\n"));
+        }
+        for failure in failures(setup, report) {
+            text.push_str(&format!("{failure}\n"));
+        }
+        for task in ended.compared.iter().flatten() {
+            text.push_str(&compared_text(setup, task));
+        }
+        if ended.lost > 0 {
+            text.push_str(&format!("trace: {} records of the decisions were lost\n", ended.lost));
+        }
+        if report.interrupted {
+            text.push_str("ended early by the operator; jobs that had not started were dropped\n");
+        }
+        text.push_str(&format!("{}\n", summary::folded(&summary::claim(&report.tally))));
+        text.push_str(&format!("driver: {}; {} cycles\n", report.realtime, report.cycles));
+        if let Some(path) = &self.trace {
+            text.push_str(&format!("trace: {}\n", path.display()));
+        }
+        Answer { text, json: self.json(setup, ended, &incidents), exit: ended.exit }
+    }
+
+    fn json(&self, setup: &Setup, ended: &Ended, incidents: &[String]) -> Value {
+        let report = &ended.report;
+        let compared = |task: &Compared| {
+            json!({
+                "task": verdict::name(task.task, &setup.prepared.set), "jobs": task.jobs,
+                "wrong": task.wrong.as_ref().map(|(job, output)| json!({ "job": job, "output": output })),
+            })
+        };
+        json!({
+            "exit_code": ended.exit.code(),
+            "interrupted": report.interrupted,
+            "summary": report.tally.summary(),
+            "incidents": incidents,
+            "failures": failures(setup, report),
+            "claim": summary::claim(&report.tally),
+            "outputs": ended.compared.as_ref().map(|all| all.iter().map(compared).collect::<Vec<_>>()),
+            "decisions_lost": ended.lost,
+            "realtime": report.realtime,
+            "cycles": report.cycles,
+            "memory_peak_bytes": report.plan.peak().get(),
+            "trace": self.trace,
+        })
+    }
+}
+
+fn compared_text(setup: &Setup, task: &Compared) -> String {
+    let name = verdict::name(task.task, &setup.prepared.set);
+    match &task.wrong {
+        None => format!("{name}: outputs of {} jobs equal a plain run, bit by bit\n", task.jobs),
+        Some((job, output)) => {
+            format!("{name}: WRONG OUTPUT: `{output}` of job {job} differs from a plain run\n")
+        }
+    }
+}
+
+/// What backends said of segments that failed.
+fn failures(setup: &Setup, report: &RunReport) -> Vec<String> {
+    let models = report.lanes.iter().flat_map(|lane| &lane.models);
+    let said = models.filter_map(|model| {
+        let failure = model.failure.as_ref()?;
+        Some(format!("{}: {failure}", verdict::name(model.task, &setup.prepared.set)))
+    });
+    said.collect()
+}
+
+/// Records of the ring of decisions that are missing.
+///
+/// # Errors
+/// That the trace just written cannot be read.
+fn decisions_lost(finished: &Finished) -> Result<u64, CliError> {
+    let count = |trace: &Trace| {
+        let gaps = trace.gaps().iter().filter(|gap| trace.producer_name(gap.producer) == "decisions");
+        gaps.map(|gap| gap.lost).sum()
+    };
+    Ok(match finished {
+        Finished::File(path) => count(&open(path)?),
+        // The last records are kept on purpose; what gave way to them was not lost.
+        Finished::Memory(_) => 0,
+    })
+}
+
+fn open(path: &Path) -> Result<Trace, CliError> {
+    let trace = Trace::open(path)?;
+    match stored::damages(&trace).first() {
+        Some(damage) if trace.damage().is_some() => {
+            Err(RuntimeError::File { path: path.display().to_string(), reason: damage.clone() }.into())
+        }
+        _ => Ok(trace),
+    }
+}
+
+/// Hears Ctrl-C. The first is a request; at the second the process ends at once, because the first was not heard.
+fn listen() -> Result<Arc<AtomicBool>, CliError> {
+    let asked = Arc::new(AtomicBool::new(false));
+    let failed = |error: std::io::Error| {
+        CliError::from(RuntimeError::System { what: "listening for Ctrl-C", reason: error.to_string() })
+    };
+    for signal in [SIGINT, SIGTERM] {
+        let code = i32::from(Exit::Interrupted.code());
+        // In this order: the second signal finds the flag set by the first.
+        signal_hook::flag::register_conditional_shutdown(signal, code, Arc::clone(&asked)).map_err(failed)?;
+        signal_hook::flag::register(signal, Arc::clone(&asked)).map_err(failed)?;
+    }
+    Ok(asked)
+}
+
+/// The thread beside a run: live lines, and Ctrl-C on its way to the driver.
+struct Watcher {
+    ended: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Watcher {
+    /// Starts it. The calling thread is the one that will drive.
+    fn start(
+        duration: Nanos,
+        interrupted: &Arc<AtomicBool>,
+        control: &Arc<ControlRequest>,
+        live: &Arc<Live>,
+    ) -> Self {
+        let ended = Arc::new(AtomicBool::new(false));
+        let watch = Watch {
+            duration,
+            interrupted: Arc::clone(interrupted),
+            ended: Arc::clone(&ended),
+            control: Arc::clone(control),
+            live: Arc::clone(live),
+            driver: std::thread::current(),
+        };
+        Self { ended, thread: std::thread::spawn(move || watch.watch()) }
+    }
+
+    fn stop(self) {
+        self.ended.store(true, Ordering::Release);
+        self.thread.thread().unpark();
+        // Live lines are not worth a failure of the run.
+        let _panicked = self.thread.join();
+    }
+}
+
+struct Watch {
+    duration: Nanos,
+    interrupted: Arc<AtomicBool>,
+    ended: Arc<AtomicBool>,
+    control: Arc<ControlRequest>,
+    live: Arc<Live>,
+    driver: Thread,
+}
+
+impl Watch {
+    fn watch(&self) {
+        let style = ProgressStyle::default_spinner().tick_chars("-\\|/ ");
+        let bar = std::io::stderr().is_terminal().then(|| ProgressBar::new_spinner().with_style(style));
+        let mut start = Instant::now();
+        let mut serving = false;
+        let mut told = 0;
+        while !self.ended.load(Ordering::Acquire) {
+            if self.interrupted.load(Ordering::Acquire) && !self.control.is_asked() {
+                self.control.ask(Control::Stop);
+                // A driver without a timer would sleep on.
+                self.driver.unpark();
+            }
+            if !serving && self.live.counts() != (0, 0, 0) {
+                (serving, start, told) = (true, Instant::now(), 0);
+            }
+            let seconds = start.elapsed().as_secs();
+            if seconds > told {
+                told = seconds;
+                let text = if serving { self.line(seconds) } else { "loading models ...".to_owned() };
+                match &bar {
+                    Some(bar) => bar.set_message(text),
+                    None => line(&text),
+                }
+            }
+            if let Some(bar) = &bar {
+                bar.tick();
+            }
+            std::thread::park_timeout(LOOK);
+        }
+        if let Some(bar) = bar {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn line(&self, seconds: u64) -> String {
+        let (finished, late, broken) = self.live.counts();
+        format!(
+            "{seconds:>4}s of {}  {finished} jobs in bounds  {late} beyond  {broken} broken assumptions",
+            figures::span(self.duration)
+        )
+    }
+}

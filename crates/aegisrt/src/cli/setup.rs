@@ -1,0 +1,212 @@
+//! A fleet with everything that was measured of it, on its device, with every task on a lane.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use aegis_backend_onnx::{OnnxLoader, OnnxRuntime};
+use aegis_cuda::DeviceKind;
+use aegis_memory::{MemoryError, MemoryPlan};
+use aegis_sched::assign::{LaneChoice, assign};
+use aegis_sched::{AdmissionController, AdmissionReport, AdmissionRequest, TaskSet};
+use aegis_types::LaneId;
+use clap::Args;
+
+use crate::config::{Calibration, Facts, Fleet, Prepared, Profile, prepare};
+use crate::error::RuntimeError;
+use crate::inventory::Loaders;
+use crate::machine;
+use crate::system::{Builder, System, slots_by_contract};
+
+use super::Environment;
+use super::answer::CliError;
+use super::verdict;
+
+/// A fleet and the files beside it.
+#[derive(Clone, Debug, Args)]
+pub struct FleetArgs {
+    /// The fleet: device, partitions, policy and tasks.
+    pub fleet: PathBuf,
+    /// What `aegis profile` measured [default: profile.json beside the fleet, where it exists].
+    #[arg(long, value_name = "FILE")]
+    pub profile: Option<PathBuf>,
+    /// What `aegis calibrate` measured [default: platform.json beside the fleet].
+    #[arg(long, value_name = "FILE")]
+    pub platform: Option<PathBuf>,
+}
+
+impl FleetArgs {
+    /// The profile, if one is named or stands beside the fleet.
+    ///
+    /// # Errors
+    /// What is wrong in it.
+    pub fn load_profile(&self) -> Result<Option<Profile>, CliError> {
+        let beside = beside(&self.fleet, "profile.json");
+        let path = self.profile.clone().or_else(|| beside.exists().then_some(beside));
+        Ok(path.map(|path| Profile::load(&path)).transpose()?)
+    }
+
+    /// The calibration that is named or stands beside the fleet, made on this machine.
+    ///
+    /// # Errors
+    /// That there is none, what is wrong in it, or that it was made elsewhere.
+    pub fn load_calibration(&self) -> Result<Calibration, CliError> {
+        let path = self.platform.clone().unwrap_or_else(|| beside(&self.fleet, "platform.json"));
+        if !path.exists() {
+            let (path, fleet) = (path.display(), self.fleet.display());
+            return Err(CliError::Input(format!(
+                "{path}: there is no such file, and overheads are measured, never assumed; run \
+                 `aegis calibrate {fleet} -o {path}` once on this machine"
+            )));
+        }
+        let calibration = Calibration::load(&path)?;
+        calibration.matches(&machine::name(), &machine::kernel())?;
+        Ok(calibration)
+    }
+}
+
+/// A file in the folder of another.
+pub fn beside(fleet: &Path, name: &str) -> PathBuf {
+    fleet.parent().unwrap_or(Path::new("")).join(name)
+}
+
+/// Everything that admission, plan and run start from.
+pub struct Setup {
+    /// The fleet on its device.
+    pub system: System,
+    /// What was measured of the models, if anything.
+    pub profile: Option<Profile>,
+    /// What was measured of the machine.
+    pub calibration: Calibration,
+    /// The task set, each task on the lane that is fixed or was found for it.
+    pub prepared: Prepared,
+    /// The library that runs the models.
+    pub library: OnnxRuntime,
+}
+
+impl Setup {
+    /// Opens a fleet, its measured files and its models, and puts every task on a lane.
+    ///
+    /// # Errors
+    /// What is wrong in any of them.
+    pub fn open(args: &FleetArgs, fleet: Fleet, environment: &Environment) -> Result<Self, CliError> {
+        let calibration = args.load_calibration()?;
+        let profile = args.load_profile()?;
+        let (mut system, library) = open_system(fleet, environment)?;
+        let mut prepared = system.prepare(profile.as_ref(), &calibration)?;
+        if let Some(lanes) = choose_lanes(system.fleet(), &prepared.set, &system)? {
+            system.assign(lanes);
+            prepared = system.prepare(profile.as_ref(), &calibration)?;
+        }
+        Ok(Self { system, profile, calibration, prepared, library })
+    }
+
+    /// The verdict on the fleet, with response times and tolerated overruns.
+    pub fn analyze(&self) -> AdmissionReport {
+        self.controller().analyze(&AdmissionRequest::new(&self.prepared.set).tight())
+    }
+
+    /// Admission under the fleet's policy.
+    pub fn controller(&self) -> AdmissionController {
+        AdmissionController::new(Box::new(Arc::clone(self.system.policy())))
+    }
+
+    /// One memory plan for all tasks, with as many input slots as the certificate grants, or else the contract.
+    ///
+    /// # Errors
+    /// [`CliError::Refused`] with the missing bytes and the smallest change; a budget that is too small.
+    pub fn plan(&self, report: &AdmissionReport) -> Result<MemoryPlan, CliError> {
+        let set = &self.prepared.set;
+        let queue = |task: &aegis_sched::Task| {
+            let (lane, position) = report.certificate()?.task(task.id)?;
+            Some(lane.tasks()[position].queue.max(1))
+        };
+        let certified: Option<Vec<u32>> = set.tasks().iter().map(queue).collect();
+        let slots = certified.unwrap_or_else(|| slots_by_contract(set));
+        let demands = self.system.demands(self.profile.as_ref(), &slots)?;
+        self.system.plan(&demands, self.system.device().context().memory).map_err(|error| match error {
+            RuntimeError::Memory(MemoryError::Shortage(shortage)) => {
+                CliError::Refused(verdict::shortage(&shortage, set))
+            }
+            other => other.into(),
+        })
+    }
+
+    /// The task set of another version of the same fleet: other periods, the same models.
+    ///
+    /// # Errors
+    /// As [`prepare`].
+    pub fn prepare_as(&self, fleet: &Fleet, lanes: &[LaneId]) -> Result<Prepared, CliError> {
+        let facts: Vec<Facts> =
+            self.system.models().iter().map(|model| Facts::from(&model.description)).collect();
+        Ok(prepare(fleet, self.profile.as_ref(), &self.calibration, lanes, &facts)?)
+    }
+}
+
+/// Opens the device and describes the models of a fleet; every task is on the first of its lanes.
+///
+/// # Errors
+/// What device, library or fleet refuse.
+pub fn open_system(fleet: Fleet, environment: &Environment) -> Result<(System, OnnxRuntime), CliError> {
+    if fleet.device() != DeviceKind::Host {
+        return Err(CliError::Input(format!(
+            "{}: device.kind: this command drives real devices; legal: \"host\" (the simulator is run by \
+             `aegis simulate`)",
+            fleet.path().display()
+        )));
+    }
+    readable_models(&fleet)?;
+    let library = OnnxRuntime::load(&find_library(environment)?)?;
+    let loaders = Loaders::default().with(Arc::new(OnnxLoader::new(library.clone())));
+    let system = Builder::new(fleet).loaders(loaders).build(|_| {})?;
+    Ok((system, library))
+}
+
+/// A model that is not there is reported before a library that is not there: it is the likelier mistake.
+fn readable_models(fleet: &Fleet) -> Result<(), CliError> {
+    for (index, task) in fleet.tasks().iter().enumerate() {
+        if let Err(error) = std::fs::File::open(&task.model) {
+            // A checked fleet has far fewer tasks than u16 numbers.
+            let id = aegis_types::TaskId::new(index as u16);
+            let problem = format!("`{}` cannot be read: {error}", task.model.display());
+            return Err(fleet.complain(id, "model", problem, "the path of a readable model file").into());
+        }
+    }
+    Ok(())
+}
+
+fn find_library(environment: &Environment) -> Result<PathBuf, CliError> {
+    if let Some(path) = &environment.onnxruntime {
+        return Ok(path.clone());
+    }
+    let cached = environment.cache.as_ref().map(|cache| cache.join("onnxruntime").join("libonnxruntime.so"));
+    match cached {
+        Some(path) if path.is_file() => Ok(path),
+        Some(path) => Err(CliError::Input(format!(
+            "ONNX Runtime was not found: AEGIS_ONNXRUNTIME is not set, and {} is no file; set AEGIS_ONNXRUNTIME to \
+             the path of libonnxruntime.so, or AEGIS_CACHE to a folder that holds onnxruntime/libonnxruntime.so",
+            path.display()
+        ))),
+        None => Err(CliError::Input(
+            "ONNX Runtime was not found: set AEGIS_ONNXRUNTIME to the path of libonnxruntime.so, or AEGIS_CACHE to a \
+             folder that holds onnxruntime/libonnxruntime.so"
+                .to_owned(),
+        )),
+    }
+}
+
+/// Lanes for tasks that the fleet leaves open; `None` if it leaves none open.
+///
+/// # Errors
+/// As [`assign`].
+pub fn choose_lanes(fleet: &Fleet, set: &TaskSet, system: &System) -> Result<Option<Vec<LaneId>>, CliError> {
+    let fixed = fleet.fixed_lanes();
+    if fixed.iter().all(Option::is_some) {
+        return Ok(None);
+    }
+    let choice = |(task, fixed): (&crate::config::TaskConfig, Option<LaneId>)| match fixed {
+        Some(lane) => LaneChoice::Fixed(lane),
+        None => LaneChoice::Among(fleet.lanes_of(task.partition).map(LaneId::new).collect()),
+    };
+    let choices: Vec<LaneChoice> = fleet.tasks().iter().zip(fixed).map(choice).collect();
+    Ok(Some(assign(set, &choices, system.policy().as_ref())?.lanes))
+}

@@ -1,0 +1,89 @@
+//! `aegis simulate`: seeded task sets in virtual time, under every checker.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use aegis_types::Nanos;
+use clap::Args;
+use indicatif::ProgressBar;
+
+use super::answer::{Answer, CliError, Exit};
+use super::progress::{self, line};
+use crate::simulate::{SimulateOptions, simulate};
+
+/// Where progress is piped, a line after so long.
+const LINES: Duration = Duration::from_secs(5);
+
+/// Run seeded task sets in virtual time under every checker.
+#[derive(Debug, Args)]
+pub struct Simulate {
+    /// How many task sets.
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    sets: u64,
+    /// The seed of the first set; the others follow.
+    #[arg(long, value_name = "SEED", default_value_t = 1)]
+    seed: u64,
+    /// Virtual time of each set's run.
+    #[arg(long, value_name = "SPAN", default_value = "200ms")]
+    horizon: Nanos,
+    /// Threads; the report does not depend on them [default: one for each core].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+}
+
+impl Simulate {
+    pub(super) fn perform(&self) -> Result<Answer, CliError> {
+        if self.horizon.is_zero() {
+            return Err(CliError::Input(
+                "--horizon: is 0ns; legal: a span above zero, for example 200ms".to_owned(),
+            ));
+        }
+        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let threads = self.threads.map_or_else(cores, usize::from);
+        let options =
+            SimulateOptions { horizon: self.horizon, threads, ..SimulateOptions::new(self.sets, self.seed) };
+        let shown = Shown::new(self.sets);
+        let report = simulate(&options, &|done| shown.tell(done));
+        shown.finish();
+        let exit = if report.is_clean() { Exit::Done } else { Exit::Violated };
+        let text = format!("{}\n", report.to_string().trim_end());
+        let json = serde_json::to_value(&report).map_err(|error| {
+            CliError::Input(format!("the report of the simulation cannot be written as JSON: {error}"))
+        })?;
+        Ok(Answer { text, json, exit })
+    }
+}
+
+/// Progress that several threads tell.
+struct Shown {
+    sets: u64,
+    bar: Option<ProgressBar>,
+    told: Mutex<Instant>,
+}
+
+impl Shown {
+    fn new(sets: u64) -> Self {
+        let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+        Self { sets, bar: terminal.then(|| progress::bar(sets)), told: Mutex::new(Instant::now()) }
+    }
+
+    fn tell(&self, done: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(done);
+            return;
+        }
+        // Whoever finds the lock taken leaves the telling to the one who holds it.
+        if let Ok(mut told) = self.told.try_lock()
+            && told.elapsed() >= LINES
+        {
+            *told = Instant::now();
+            line(&format!("{done} of {} sets", self.sets));
+        }
+    }
+
+    fn finish(self) {
+        if let Some(bar) = self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

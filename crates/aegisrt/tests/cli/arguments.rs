@@ -1,0 +1,86 @@
+//! Arguments, help, versions, and what every command says without any file.
+
+use crate::bench::Folder;
+
+#[test]
+fn the_version_is_the_workspaces() {
+    let answer = Folder::new().aegis(&["--version"]);
+    answer.says(0, &[concat!("aegis ", env!("CARGO_PKG_VERSION"))]);
+}
+
+#[test]
+fn help_documents_commands_exit_codes_and_environment() {
+    let commands = [
+        "devices",
+        "calibrate",
+        "profile",
+        "admit",
+        "plan",
+        "run",
+        "explain",
+        "replay",
+        "simulate",
+        "export",
+    ];
+    let answer = Folder::new().aegis(&["--help"]);
+    answer.says(0, &commands);
+    answer.says(0, &["Exit codes", "130", "AEGIS_ONNXRUNTIME", "AEGIS_CACHE"]);
+    for command in commands {
+        Folder::new().aegis(&[command, "--help"]).says(0, &["Usage: aegis", "--format"]);
+    }
+}
+
+#[test]
+fn wrong_arguments_are_bad_input() {
+    let cases: [(&[&str], &str); 14] = [
+        (&[], "Usage"),
+        (&["admits"], "admit"),
+        (&["admit"], "<FLEET>"),
+        (&["admit", "f.toml", "--fit", "5"], "needs a unit"),
+        (&["admit", "f.toml", "--write", "g.toml"], "--fit"),
+        (&["run", "f.toml", "--duration", "18446744074s"], "too large"),
+        (&["run", "f.toml", "--duration", "-1s"], "-1"),
+        (&["run", "f.toml", "--duration", "0s"], "above zero"),
+        (&["run", "f.toml", "--duration", "99999999s"], "at most"),
+        (&["run", "f.toml", "--keep-outputs", "4"], "--check-outputs"),
+        (&["profile", "f.toml", "--margin", "lots"], "percentage"),
+        (&["profile", "f.toml", "--samples", "0"], "0"),
+        (&["export", "r.aegis"], "--perfetto"),
+        (&["simulate", "--horizon", "0ms"], "above zero"),
+    ];
+    for (arguments, says) in cases {
+        Folder::new().aegis(arguments).refuses(2, &[says]);
+    }
+}
+
+#[test]
+fn devices_are_told_to_people_and_programs() {
+    let folder = Folder::new();
+    folder.aegis(&["devices"]).says(0, &["host", "cores", "no CUDA device in this build", "real-time class"]);
+    let json = folder.aegis(&["devices", "--format", "json"]).json();
+    assert!(json["devices"][0]["memory_bytes"].as_u64().is_some_and(|bytes| bytes > 0));
+    assert_eq!(json["cuda"], serde_json::Value::Null);
+}
+
+#[test]
+fn simulations_are_repeatable() {
+    let folder = Folder::new();
+    let run = |threads| {
+        folder.aegis(&[
+            "--format",
+            "json",
+            "simulate",
+            "--sets",
+            "2",
+            "--seed",
+            "7",
+            "--horizon",
+            "20ms",
+            "--threads",
+            threads,
+        ])
+    };
+    let (one, two) = (run("1"), run("2"));
+    assert_eq!((one.json(), one.code), (two.json(), two.code));
+    assert_eq!(one.json()["sets"], 2);
+}

@@ -1,0 +1,13 @@
+//! The command line as its users meet it: processes, files, exit codes.
+//!
+//! Tests that need models take them from the folder in `AEGIS_CACHE` and print that they are skipped where it is not
+//! set.
+
+mod arguments;
+mod bench;
+mod fleets;
+mod gather;
+mod made;
+mod models;
+mod runs;
+mod traces;

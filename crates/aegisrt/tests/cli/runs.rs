@@ -1,0 +1,126 @@
+//! Runs of a real model: summary, trace, Ctrl-C, and a model that fails.
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::ExitStatusExt;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::bench::{Answer, cache, ready, task};
+use crate::gather;
+
+/// On a busy machine an assumption may break; what must not happen is anything worse.
+#[track_caller]
+fn ended_well(answer: &Answer) {
+    assert!(matches!(answer.code, 0 | 4), "{answer:?}");
+}
+
+#[test]
+fn measured_run_and_explained() {
+    let Some(cache) = cache() else { return };
+    let folder = ready(&cache, &[task("one", &[]), task("two", &[])].concat());
+    let made = folder.aegis(&["calibrate", "fleet.toml", "-o", "measured.json", "--duration", "300ms"]);
+    made.says(0, &["handoff", "charged", "wrote measured.json"]);
+    let json = std::fs::read_to_string(folder.path("measured.json")).unwrap();
+    assert_eq!(
+        serde_json::from_str::<serde_json::Value>(&json).unwrap()["methods"].as_array().unwrap().len(),
+        13
+    );
+    let profiled =
+        folder.aegis(&["profile", "fleet.toml", "--seconds", "200ms", "--samples", "50", "--margin", "50%"]);
+    profiled.says(0, &["alone p50", "budget", "plus 50%", "persistent"]);
+    assert!(profiled.err.contains("[2/2] two"), "{profiled:?}");
+    folder.aegis(&["admit", "fleet.toml"]).says(0, &["measured, n ", "ADMITTED"]);
+
+    let run = folder.aegis(&[
+        "run",
+        "fleet.toml",
+        "--duration",
+        "1s",
+        "--trace",
+        "run.aegis",
+        "--check-outputs",
+        "--poison",
+    ]);
+    ended_well(&run);
+    run.says(run.code, &["WCRT", "covered", "outputs of", "bit by bit", "trace: run.aegis"]);
+    assert!(run.out.lines().all(|line| line.len() <= 120), "{}", run.out);
+    folder.aegis(&["replay", "run.aegis"]).says(0, &["identical"]);
+    folder.aegis(&["explain", "run.aegis", "--task", "two"]).says(0, &["two#", "executed", "sum"]);
+
+    let json = folder.aegis(&["run", "fleet.toml", "--duration", "500ms", "--format", "json"]);
+    ended_well(&json);
+    let tasks = &json.json()["summary"]["tasks"];
+    assert!(tasks[0]["completed"].as_u64().is_some_and(|jobs| (3..=6).contains(&jobs)), "{tasks}");
+}
+
+#[test]
+fn ctrl_c_leaves_a_complete_trace_and_a_summary() {
+    let Some(cache) = cache() else { return };
+    let folder = ready(&cache, &task("vad", &[("period", "\"50ms\"")]));
+    let mut child =
+        folder.command(&["run", "fleet.toml", "--duration", "300s", "--trace", "run.aegis"]).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("jobs in bounds") {
+        line.clear();
+        assert!(lines.read_line(&mut line).unwrap() > 0, "it ended before it served");
+    }
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let mut rest = String::new();
+    lines.read_to_string(&mut rest).unwrap();
+    let answer = Answer::of(child.wait_with_output().unwrap());
+    answer.says(130, &["ended early by the operator", "WCRT", "trace: run.aegis"]);
+    let trace = aegis_trace::Trace::open(&folder.path("run.aegis")).unwrap();
+    assert_eq!((trace.damage(), trace.gaps()), (None, &[][..]));
+    assert!(trace.blob("summary").is_some());
+    folder.aegis(&["replay", "run.aegis"]).says(0, &["identical"]);
+}
+
+/// Whenever it comes, Ctrl-C ends the run in order; before the process listens for it, it ends the process.
+#[test]
+fn ctrl_c_is_heard_at_any_moment() {
+    let Some(cache) = cache() else { return };
+    let folder = ready(&cache, &task("vad", &[]));
+    for delay in (20..400).step_by(20) {
+        let mut child = folder.command(&["run", "fleet.toml", "--duration", "300s"]).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(delay));
+        kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+        let status = child.wait().unwrap();
+        let ended = (status.code(), status.signal());
+        assert!(matches!(ended, (Some(130), None) | (None, Some(2))), "after {delay} ms: {status}");
+    }
+}
+
+#[test]
+fn a_trace_that_cannot_be_written_runs_nothing() {
+    let Some(cache) = cache() else { return };
+    let folder = ready(&cache, &task("vad", &[]));
+    folder
+        .aegis(&["run", "fleet.toml", "--trace", "no/such/folder/run.aegis"])
+        .refuses(2, &["no/such/folder"]);
+}
+
+/// A recording with indices beyond the model's table makes every job fail; the other task goes on.
+#[test]
+fn a_model_that_fails_at_run_time_takes_no_other_down() {
+    let Some(cache) = cache() else { return };
+    let broken = [
+        ("model", "\"gather.onnx\""),
+        ("shapes", "{ index = [1] }"),
+        ("state", "[]"),
+        ("inputs", "{ file = \"beyond.bin\" }"),
+        ("period", "\"200ms\""),
+    ];
+    let folder = ready(&cache, &[task("vad", &[]), task("broken", &broken)].concat());
+    folder.write("beyond.bin", 1_000_000i64.to_le_bytes()).write("gather.onnx", gather::model());
+    let answer = folder.aegis(&["run", "fleet.toml", "--duration", "1s", "--trace", "run.aegis"]);
+    answer
+        .says(4, &["broken: SegmentSucceeds broken", "jobs failed", "no kept guarantee", "indices element"]);
+    let json = folder.aegis(&["run", "fleet.toml", "--duration", "500ms", "--format", "json"]).json();
+    let jobs = |task: usize| json["summary"]["tasks"][task]["completed"].as_u64().unwrap();
+    assert!(jobs(0) >= 3 && jobs(1) == 0, "{json}");
+    folder.aegis(&["replay", "run.aegis"]).says(0, &["identical"]);
+    folder
+        .aegis(&["profile", "fleet.toml", "--seconds", "50ms"])
+        .refuses(2, &["fails when it runs", "indices element"]);
+}
