@@ -52,11 +52,15 @@ fn stages(workspace: &Workspace) -> Vec<(&'static str, Work)> {
     let documentation = test_command(root, &cache, &["--workspace", "--doc"]);
     let mut simulation = test_command(root, &cache, &["--release", "-p", "aegisrt", "--test", "simulation"]);
     simulation.env("AEGIS_SIM_SETS", SIMULATED_SETS);
+    // The model checker replaces the atomics of the ring, so it has a build of its own.
+    let mut loom = test_command(root, &cache, &["--release", "-p", "aegis-trace", "--test", "loom"]);
+    loom.arg("--target-dir").arg(root.join("target").join("loom")).env("RUSTFLAGS", "--cfg loom");
     vec![
         ("fetch", Work::Fetch),
         ("lint", Work::Lint),
         ("tests", Work::Command(tests)),
         ("doc tests", Work::Command(documentation)),
+        ("loom", Work::Command(loom)),
         ("simulation", Work::Command(simulation)),
     ]
 }

@@ -96,8 +96,6 @@ choice! {
         OccupancyBudget,
         /// The runtime's own thread is not stalled for longer than was declared.
         HostStall,
-        /// Records were lost, so the interval cannot be judged.
-        CompleteTrace,
         /// A segment failed.
         SegmentSucceeds,
     }

@@ -12,7 +12,7 @@ use aegis_sched::Overheads;
 use aegis_sched::engine::{Engine, Input, Outbox};
 use aegis_types::record::Discard;
 use aegis_types::records::SegmentOutcome;
-use aegis_types::{DispatchSeq, JobId, LaneId, Nanos, PartitionId, SegmentIndex, TaskId, Time};
+use aegis_types::{DispatchSeq, JobId, LaneId, Nanos, PartitionId, SegmentIndex, Sink, TaskId, Time};
 
 use crate::carrier::{Crew, LaneReport, LaneSpec, Work};
 use crate::driver::Plant;
@@ -328,6 +328,11 @@ impl Work for Busy {
         // Storing a number into host memory cannot fail; a lost device would be seen as a lane that never lands.
         let _stored = self.lane.stream().signal(launch.dispatch);
     }
+
+    fn loaded(&self, _: Time, _: &mut dyn Sink) {}
+
+    /// Busy work has no budget.
+    fn watch(&mut self, _: &Launch, _: Nanos, _: Time, _: &mut dyn Sink) {}
 
     fn finish(self: Box<Self>) -> LaneReport {
         LaneReport::default()

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{JoinHandle, Thread};
 
-use aegis_context::Lane;
+use aegis_context::{Lane, MemoryUse};
 use aegis_cuda::{CompletionFlag, Device, HostClock};
 use aegis_types::records::{SegmentOutcome, SegmentRan};
-use aegis_types::{DispatchSeq, LaneId, PartitionId, Record, Sink};
+use aegis_types::{DispatchSeq, LaneId, Nanos, PartitionId, Record, Sink, Time};
 
 use crate::error::RuntimeError;
 use crate::mailbox::{Landing, Launch, Mailbox};
@@ -21,6 +21,12 @@ pub trait Work {
     /// Runs what is launched, tells `ended` how it ended, and then stores the dispatch's number into the lane's
     /// completion flag: whoever sees the flag sees what `ended` wrote.
     fn run(&mut self, launch: &Launch, ended: &mut dyn FnMut(SegmentOutcome));
+
+    /// Records what was loaded.
+    fn loaded(&self, now: Time, sink: &mut dyn Sink);
+
+    /// Compares what a segment took of memory and time with its task's budget, and records a breach.
+    fn watch(&mut self, launch: &Launch, occupancy: Nanos, now: Time, sink: &mut dyn Sink);
 
     /// Gives everything back, and what was learned.
     fn finish(self: Box<Self>) -> LaneReport;
@@ -44,17 +50,6 @@ pub struct ModelReport {
     pub outputs: Vec<(u64, Vec<Vec<u8>>)>,
     /// The last error of a segment that failed, for people.
     pub failure: Option<String>,
-}
-
-/// High-water marks of a model's memory, by class.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct MemoryUse {
-    /// Weights and what the backend prepared from them.
-    pub persistent: aegis_types::Bytes,
-    /// Inputs, outputs and state.
-    pub exchange: aegis_types::Bytes,
-    /// Inside one segment.
-    pub scratch: aegis_types::Bytes,
 }
 
 /// Makes the work of a lane, on the lane's thread.
@@ -183,6 +178,7 @@ fn serve(
     sink: &mut dyn Sink,
 ) -> LaneReport {
     let mut last = DispatchSeq::NONE;
+    work.loaded(clock.now(), sink);
     loop {
         let Some(launch) = mailbox.take(last) else {
             if mailbox.is_closed() {
@@ -201,6 +197,7 @@ fn serve(
         driver.unpark();
         let Launch { job, segment, dispatch, .. } = launch;
         sink.emit(SegmentRan { job, lane, segment, dispatch, entered, left }.at(left));
+        work.watch(&launch, left.since(entered), left, sink);
     }
 }
 

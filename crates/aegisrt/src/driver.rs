@@ -84,6 +84,11 @@ impl<P: Plant> Driver<P> {
 
     /// Runs cycles and waits until the engine is idle after `end`, or for at most `grace` more.
     pub fn run(&mut self, end: Time, grace: Nanos, sink: &mut dyn Sink) {
+        // The engine's time begins at its start; whatever comes earlier is told then.
+        while self.plant.now() < self.engine.now() {
+            let start = self.engine.now();
+            let _late = self.plant.wait(Some(start));
+        }
         let mut draining = false;
         let last = end.saturating_add(grace);
         loop {

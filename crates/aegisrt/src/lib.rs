@@ -11,9 +11,11 @@
 //! | [`calibrate`], [`profile`] | what the runtime and the models cost here |
 //! | [`run`], [`tally`], [`live`] | a run, and what is counted of it |
 //! | [`cli`] | the command line `aegis` |
+#![forbid(unsafe_code)]
 
 pub mod calibrate;
 pub mod carrier;
+pub mod cli;
 pub mod client;
 pub mod config;
 pub mod driver;
@@ -29,6 +31,7 @@ pub mod plant;
 pub mod profile;
 pub mod realtime;
 pub mod run;
+pub mod simulate;
 pub mod system;
 pub mod tally;
 

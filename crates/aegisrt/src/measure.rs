@@ -9,7 +9,7 @@ use aegis_sched::{
     Arrival, Basis, Criticality, OccupancyBudget, OnOverrun, Overheads, PartitionModel, Platform, Task,
     TaskSet, policy,
 };
-use aegis_types::{LaneId, Nanos, TaskId, Time};
+use aegis_types::{Bytes, LaneId, Nanos, TaskId, Time};
 
 use crate::calibrate::{self, CalibrateOptions, Samples};
 use crate::carrier::LaneReport;
@@ -27,6 +27,43 @@ use crate::system::System;
 /// Tasks of the synthetic fleet on which the engine's steps are timed.
 const SYNTHETIC_TASKS: u16 = 32;
 
+/// Samples by name.
+pub type NamedSamples = (&'static str, Samples);
+
+/// Which overhead is charged with which samples, and how they were taken.
+pub const CHARGES: [(&str, Option<&str>, &str); 13] = [
+    ("poll", Some("poll"), "one look at every lane while all lanes are busy"),
+    ("release", Some("release"), "one timer input to an engine of 32 tasks"),
+    ("arrival", Some("release"), "charged as a timer release, which does the same and more"),
+    ("completion", Some("completion"), "one completion told to an engine of 32 tasks"),
+    ("decision", Some("decision"), "one decision of an engine of 32 tasks, for all lanes together"),
+    ("dispatch", Some("dispatch"), "posting a launch and waking its carrier"),
+    ("control", Some("release"), "charged as a timer release"),
+    ("handoff", Some("handoff"), "from the post to the carrier's entry, all lanes busy"),
+    ("launch_lock", None, "launches take no lock on this device"),
+    ("wakeup", Some("wakeup"), "from a flag or a timer to the driver looking, all lanes busy"),
+    ("client", Some("wakeup"), "charged as a wake-up of the driver"),
+    ("notify", Some("dispatch"), "charged as waking a carrier"),
+    ("stall", Some("timer"), "lateness of timed waits: declared, not charged"),
+];
+
+/// The samples of that name.
+pub fn samples_of<'a>(samples: &'a [NamedSamples], name: &str) -> Option<&'a Samples> {
+    samples.iter().find(|(of, _)| *of == name).map(|(_, samples)| samples)
+}
+
+fn method(charge: &(&str, Option<&str>, &str), samples: &[NamedSamples]) -> CalibrationMethod {
+    let (overhead, from, method) = *charge;
+    let of = from.and_then(|from| samples_of(samples, from));
+    CalibrationMethod {
+        overhead: overhead.to_owned(),
+        method: method.to_owned(),
+        samples: of.map_or(0, |of| of.count() as u64),
+        p50: of.map_or(Nanos::ZERO, |of| of.quantile(500)),
+        p99: of.map_or(Nanos::ZERO, |of| of.quantile(990)),
+    }
+}
+
 /// Calibrates the machine for the partitions of a system; the result is saved nowhere yet.
 ///
 /// # Errors
@@ -36,7 +73,7 @@ pub fn calibrate(
     path: &Path,
     options: CalibrateOptions,
     realtime: bool,
-) -> Result<(Calibration, Vec<(&'static str, Samples)>), RuntimeError> {
+) -> Result<(Calibration, Vec<NamedSamples>), RuntimeError> {
     let lanes = system.partitions().iter().map(|(_, lanes)| *lanes).sum();
     let mut engine = synthetic_engine(lanes)?;
     let class = realtime::enter(Role::Driver, realtime);
@@ -51,17 +88,7 @@ pub fn calibrate(
     calibration.driver = class;
     calibration.date = machine::wall_clock();
     calibration.decider_shares_cores = true;
-    let method = |(name, samples): &(&'static str, Samples)| CalibrationMethod {
-        overhead: (*name).to_owned(),
-        method: format!(
-            "largest of the samples and {} % margin, every lane busy",
-            options.margin_ppm / 10_000
-        ),
-        samples: samples.count() as u64,
-        p50: samples.quantile(500),
-        p99: samples.quantile(990),
-    };
-    calibration.methods = measured.samples.iter().map(method).collect();
+    calibration.methods = CHARGES.iter().map(|charge| method(charge, &measured.samples)).collect();
     Ok((calibration, measured.samples))
 }
 
@@ -192,16 +219,15 @@ fn task_profile(
         });
     }
     let used = reports.iter().flat_map(|report| &report.models).find(|used| used.task == measured.task);
-    let memory = used.map(|used| used.memory).unwrap_or_default();
     Ok(TaskProfile {
         task: model.config.name.clone(),
         model: model.description.hash,
         shapes: shapes_hash(&model.config.shapes),
         segments,
         memory: MemoryProfile {
-            persistent: memory.persistent,
-            exchange: memory.exchange,
-            scratch: memory.scratch,
+            persistent: used.map_or(Bytes::ZERO, |used| used.memory.persistent),
+            exchange: used.map_or(Bytes::ZERO, |used| used.memory.exchange),
+            scratch: used.map_or(Bytes::ZERO, |used| used.memory.scratch),
         },
         alone: measured
             .alone

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use aegis_context::{ExecutionContext, Lane, LaunchError, Slot};
+use aegis_context::{BudgetWatch, ExecutionContext, Lane, LaunchError, MemoryUse, Slot};
 use aegis_cuda::{DeviceMemory, DeviceSlice};
 use aegis_memory::{TaskGrant, TaskUsage};
 use aegis_types::records::{JobOutcome, SegmentOutcome};
-use aegis_types::{Extent, MemoryClass, Nanos, ResourceBudget, TaskId};
+use aegis_types::{Extent, MemoryClass, Nanos, ResourceBudget, Sink, TaskId, Time};
 
-use crate::carrier::{LaneReport, MemoryUse, ModelReport, Work};
+use crate::carrier::{LaneReport, ModelReport, Work};
 use crate::client::{Packet, Port};
 use crate::error::RuntimeError;
 use crate::feed::Feed;
@@ -59,13 +59,35 @@ pub struct ModelSpec {
 pub struct LaneModels {
     lane: Lane,
     models: Vec<Loaded>,
-    poison: Option<(DeviceSlice, Vec<u8>)>,
+    poison: Option<Poison>,
+}
+
+/// Overwrites a lane's scratch, so that whatever survives in it from one job to the next is nobody's data.
+struct Poison {
+    region: Arc<dyn DeviceMemory>,
+    extent: Extent,
+    bytes: Vec<u8>,
+}
+
+impl Poison {
+    fn new(region: Arc<dyn DeviceMemory>, extent: Extent) -> Self {
+        let length = usize::try_from(extent.len.get()).unwrap_or(0);
+        Self { region, extent, bytes: vec![POISON; length] }
+    }
+
+    /// Between segments only: a backend may borrow the same bytes while one runs, and a region lends each byte once.
+    fn spread(&self) {
+        if let Ok(scratch) = DeviceSlice::lend(&self.region, self.extent) {
+            scratch.write(&self.bytes);
+        }
+    }
 }
 
 struct Loaded {
     task: TaskId,
     context: ExecutionContext,
     usage: Arc<TaskUsage>,
+    watch: BudgetWatch,
     source: Source,
     /// Positions of the inputs that are not state.
     fed: Vec<usize>,
@@ -87,13 +109,7 @@ impl LaneModels {
         poison: Option<(Arc<dyn DeviceMemory>, Extent)>,
     ) -> Result<Self, RuntimeError> {
         let models = specs.into_iter().map(|spec| Loaded::new(&mut lane, spec)).collect::<Result<_, _>>()?;
-        let poison = match poison {
-            Some((region, extent)) => {
-                let length = usize::try_from(extent.len.get()).unwrap_or(0);
-                Some((DeviceSlice::lend(&region, extent)?, vec![POISON; length]))
-            }
-            None => None,
-        };
+        let poison = poison.map(|(region, extent)| Poison::new(region, extent));
         Ok(Self { lane, models, poison })
     }
 }
@@ -116,7 +132,9 @@ impl Loaded {
         let fed = inputs.filter(|(_, input)| !is_state(&input.name)).map(|(index, _)| index).collect();
         let size = |spec: &aegis_cuda::TensorSpec| vec![0; usize::try_from(spec.bytes.get()).unwrap_or(0)];
         let kept = (0..keep).map(|_| (0, model.description.outputs.iter().map(size).collect())).collect();
-        Ok(Self { task: model.task, context, usage, source, fed, packet: None, kept, room: 0, failure: None })
+        let watch = BudgetWatch::new(model.task, budget);
+        let task = model.task;
+        Ok(Self { task, context, usage, watch, source, fed, packet: None, kept, room: 0, failure: None })
     }
 
     /// Brings the inputs of a job into its slot. Sizes were checked when feed and port were made.
@@ -188,8 +206,8 @@ impl Work for LaneModels {
             let _stored = self.lane.stream().signal(launch.dispatch);
             return;
         };
-        if let Some((scratch, poison)) = &self.poison {
-            scratch.write(poison);
+        if let Some(poison) = &self.poison {
+            poison.spread();
         }
         if launch.segment.get() == 0 && model.packet.is_none() {
             model.fill(launch);
@@ -210,6 +228,21 @@ impl Work for LaneModels {
         // driver sees.
         let _report =
             self.lane.launch_with(context, Slot(launch.slot), launch.segment, launch.dispatch, finish);
+    }
+
+    fn loaded(&self, now: Time, sink: &mut dyn Sink) {
+        for model in &self.models {
+            model.watch.created(&model.context.memory(), now, sink);
+        }
+    }
+
+    fn watch(&mut self, launch: &Launch, occupancy: Nanos, now: Time, sink: &mut dyn Sink) {
+        if let Some(model) = self.models.iter_mut().find(|model| model.task == launch.job.task) {
+            let last = launch.segment.index() + 1 == model.context.segments();
+            // The engine judges what follows from a breach; here it is only recorded.
+            let _memory = model.watch.memory(&model.context.memory(), now, sink);
+            let _compute = model.watch.ran(occupancy, last, now, sink);
+        }
     }
 
     fn finish(self: Box<Self>) -> LaneReport {

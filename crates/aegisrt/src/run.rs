@@ -258,7 +258,7 @@ fn start_trace(system: &System, set: &TaskSet, options: &RunOptions) -> Result<T
         Some(path) => TraceMode::File(path.clone()),
         None => TraceMode::Memory { records: 1 << 18 },
     };
-    let schemas = aegis_types::records::SCHEMAS.to_vec();
+    let schemas = [aegis_types::records::SCHEMAS, aegis_context::watch::SCHEMAS].concat();
     let epoch = crate::machine::wall_clock();
     Ok(TraceCollector::new(TraceOptions { mode, schemas, epoch, blobs })?)
 }
@@ -369,7 +369,7 @@ pub fn with_crew<R>(
     let sources = system.models().iter().map(feed).collect::<Result<Vec<_>, RuntimeError>>()?;
     let options = TraceOptions {
         mode: TraceMode::Memory { records: 64 },
-        schemas: aegis_types::records::SCHEMAS.to_vec(),
+        schemas: [aegis_types::records::SCHEMAS, aegis_context::watch::SCHEMAS].concat(),
         epoch: String::new(),
         blobs: BTreeMap::new(),
     };

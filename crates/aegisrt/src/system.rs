@@ -200,27 +200,24 @@ impl System {
             .io_plan(slots)
             .bytes(&model.description)?
             .ok_or_else(|| too_small("more than can be addressed".into()))?;
+        let weights = model.description.memory.weights;
         let (persistent, scratch) = match profile.and_then(|profile| profile.task(&model.config.name)) {
-            Some(known) => (known.memory.persistent, known.memory.scratch),
-            None => {
-                let rest = budget
-                    .checked_sub(exchange)
-                    .filter(|rest| *rest >= model.description.memory.weights)
-                    .ok_or_else(|| {
-                        too_small(format!(
-                            "{} of weights and {exchange} of I/O",
-                            model.description.memory.weights
-                        ))
-                    })?;
-                (rest, rest)
+            Some(known) => {
+                let (persistent, scratch) = (known.memory.persistent, known.memory.scratch);
+                let needed = persistent.checked_add(exchange).and_then(|sum| sum.checked_add(scratch));
+                if needed.is_none_or(|needed| needed > budget) {
+                    return Err(too_small(format!(
+                        "{persistent} persistent, {exchange} of I/O and {scratch} of scratch"
+                    )));
+                }
+                (persistent, scratch)
             }
+            // Either may take what the other leaves of the budget, so both are planned with all of it.
+            None => match budget.checked_sub(exchange) {
+                Some(rest) if rest >= weights => (rest, rest),
+                _ => return Err(too_small(format!("{weights} of weights and {exchange} of I/O"))),
+            },
         };
-        let known = persistent.checked_add(exchange).and_then(|sum| sum.checked_add(scratch));
-        if profile.is_some() && known.is_none_or(|known| known > budget) {
-            return Err(too_small(format!(
-                "{persistent} persistent, {exchange} of I/O and {scratch} of scratch"
-            )));
-        }
         Ok(Demand { task, lane: self.lanes[task.index()], persistent, exchange, scratch: vec![scratch] })
     }
 

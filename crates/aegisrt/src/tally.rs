@@ -44,7 +44,7 @@ pub struct TaskTally {
     /// Longest response of a completed job in a busy period without a broken assumption.
     pub covered_max: Nanos,
     /// Broken assumptions in jobs of this task, by [`Assumption`], in its order.
-    pub broken: [u64; 6],
+    pub broken: [u64; 5],
     /// The largest excess over a budget seen in a job of this task.
     pub excess_max: Nanos,
     /// Responses of completed jobs, in nanoseconds, to three significant digits.
@@ -55,6 +55,11 @@ impl TaskTally {
     /// Completed jobs.
     pub const fn completed(&self) -> u64 {
         self.outcomes[JobOutcome::Completed as usize]
+    }
+
+    /// Jobs that failed or were dropped: they never met their deadline.
+    pub const fn lost(&self) -> u64 {
+        self.outcomes[JobOutcome::Failed as usize] + self.outcomes[JobOutcome::Dropped as usize]
     }
 
     /// Jobs that ended in a busy period without a broken assumption.
@@ -82,9 +87,9 @@ pub struct Tally {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// No deadline was missed.
+    /// Every job that ended met its deadline.
     Kept,
-    /// Deadlines were missed, each in a busy period in which an assumption broke.
+    /// Deadlines were missed, or jobs failed or were dropped, each in a busy period in which an assumption broke.
     Explained,
     /// A deadline was missed, or a bound exceeded, although every assumption held.
     Violated,
@@ -121,7 +126,7 @@ impl Tally {
                 bound_violations: 0,
                 response_max: Nanos::ZERO,
                 covered_max: Nanos::ZERO,
-                broken: [0; 6],
+                broken: [0; 5],
                 excess_max: Nanos::ZERO,
                 responses: histogram(),
             }
@@ -149,7 +154,7 @@ impl Tally {
         let any = |count: fn(&TaskTally) -> u64| self.tasks.iter().any(|task| count(task) > 0);
         if any(|task| task.certified_misses) || any(|task| task.bound_violations) {
             Outcome::Violated
-        } else if any(|task| task.misses) {
+        } else if any(|task| task.misses) || any(TaskTally::lost) {
             Outcome::Explained
         } else {
             Outcome::Kept

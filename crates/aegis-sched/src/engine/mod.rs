@@ -6,8 +6,8 @@
 //!
 //! # The driver's duties
 //! - Stamps never decrease; the stamp of a cycle is read *after* the events of the cycle were polled (E1).
-//! - In a cycle, in this order: completions, [`Input::Tick`], arrivals, [`Input::Stall`] and [`Input::Control`] where
-//!   there are any, then one [`Input::Decide`]. At most one completion per lane and one arrival per task. No input of
+//! - In a cycle, in this order: [`Input::Stall`] where there is one (so that jobs that end in this cycle are void),
+//!   completions, [`Input::Tick`], arrivals, [`Input::Control`] where there is one, then one [`Input::Decide`]. At most one completion per lane and one arrival per task. No input of
 //!   the same stamp follows the decision. A release told before a completion of its stamp does no harm but one: it
 //!   may find its queue full that the completion would have opened, and the refusal is recorded.
 //! - [`Input::Tick`] no later than [`Engine::wake_at`].

@@ -199,7 +199,7 @@ impl Checks<'_> {
             }
             // The lanes' account has drawn the consequences already.
             Assumption::OccupancyBudget => {}
-            Assumption::PromptDecision | Assumption::CompleteTrace => {
+            Assumption::PromptDecision => {
                 self.report(5, format!("{record:?}: the driver and the trace never do this"));
             }
         }
