@@ -75,7 +75,7 @@ pub fn steps(workspace: &Workspace, cache: &Path) -> Vec<Step> {
         ),
         aegis.step(
             "does the fleet fit, and at which periods?",
-            &["admit", "natural.toml", "--fit", "1ms", "--write", fleet],
+            &["admit", "natural.toml", "--fit", "1ms", "--slack", "10%", "--write", fleet],
         ),
         aegis
             .step("what if one more detector came?", &["admit", fleet, "--what-if", "one_more.toml"])

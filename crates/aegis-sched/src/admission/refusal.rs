@@ -173,18 +173,31 @@ fn blocker(problem: &LaneProblem, by: TaskId) -> Option<Term> {
     Some(Term { kind: TermKind::Blocking { by }, span })
 }
 
-/// The shortest period of the task at fault, and the smallest stretch of the lane, that fit.
+/// Single-task changes that are named where the lane as a whole is at fault.
+const PERIODS_NAMED: usize = 3;
+
+/// The shortest period of the task at fault (or, where the lane as a whole is, of the tasks that need the smallest
+/// stretch, smallest first), and the smallest stretch of the lane, that fit.
 fn changes(trial: &mut Trial<'_>, position: Option<usize>) -> Vec<Change> {
-    let mut found = Vec::new();
-    if let Some(position) = position {
+    let candidates = position.map_or(0..trial.natural().len(), |position| position..position + 1);
+    let mut periods: Vec<(TaskId, Nanos, Nanos)> = Vec::new();
+    for position in candidates {
         let (id, natural) = (trial.natural()[position].id, trial.natural()[position].period);
         let period = least_fitting(natural.get(), 1, |period| {
             trial.set_period(position, Nanos::new(period));
             trial.fits()
         });
         trial.set_period(position, natural);
-        found.extend(period.map(|period| Change::Period { task: id, period: Nanos::new(period) }));
+        periods.extend(period.map(|period| (id, natural, Nanos::new(period))));
     }
+    // By period / natural, compared crosswise; ties by task.
+    periods.sort_by_key(|(id, ..)| *id);
+    periods.sort_by(|(_, a, stretched_a), (_, b, stretched_b)| {
+        let cross = |x: &Nanos, y: &Nanos| u128::from(x.get()) * u128::from(y.get());
+        cross(stretched_a, b).cmp(&cross(stretched_b, a))
+    });
+    let named = periods.into_iter().take(PERIODS_NAMED);
+    let mut found: Vec<Change> = named.map(|(task, _, period)| Change::Period { task, period }).collect();
     let naturals: Vec<Nanos> = trial.natural().iter().map(|task| task.period).collect();
     let ppm = least_fitting(1_000_000, 1, |ppm| {
         for (position, natural) in naturals.iter().enumerate() {

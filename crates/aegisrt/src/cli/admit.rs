@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::answer::{Answer, CliError, Exit};
+use super::profile::percent;
 use super::setup::{FleetArgs, Setup};
 use super::{Environment, figures, fit, verdict};
 use crate::config::Fleet;
@@ -22,6 +23,9 @@ pub struct Admit {
     /// Find the shortest periods, in steps of this span, at which the fleet is certified.
     #[arg(long, value_name = "SPAN")]
     fit: Option<Nanos>,
+    /// How much longer than the shortest the periods are made that are not natural: room for overruns.
+    #[arg(long, value_name = "PERCENT", requires = "fit", default_value = "0%", value_parser = percent)]
+    slack: u64,
     /// Write the fleet with the periods that were found.
     #[arg(long, value_name = "FILE", requires = "fit")]
     write: Option<PathBuf>,
@@ -42,7 +46,8 @@ impl Admit {
             return Err(CliError::Input(format!("--explain: no task `{task}`; legal: {}", names.join(", "))));
         }
         if let Some(granularity) = self.fit {
-            return fit::fit(&self.fleet, fleet, granularity, self.write.as_deref(), environment);
+            let wish = fit::Wish { granularity, slack_ppm: self.slack };
+            return fit::fit(&self.fleet, fleet, wish, self.write.as_deref(), environment);
         }
         let added: Vec<String> = fleet.tasks()[own..].iter().map(|task| format!("`{}`", task.name)).collect();
         let setup = Setup::open(&self.fleet, fleet, environment)?;

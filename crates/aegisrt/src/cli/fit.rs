@@ -17,6 +17,27 @@ use crate::config::{Fleet, Prepared};
 /// chosen for them; it has to be one that is certified, because the written fleet leaves the choice open too.
 const ROUNDS: usize = 4;
 
+/// What periods are wanted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish {
+    /// They are rounded up to multiples of this above the natural ones.
+    pub granularity: Nanos,
+    /// How much longer than the shortest those are made that are not natural.
+    pub slack_ppm: u64,
+}
+
+impl Wish {
+    /// A fitted period with its slack. `None` on overflow.
+    fn stretch(&self, natural: Nanos, fitted: Nanos) -> Option<Nanos> {
+        if fitted <= natural {
+            return Some(fitted);
+        }
+        let wanted = fitted.scale_ppm_up(1_000_000u64.checked_add(self.slack_ppm)?)?;
+        let steps = wanted.checked_sub(natural)?.get().div_ceil(self.granularity.get());
+        natural.checked_add(self.granularity.checked_mul(steps)?)
+    }
+}
+
 /// A fleet with the periods that were found for it.
 struct Fitted {
     fleet: Fleet,
@@ -31,11 +52,11 @@ struct Fitted {
 pub(super) fn fit(
     args: &FleetArgs,
     fleet: Fleet,
-    granularity: Nanos,
+    wish: Wish,
     write: Option<&Path>,
     environment: &Environment,
 ) -> Result<Answer, CliError> {
-    if granularity.is_zero() {
+    if wish.granularity.is_zero() {
         return Err(CliError::Input(
             "--fit: periods are rounded up to steps of a span above zero, not of 0ns".into(),
         ));
@@ -43,7 +64,7 @@ pub(super) fn fit(
     let naturals: Vec<Nanos> =
         fleet.tasks().iter().map(|task| task.natural_period.unwrap_or(task.period)).collect();
     let setup = Setup::open(args, fleet.stretched(&naturals), environment)?;
-    let Some(fitted) = search(&setup, granularity)? else {
+    let Some(fitted) = search(&setup, wish)? else {
         let refusal = setup.analyze();
         let set = &setup.prepared.set;
         let text = format!("{}no periods were found that fit\n", verdict::text(&refusal, set)?);
@@ -65,15 +86,18 @@ pub(super) fn fit(
     Ok(answer)
 }
 
-fn search(setup: &Setup, granularity: Nanos) -> Result<Option<Fitted>, CliError> {
+fn search(setup: &Setup, wish: Wish) -> Result<Option<Fitted>, CliError> {
     let system = &setup.system;
     let natural = system.fleet();
     let mut lanes: Vec<LaneId> = system.lanes().to_vec();
     for _ in 0..ROUNDS {
         let start = setup.prepare_as(natural, &lanes)?;
-        let Some(periods) = fit_periods(&start.set, system.policy().as_ref(), granularity) else {
+        let Some(periods) = fit_periods(&start.set, system.policy().as_ref(), wish.granularity) else {
             return Ok(None);
         };
+        let naturals = natural.tasks().iter().map(|task| task.period);
+        let stretched = naturals.zip(periods).map(|(natural, fitted)| wish.stretch(natural, fitted));
+        let Some(periods) = stretched.collect::<Option<Vec<Nanos>>>() else { return Ok(None) };
         let fleet = natural.stretched(&periods);
         let mut prepared = setup.prepare_as(&fleet, &lanes)?;
         // What a later `admit` of the written fleet will choose.

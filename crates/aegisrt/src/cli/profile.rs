@@ -148,7 +148,7 @@ fn task_json(task: &TaskProfile) -> Value {
 }
 
 /// Percent as millionths: `20%`, `12.5%` or `20`.
-fn percent(text: &str) -> Result<u64, String> {
+pub(super) fn percent(text: &str) -> Result<u64, String> {
     let legal = || format!("`{text}` is no percentage; legal: for example 20%, at most 1000%");
     let number = text.trim().trim_end_matches('%').trim_end();
     let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
