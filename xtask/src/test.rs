@@ -177,8 +177,8 @@ mod tests {
                 Work::Fetch | Work::Lint => None,
             })
             .collect();
-        assert_eq!(commands.len(), 3);
+        assert_eq!(commands.len(), 4);
         assert!(commands.iter().all(|line| line.contains("AEGIS_CACHE=")), "{commands:?}");
-        assert!(commands[2].contains("AEGIS_SIM_SETS=10000") && commands[2].contains("--release"));
+        assert!(commands[3].contains("AEGIS_SIM_SETS=10000") && commands[3].contains("--release"));
     }
 }

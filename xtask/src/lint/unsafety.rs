@@ -111,7 +111,7 @@ mod tests {
             fn f() {\n    // SAFETY: live and aligned;\n    // see `B`.\n    let x = unsafe { g() };\n}\n\
             unsafe fn h() {}\nfn i(a: unsafe extern \"C\" fn()) {}\n";
         assert_eq!(found(LISTED, text), 0);
-        assert_eq!(found("crates/aegis-trace/src/lib.rs", ""), 0);
+        assert_eq!(found("crates/aegis-cuda/src/lib.rs", ""), 0);
         assert_eq!(found("crates/aegis-types/src/a.rs", "// unsafe\nconst A: &str = \"unsafe\";"), 0);
     }
 }
