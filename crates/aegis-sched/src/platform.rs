@@ -151,29 +151,42 @@ pub struct ChargedTask {
 /// # Errors
 /// [`ModelError::Overflow`] naming the task.
 pub fn charge(set: &TaskSet) -> Result<Vec<ChargedTask>, ModelError> {
-    let platform = set.platform();
-    let cycle = platform.decider_cycle(set.tasks());
+    let charges = Charges::of(set);
+    let charged = |task: &Task| charges.and_then(|charges| charges.charge(task));
     set.tasks()
         .iter()
-        .map(|task| {
-            charge_task(task, platform, cycle).ok_or_else(|| ModelError::Overflow { task: task.name.clone() })
-        })
+        .map(|task| charged(task).ok_or_else(|| ModelError::Overflow { task: task.name.clone() }))
         .collect()
 }
 
-fn charge_task(task: &Task, platform: &Platform, cycle: Option<Nanos>) -> Option<ChargedTask> {
-    let o = &platform.overheads;
-    let cycle = cycle?;
-    let detection = cycle.checked_mul(2)?.checked_add(o.wakeup)?;
-    let locks = o.launch_lock.checked_mul(platform.lanes() as u64 - 1)?;
-    let launch = cycle.checked_add(o.handoff)?.checked_add(locks)?.checked_add(detection)?;
-    let attempts = u64::from(task.retries) + 1;
-    let segments = task
-        .segments
-        .iter()
-        .map(|segment| segment.bound.checked_add(launch)?.checked_mul(attempts))
-        .collect::<Option<Vec<Nanos>>>()?;
-    let client = if task.arrival == Arrival::Sporadic { o.client } else { Nanos::ZERO };
-    let jitter = task.jitter.checked_add(client)?.checked_add(detection)?;
-    Some(ChargedTask { segments, jitter })
+/// What every task of a set is charged alike.
+#[derive(Clone, Copy)]
+struct Charges {
+    /// 2G + w: from an event to its stamp.
+    detection: Nanos,
+    /// What a segment occupies its lane with besides its own budget.
+    launch: Nanos,
+    /// Latency of a client's submission.
+    client: Nanos,
+}
+
+impl Charges {
+    fn of(set: &TaskSet) -> Option<Self> {
+        let (platform, o) = (set.platform(), &set.platform().overheads);
+        let cycle = platform.decider_cycle(set.tasks())?;
+        let detection = cycle.checked_mul(2)?.checked_add(o.wakeup)?;
+        let others = (platform.lanes() as u64).saturating_sub(1);
+        let locks = o.launch_lock.checked_mul(others)?;
+        let launch = cycle.checked_add(o.handoff)?.checked_add(locks)?.checked_add(detection)?;
+        Some(Self { detection, launch, client: o.client })
+    }
+
+    fn charge(&self, task: &Task) -> Option<ChargedTask> {
+        let attempts = u64::from(task.retries) + 1;
+        let occupancy = |bound: Nanos| bound.checked_add(self.launch)?.checked_mul(attempts);
+        let segments = task.segments.iter().map(|segment| occupancy(segment.bound)).collect::<Option<_>>()?;
+        let client = if task.arrival == Arrival::Sporadic { self.client } else { Nanos::ZERO };
+        let jitter = task.jitter.checked_add(client)?.checked_add(self.detection)?;
+        Some(ChargedTask { segments, jitter })
+    }
 }

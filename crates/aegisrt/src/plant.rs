@@ -3,8 +3,8 @@
 //! The driver blocks between events (it parks, and carriers and clients unpark it): it never spins on a core that a
 //! lane owns. What waking costs is calibrated and charged.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 use std::time::Duration;
 
@@ -29,7 +29,11 @@ pub struct LanePort {
 
 /// A request of the operator, set by a signal handler or another thread, seen by the driver in its next cycle.
 #[derive(Debug, Default)]
-pub struct ControlRequest(AtomicU8);
+pub struct ControlRequest {
+    level: AtomicU8,
+    /// Who sleeps until something happens.
+    driver: OnceLock<Thread>,
+}
 
 impl ControlRequest {
     /// Asks for it. The stronger request wins: a stop is not undone by a later drain.
@@ -38,11 +42,20 @@ impl ControlRequest {
             Control::Drain => 1,
             Control::Stop => 2,
         };
-        self.0.fetch_max(level, Ordering::Release);
+        self.level.fetch_max(level, Ordering::Release);
+        if let Some(driver) = self.driver.get() {
+            driver.unpark();
+        }
+    }
+
+    /// Names the thread to wake; one request serves one run.
+    pub fn attach(&self, driver: Thread) {
+        // A request that is already attached keeps its driver.
+        let _attached = self.driver.set(driver);
     }
 
     fn level(&self) -> u8 {
-        self.0.load(Ordering::Acquire)
+        self.level.load(Ordering::Acquire)
     }
 
     /// Whether anything was asked.

@@ -180,6 +180,7 @@ impl Stage<'_> {
         let clock = system.clock();
         let crew = Crew::start(system.device(), clock, &std::thread::current(), lanes)?;
         let realtime = realtime::enter(Role::Driver, options.realtime);
+        options.control.attach(std::thread::current());
         let plant = HostPlant::new(clock, crew.ports(), ports.clone(), Arc::clone(&options.control));
         let mut tally = Tally::new(set, &certificate);
         let now = clock.now();

@@ -1,8 +1,9 @@
 //! Periods at which a set is certified: natural ones where possible, longer ones where not.
 
-use aegis_types::{LaneId, Nanos};
+use aegis_types::Nanos;
 
 use super::trial::{Trial, least_fitting};
+use crate::analysis::problem::LaneProblem;
 use crate::model::TaskSet;
 use crate::platform::charge;
 use crate::policy::SchedulingPolicy;
@@ -18,8 +19,8 @@ pub fn fit_periods(set: &TaskSet, policy: &dyn SchedulingPolicy, granularity: Na
     let charged = charge(set).ok()?;
     let step = granularity.get().max(1);
     let mut periods = vec![Nanos::ZERO; set.tasks().len()];
-    for lane in 0..u16::try_from(set.platform().lanes()).ok()? {
-        let mut trial = Trial::new(set, &charged, policy, LaneId::new(lane));
+    for problem in LaneProblem::of_lanes(set, charged, policy) {
+        let mut trial = Trial::new(set, policy, problem);
         fit_lane(&mut trial, step)?;
         for (position, task) in trial.natural().iter().enumerate() {
             periods[task.id.index()] = trial.period(position);

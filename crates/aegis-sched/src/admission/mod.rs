@@ -19,7 +19,7 @@ use crate::analysis::ladder::ladder;
 use crate::analysis::problem::LaneProblem;
 use crate::analysis::{Stop, decide, respond};
 use crate::model::TaskSet;
-use crate::platform::{ChargedTask, charge};
+use crate::platform::charge;
 use crate::policy::SchedulingPolicy;
 use crate::referee::certificate::{Certificate, Term};
 use crate::referee::certify;
@@ -155,11 +155,10 @@ impl AdmissionController {
                 return AdmissionReport { verdict, tasks: Vec::new() };
             }
         };
-        let lanes = u16::try_from(set.platform().lanes()).unwrap_or(u16::MAX);
-        let mut ladders = Vec::with_capacity(usize::from(lanes));
+        let problems = LaneProblem::of_lanes(set, charged, self.policy.as_ref());
+        let mut ladders = Vec::with_capacity(problems.len());
         let mut failed: Option<(LaneProblem, Failure)> = None;
-        for lane in (0..lanes).map(LaneId::new) {
-            let problem = LaneProblem::of_lane(set, &charged, self.policy.as_ref(), lane);
+        for problem in problems {
             let answer = match request.depth {
                 Depth::Feasible => decide(&problem).map(|claim| vec![claim]),
                 Depth::Tight { rungs } => ladder(&problem, rungs),
@@ -173,28 +172,28 @@ impl AdmissionController {
                 }
             }
         }
-        self.conclude(request, &charged, &ladders, failed)
+        self.conclude(request, ladders, failed)
     }
 
     fn conclude(
         &self,
         request: &AdmissionRequest<'_>,
-        charged: &[ChargedTask],
-        ladders: &[Vec<Claim>],
+        ladders: Vec<Vec<Claim>>,
         failed: Option<(LaneProblem, Failure)>,
     ) -> AdmissionReport {
         let (set, policy) = (request.set, self.policy.as_ref());
+        let tasks = reports(set, &ladders);
         let verdict = match failed {
             Some((problem, failure)) => {
                 let known = ladders.get(problem.lane.index()).and_then(|ladder| ladder.first());
-                Verdict::Refused(Box::new(Refusal::explain(set, charged, policy, &problem, failure, known)))
+                Verdict::Refused(Box::new(Refusal::explain(set, policy, &problem, failure, known)))
             }
             None => match certify(set, policy, request.epoch, ladders) {
                 Ok(certificate) => Verdict::Admitted(certificate),
                 Err(objection) => Verdict::Refused(Box::new(Refusal::refuted(objection))),
             },
         };
-        AdmissionReport { verdict, tasks: reports(set, ladders) }
+        AdmissionReport { verdict, tasks }
     }
 }
 

@@ -9,7 +9,6 @@ use crate::analysis::claim::{Cause, Claim, Failure};
 use crate::analysis::problem::LaneProblem;
 use crate::error::ModelError;
 use crate::model::TaskSet;
-use crate::platform::ChargedTask;
 use crate::policy::SchedulingPolicy;
 use crate::referee::Objection;
 use crate::referee::certificate::{Term, TermKind};
@@ -113,7 +112,6 @@ impl Refusal {
     /// Explains a solver's failure. `known` are the response times of the lane where they could be had.
     pub(super) fn explain(
         set: &TaskSet,
-        charged: &[ChargedTask],
         policy: &dyn SchedulingPolicy,
         problem: &LaneProblem,
         failure: Failure,
@@ -145,7 +143,7 @@ impl Refusal {
         let changes = if hopeless {
             Vec::new()
         } else {
-            changes(&mut Trial::new(set, charged, policy, problem.lane), position)
+            changes(&mut Trial::new(set, policy, problem.clone()), position)
         };
         let binding = binding(&terms).or_else(|| blocker(problem, blocked_by?));
         let task = task.map(|task| task.id);

@@ -1,12 +1,11 @@
 //! One lane with other periods: the oracle of every search for a change that fits.
 
-use aegis_types::{LaneId, Nanos};
+use aegis_types::Nanos;
 
 use crate::analysis::claim::Cause;
 use crate::analysis::decide;
 use crate::analysis::problem::{LaneProblem, LaneTask};
 use crate::model::{Task, TaskSet};
-use crate::platform::ChargedTask;
 use crate::policy::SchedulingPolicy;
 
 /// Longest period that a search proposes: about nine years.
@@ -25,14 +24,9 @@ pub(super) struct Trial<'a> {
 }
 
 impl<'a> Trial<'a> {
-    pub(super) fn new(
-        set: &TaskSet,
-        charged: &[ChargedTask],
-        policy: &'a dyn SchedulingPolicy,
-        lane: LaneId,
-    ) -> Self {
-        let natural: Vec<Task> = set.on_lane(lane).cloned().collect();
-        let problem = LaneProblem::of_lane(set, charged, policy, lane);
+    /// `problem` is that of a lane of `set` under `policy`.
+    pub(super) fn new(set: &TaskSet, policy: &'a dyn SchedulingPolicy, problem: LaneProblem) -> Self {
+        let natural: Vec<Task> = set.on_lane(problem.lane).cloned().collect();
         Self { policy, tasks: natural.clone(), natural, problem, undecided: 0 }
     }
 

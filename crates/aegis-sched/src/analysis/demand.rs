@@ -119,14 +119,17 @@ impl Releases {
         Self { next, jobs, demand: jobs.saturating_mul(row.cost), cost: row.cost, period: row.period }
     }
 
-    /// Moves to the closed window [0, to]; `to` lies below the horizon.
-    pub(super) fn advance(&mut self, to: u64) {
-        if to >= self.next {
-            let more = (to - self.next) / self.period + 1;
-            self.next += more * self.period;
-            self.jobs += more;
-            self.demand = self.demand.saturating_add(more.saturating_mul(self.cost));
+    /// Moves to the closed window [0, to] and returns the work that is new in it; `to` lies below the horizon.
+    pub(super) fn advance(&mut self, to: u64) -> u64 {
+        if to < self.next {
+            return 0;
         }
+        let more = (to - self.next) / self.period + 1;
+        let work = more.saturating_mul(self.cost);
+        self.next += more * self.period;
+        self.jobs += more;
+        self.demand = self.demand.saturating_add(work);
+        work
     }
 }
 
@@ -149,16 +152,15 @@ pub(super) fn least(
     work: &mut Work,
 ) -> Result<u64, Cause> {
     let open = u64::from(window == Window::HalfOpen);
-    let mut w = from;
+    let mut sum = streams.iter().fold(base, |sum, stream| sum.saturating_add(stream.demand));
+    let mut w = from.max(sum);
     loop {
         work.spend(streams.len())?;
-        let mut sum = base;
-        for stream in &mut *streams {
-            stream.advance(w - open);
-            sum = sum.saturating_add(stream.demand);
-        }
-        if sum > HORIZON {
+        if w > HORIZON {
             return Err(Cause::Horizon);
+        }
+        for stream in &mut *streams {
+            sum = sum.saturating_add(stream.advance(w - open));
         }
         if sum <= w {
             return Ok(w);
@@ -190,20 +192,29 @@ pub(super) fn check_utilisation(lane: &Rows) -> Result<(), Failure> {
     Err(Failure { position: None, cause })
 }
 
-/// The sum of C/T against one: by fractions of 2^-60 rounded both ways, and exactly where these disagree.
+/// The sum of C/T against one: by fractions of 2^-32, whose divisions are cheap, then by ones of 2^-60, and exactly
+/// where these do not tell either.
 fn compare_with_one(rows: &[Row]) -> Ordering {
-    let one = 1u128 << 60;
+    compare_rounded(rows, 32)
+        .or_else(|| compare_rounded(rows, 60))
+        .or_else(|| compare_exactly(rows))
+        .unwrap_or(Ordering::Greater)
+}
+
+/// The comparison by fractions of 2^-`bits` (at most 60), rounded both ways; `None` where these disagree.
+fn compare_rounded(rows: &[Row], bits: u32) -> Option<Ordering> {
+    let one = 1u128 << bits;
     let (mut low, mut high) = (0u128, 0u128);
     for row in rows {
-        let (scaled, period) = (u128::from(row.cost) << 60, u128::from(row.period));
+        let (scaled, period) = (u128::from(row.cost) << bits, u128::from(row.period));
         let floor = scaled / period;
         low += floor;
         high += floor + u128::from(floor * period != scaled);
         if low > one {
-            return Ordering::Greater;
+            return Some(Ordering::Greater);
         }
     }
-    if high < one { Ordering::Less } else { compare_exactly(rows).unwrap_or(Ordering::Greater) }
+    (high < one).then_some(Ordering::Less)
 }
 
 /// The exact comparison over the least common multiple of the periods; `None` where that does not fit.

@@ -15,9 +15,7 @@ use aegis_types::Nanos;
 
 use super::Stop;
 use super::claim::{Cause, Claim, Failure, TaskClaim};
-use super::demand::{
-    Releases, Row, Rows, STEPS_MAX, Window, Work, check_utilisation, closed_jobs, least, span,
-};
+use super::demand::{Releases, Row, Rows, STEPS_MAX, Window, Work, check_utilisation, least, span};
 use super::problem::LaneProblem;
 use super::tally::Tally;
 
@@ -55,48 +53,51 @@ pub fn bound(problem: &LaneProblem, position: usize) -> Result<Nanos, Failure> {
 struct Levels<'a> {
     lane: &'a Rows,
     stop: Stop,
-    /// Every task's releases at the start of a busy period.
+    /// The tasks, most urgent first, ties by number: those that can delay a task stand in front, or tie with it.
+    order: Vec<Row>,
+    /// Their releases at the start of a busy period.
     fresh: Vec<Releases>,
-    /// Those of the tasks in question, moved forward; kept to allocate once.
+    /// Those of the tasks that can delay the one in question, moved forward; kept to allocate once.
     streams: Vec<Releases>,
+    /// The same at the start of the job with the longest response.
+    worst: Vec<Releases>,
     work: Work,
 }
 
 /// The job with the longest response.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Worst {
     response: u64,
     q: u64,
-    start: u64,
 }
 
 impl<'a> Levels<'a> {
     fn new(lane: &'a Rows, stop: Stop) -> Self {
-        let fresh = lane.rows.iter().map(Releases::new).collect();
-        Self { lane, stop, fresh, streams: Vec::with_capacity(lane.rows.len()), work: Work::of(STEPS_MAX) }
+        let mut order = lane.rows.clone();
+        order.sort_unstable_by_key(|row| (row.key, row.id));
+        let fresh: Vec<Releases> = order.iter().map(Releases::new).collect();
+        let (streams, worst) = (Vec::with_capacity(fresh.len()), Vec::with_capacity(fresh.len()));
+        Self { lane, stop, order, fresh, streams, worst, work: Work::of(STEPS_MAX) }
     }
 
     fn solve(&mut self, position: usize) -> Result<(Nanos, TaskClaim), Cause> {
         let me = self.lane.rows[position];
-        let blocker = self.lane.rows.iter().filter(|row| row.key > me.key).max_by_key(|row| row.blocks);
-        let base = self.lane.overrun + blocker.map_or(0, |row| row.blocks);
+        let end = self.order.partition_point(|row| row.key <= me.key);
+        let at = self.order.partition_point(|row| (row.key, row.id) < (me.key, me.id));
+        let blocker = self.order[end..].iter().max_by_key(|row| row.blocks);
+        let blocker = blocker.map(|row| (row.id, row.blocks));
+        let base = self.lane.overrun + blocker.map_or(0, |(_, blocks)| blocks);
 
-        self.rewind(position);
-        self.streams.push(self.fresh[position]);
-        let busy = least(base, base.max(1), Window::HalfOpen, &mut self.streams, &mut self.work)?;
-        self.rewind(position);
-        let (worst, starts) = self.jobs(&me, base, closed_jobs(&me, busy - 1))?;
+        self.streams.clear();
+        self.streams.extend_from_slice(&self.fresh[..at]);
+        self.streams.extend_from_slice(&self.fresh[at + 1..end]);
+        let (busy, worst, starts) = self.jobs(&me, base, self.fresh[at])?;
 
-        // The releases stand at the last start that was looked at, which most often is the worst.
-        let settled = starts.last().is_some_and(|start| start.get() == worst.start);
-        let urgent = others(&self.lane.rows, position).zip(&self.streams);
-        let interference = urgent.map(|(row, stream)| {
-            let jobs = if settled { stream.jobs } else { closed_jobs(row, worst.start) };
-            (row.id, jobs, jobs * row.cost)
-        });
+        let urgent = self.order[..at].iter().chain(&self.order[at + 1..end]).zip(&self.worst);
+        let interference = urgent.map(|(row, stream)| (row.id, stream.jobs, stream.demand));
         let tally = Tally {
             jitter: me.jitter,
-            blocking: blocker.map(|row| (row.id, row.blocks)),
+            blocking: blocker,
             carry: worst.q * me.cost,
             own: me.cost,
             overrun: self.lane.overrun,
@@ -111,42 +112,40 @@ impl<'a> Levels<'a> {
         Ok((span(busy), TaskClaim { task: me.id, bound, terms, starts }))
     }
 
-    /// The start of each of the first `jobs` jobs of a busy period, and the worst of them; stops at the first that
-    /// misses, where misses matter.
-    fn jobs(&mut self, me: &Row, base: u64, jobs: u64) -> Result<(Worst, Vec<Nanos>), Cause> {
+    /// The length of the busy period, the start of each of its jobs, and the worst of them; stops at the first that
+    /// misses, where misses matter. `own` are the releases of the task itself.
+    fn jobs(&mut self, me: &Row, base: u64, own: Releases) -> Result<(u64, Worst, Vec<Nanos>), Cause> {
+        let mut start = self.start(me, base, 0, 0)?;
+        let mut worst = Worst { response: start + me.last + me.jitter, q: 0 };
+        self.worst.clone_from(&self.streams);
+
+        // The busy period holds the first job: at L - F all work but its last segment is done, so w_0 + F <= L.
+        self.streams.push(own);
+        let busy = least(base, start + me.last, Window::HalfOpen, &mut self.streams, &mut self.work)?;
+        let jobs = self.streams.last().map_or(0, |own| own.jobs);
+
         let mut starts = Vec::with_capacity(usize::try_from(jobs.min(1 << 10)).unwrap_or(0));
-        let (mut start, mut worst) = (0u64, Worst::default());
-        for q in 0..jobs {
-            let own = q.saturating_mul(me.cost).saturating_add(me.cost - me.last);
-            let base = base.saturating_add(own);
-            start = least(base, start.max(base), Window::Closed, &mut self.streams, &mut self.work)?;
+        starts.push(span(start));
+        self.streams.clone_from(&self.worst);
+        for q in 1..jobs {
+            if self.stop == Stop::AtDeadline && worst.response > me.deadline {
+                break;
+            }
+            start = self.start(me, base, q, start)?;
             starts.push(span(start));
             let response = (start + me.last + me.jitter).saturating_sub(q * me.period);
             if response > worst.response {
-                worst = Worst { response, q, start };
-            }
-            if self.stop == Stop::AtDeadline && response > me.deadline {
-                break;
+                worst = Worst { response, q };
+                self.worst.clone_from(&self.streams);
             }
         }
-        Ok((worst, starts))
+        Ok((busy, worst, starts))
     }
 
-    /// Puts the tasks at least as urgent as the one at `position` back to the start of a busy period.
-    fn rewind(&mut self, position: usize) {
-        let key = self.lane.rows[position].key;
-        let tasks = self.lane.rows.iter().zip(&self.fresh).enumerate();
-        let urgent = tasks.filter(|(other, (row, _))| *other != position && row.key <= key);
-        self.streams.clear();
-        self.streams.extend(urgent.map(|(_, (_, fresh))| *fresh));
+    /// w_q, which is no less than `earlier`, the start of an earlier job.
+    fn start(&mut self, me: &Row, base: u64, q: u64, earlier: u64) -> Result<u64, Cause> {
+        let own = q.saturating_mul(me.cost).saturating_add(me.cost - me.last);
+        let base = base.saturating_add(own);
+        least(base, earlier.max(base), Window::Closed, &mut self.streams, &mut self.work)
     }
-}
-
-/// Tasks at least as urgent as the one at `position`, without it.
-fn others(rows: &[Row], position: usize) -> impl Iterator<Item = &Row> {
-    let key = rows[position].key;
-    rows.iter()
-        .enumerate()
-        .filter(move |(other, row)| *other != position && row.key <= key)
-        .map(|(_, row)| row)
 }

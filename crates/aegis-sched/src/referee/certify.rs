@@ -11,7 +11,7 @@ use crate::platform::charge;
 use crate::policy::SchedulingPolicy;
 
 /// Checks the ladder of claims of every lane, by [`LaneId`], against the set, and certifies it. A ladder rises from
-/// an overrun of zero; the claims of a lane without tasks are empty ones.
+/// an overrun of zero; the claims of a lane without tasks are empty ones. Their parts become the certificate's.
 ///
 /// # Errors
 /// The first [`Objection`].
@@ -19,19 +19,17 @@ pub fn certify(
     set: &TaskSet,
     policy: &dyn SchedulingPolicy,
     epoch: u64,
-    ladders: &[Vec<Claim>],
+    ladders: Vec<Vec<Claim>>,
 ) -> Result<Certificate, Objection> {
     let charged = charge(set).map_err(|_| Objection::Range)?;
     let count = set.platform().lanes();
     if ladders.len() != count {
         return Err(Objection::Lanes { found: ladders.len(), lanes: count });
     }
-    let lanes = (0u16..)
+    let lanes = LaneProblem::of_lanes(set, charged, policy)
+        .into_iter()
         .zip(ladders)
-        .map(|(lane, ladder)| {
-            let problem = LaneProblem::of_lane(set, &charged, policy, LaneId::new(lane));
-            certify_lane(set, problem, ladder)
-        })
+        .map(|(problem, ladder)| certify_lane(set, problem, ladder))
         .collect::<Result<Vec<_>, _>>()?;
     let assumptions = assumptions(set);
     Ok(Certificate { policy: policy.name(), class: policy.class(), epoch, lanes, assumptions })
@@ -40,50 +38,51 @@ pub fn certify(
 fn certify_lane(
     set: &TaskSet,
     mut problem: LaneProblem,
-    ladder: &[Claim],
+    ladder: Vec<Claim>,
 ) -> Result<LaneCertificate, Objection> {
     let lane = problem.lane;
-    let (Some(first), Some(top)) = (ladder.first(), ladder.last()) else {
-        return Err(Objection::Ladder { lane });
-    };
-    let rising = ladder.iter().zip(ladder.iter().skip(1)).all(|(low, high)| low.overrun < high.overrun);
-    if !first.overrun.is_zero() || !rising {
+    let rising = ladder.is_sorted_by(|low, high| low.overrun < high.overrun);
+    if !rising || ladder.first().is_none_or(|first| !first.overrun.is_zero()) {
         return Err(Objection::Ladder { lane });
     }
-    for claim in ladder {
+    for claim in &ladder {
         problem.overrun = claim.overrun;
         check(&problem, claim)?;
     }
-    let basis = weakest_basis(set, lane);
-    let tasks = problem
-        .tasks
-        .iter()
-        .zip(first.tasks.iter().zip(&top.tasks))
-        .map(|(task, (claimed, at_top))| certified(task, claimed, at_top, &basis))
-        .collect::<Result<Vec<_>, _>>()?;
     let rung = |claim: &Claim| {
         let bounds = claim.tasks.iter().map(|task| task.bound).collect();
         Rung { overrun: claim.overrun, bounds }
     };
-    Ok(LaneCertificate { lane, tasks, ladder: ladder.iter().map(rung).collect() })
+    let rungs: Vec<Rung> = ladder.iter().map(rung).collect();
+    let (Some(first), Some(top)) = (ladder.into_iter().next(), rungs.last()) else {
+        return Err(Objection::Ladder { lane });
+    };
+    let basis = weakest_basis(set, lane);
+    let tasks = problem
+        .tasks
+        .into_iter()
+        .zip(first.tasks.into_iter().zip(&top.bounds))
+        .map(|(task, (claimed, at_top))| certified(task, claimed, *at_top, &basis))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(LaneCertificate { lane, tasks, ladder: rungs })
 }
 
 fn certified(
-    task: &LaneTask,
-    claimed: &TaskClaim,
-    at_top: &TaskClaim,
+    task: LaneTask,
+    claimed: TaskClaim,
+    at_top: Nanos,
     basis: &Basis,
 ) -> Result<CertifiedTask, Objection> {
-    let pending = at_top.bound.get().div_ceil(task.period.get());
+    let pending = at_top.get().div_ceil(task.period.get());
     Ok(CertifiedTask {
         task: task.id,
-        segments: task.segments.clone(),
+        segments: task.segments,
         period: task.period,
         deadline: task.deadline,
         jitter: task.jitter,
         key: task.key,
         wcrt: claimed.bound,
-        terms: claimed.terms.clone(),
+        terms: claimed.terms,
         queue: u32::try_from(pending).map_err(|_| Objection::Range)?,
         basis: basis.clone(),
     })

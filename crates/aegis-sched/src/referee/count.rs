@@ -66,14 +66,22 @@ impl Weight {
         Ok(Self { cost, last, blocks, period, jitter, key: task.key })
     }
 
-    /// Work released in any half-open window of `length` > 0: ceil((length + J) / T) jobs.
-    pub(super) fn half_open(&self, length: u64) -> Result<u64, Objection> {
-        mul(add(length, self.jitter)?.div_ceil(self.period), self.cost)
+    /// Work released in any half-open window of `length` > 0: ceil((length + J) / T) jobs; `None` on overflow.
+    pub(super) fn half_open(&self, length: u64) -> Option<u64> {
+        let reach = length.checked_add(self.jitter)?;
+        if reach <= self.period {
+            Some(self.cost)
+        } else {
+            reach.div_ceil(self.period).checked_mul(self.cost)
+        }
     }
 
-    /// Work released in any closed window of `length`: floor((length + J) / T) + 1 jobs.
-    pub(super) fn closed(&self, length: u64) -> Result<u64, Objection> {
-        mul(add(add(length, self.jitter)? / self.period, 1)?, self.cost)
+    /// Work released in any closed window of `length`: floor((length + J) / T) + 1 jobs; `None` on overflow. Most
+    /// windows are shorter than most periods, and a comparison is cheaper than a division.
+    pub(super) fn closed(&self, length: u64) -> Option<u64> {
+        let reach = length.checked_add(self.jitter)?;
+        let more = if reach < self.period { 0 } else { reach / self.period };
+        more.checked_add(1)?.checked_mul(self.cost)
     }
 }
 
@@ -81,7 +89,8 @@ impl Weight {
 pub(super) fn check_busy(problem: &LaneProblem, length: u64) -> Result<(), Objection> {
     let mut work = problem.overrun.get();
     for task in &problem.tasks {
-        work = add(work, Weight::of(problem, task)?.half_open(length)?)?;
+        let released = Weight::of(problem, task)?.half_open(length).ok_or(Objection::Range)?;
+        work = add(work, released)?;
     }
     match problem.tasks.first() {
         Some(first) if length == 0 || work > length => {

@@ -28,7 +28,7 @@ pub(super) fn check(problem: &LaneProblem, claim: &Claim) -> Result<(), Objectio
         patience.spend(problem.tasks.len())?;
         let mut work = problem.overrun.get();
         for weight in &weights {
-            work = add(work, weight.closed(offset)?)?;
+            work = add(work, weight.closed(offset).ok_or(Objection::Range)?)?;
         }
         if work > add(offset, room)? {
             let arrival = i64::try_from(offset).unwrap_or(i64::MAX);

@@ -142,11 +142,15 @@ pub fn check_bounds(problem: &LaneProblem, claim: &Claim) -> Result<(), Objectio
     if claim.overrun != problem.overrun {
         return Err(Objection::WrongOverrun { claimed: claim.overrun, asked: problem.overrun });
     }
+    let mut listed = vec![false; problem.tasks.last().map_or(0, |last| last.id.index() + 1)];
+    for task in &problem.tasks {
+        listed[task.id.index()] = true;
+    }
     for (task, claimed) in problem.tasks.iter().zip(&claim.tasks) {
         if task.period.is_zero() || task.segments.is_empty() {
             return Err(Objection::Range);
         }
-        check_terms(problem, task, claimed)?;
+        check_terms(problem, &listed, task, claimed)?;
     }
     match problem.class {
         PolicyClass::StaticPriority => np_fp::check(problem, claim),
@@ -156,14 +160,19 @@ pub fn check_bounds(problem: &LaneProblem, claim: &Claim) -> Result<(), Objectio
     }
 }
 
-/// Terms add up exactly, the job's own time and the overrun are what they are, and whatever is named exists.
-fn check_terms(problem: &LaneProblem, task: &LaneTask, claimed: &TaskClaim) -> Result<(), Objection> {
+/// Terms add up exactly, the job's own time and the overrun are what they are, and whatever is named is `listed`,
+/// which tells by number who is on the lane.
+fn check_terms(
+    problem: &LaneProblem,
+    listed: &[bool],
+    task: &LaneTask,
+    claimed: &TaskClaim,
+) -> Result<(), Objection> {
     let objection = || Objection::Terms { task: task.id, claimed: claimed.bound };
     let (mut sum, mut own, mut overrun) = (0u64, 0u64, 0u64);
     for term in &claimed.terms {
         sum = sum.checked_add(term.span.get()).ok_or_else(objection)?;
-        let listed = |id: TaskId| problem.tasks.binary_search_by_key(&id, |other| other.id).is_ok();
-        let named = |id: TaskId| id != task.id && listed(id);
+        let named = |id: TaskId| id != task.id && listed.get(id.index()).is_some_and(|&listed| listed);
         let legal = match term.kind {
             TermKind::Own => {
                 own += term.span.get();

@@ -19,38 +19,34 @@ pub(super) fn check(problem: &LaneProblem, claim: &Claim) -> Result<(), Objectio
         let first = problem.tasks.first();
         return Err(first.map_or(Objection::WrongTasks, |task| Objection::Evidence { task: task.id }));
     }
-    let weights =
-        problem.tasks.iter().map(|task| Weight::of(problem, task)).collect::<Result<Vec<_>, _>>()?;
-    let mut urgent = Vec::with_capacity(weights.len());
-    for (position, (claimed, busy)) in claim.tasks.iter().zip(&claim.busy).enumerate() {
-        let task = &weights[position];
-        let others =
-            weights.iter().enumerate().filter(|(other, weight)| *other != position && weight.key <= task.key);
-        urgent.clear();
-        urgent.extend(others.map(|(_, weight)| *weight));
-        let less = weights.iter().filter(|weight| weight.key > task.key);
-        let base = add(less.map(|weight| weight.blocks).max().unwrap_or(0), problem.overrun.get())?;
-        let level = Level { task, urgent: &urgent, base };
-        level.check(claimed, *busy, &mut patience)?;
+    let mut order: Vec<usize> = (0..problem.tasks.len()).collect();
+    order.sort_unstable_by_key(|&position| (problem.tasks[position].key, position));
+    let weights = order.iter().map(|&position| Weight::of(problem, &problem.tasks[position]));
+    let weights = weights.collect::<Result<Vec<_>, _>>()?;
+    for (at, (task, position)) in weights.iter().zip(order).enumerate() {
+        let end = at + weights[at..].partition_point(|other| other.key == task.key);
+        let less = weights[end..].iter().map(|weight| weight.blocks).max().unwrap_or(0);
+        let base = add(less, problem.overrun.get())?;
+        let level = Level { task, urgent: &weights[..at], equal: &weights[at + 1..end], base };
+        level.check(&claim.tasks[position], claim.busy[position], &mut patience)?;
     }
     Ok(())
 }
 
-/// A task with what can delay it.
+/// A task with what can delay it: what is more urgent, and what is as urgent and stands after it.
 struct Level<'a> {
     task: &'a Weight,
     urgent: &'a [Weight],
+    equal: &'a [Weight],
     base: u64,
 }
 
 impl Level<'_> {
     fn check(&self, claimed: &TaskClaim, busy: Nanos, patience: &mut Patience) -> Result<(), Objection> {
         let task = self.task;
-        let mut work = add(self.base, task.half_open(busy.get())?)?;
-        for other in self.urgent {
-            work = add(work, other.half_open(busy.get())?)?;
-        }
-        if busy.is_zero() || work > busy.get() {
+        let mut all = self.others().chain([task]);
+        let work = all.try_fold(self.base, |sum, other| sum.checked_add(other.half_open(busy.get())?));
+        if busy.is_zero() || work.ok_or(Objection::Range)? > busy.get() {
             return Err(Objection::Busy { task: claimed.task, claimed: busy });
         }
         let jobs = add(busy.get(), task.jitter)?.div_ceil(task.period);
@@ -58,12 +54,13 @@ impl Level<'_> {
             return Err(Objection::Evidence { task: claimed.task });
         }
         for (q, start) in (0u64..).zip(&claimed.starts) {
-            patience.spend(self.urgent.len())?;
+            patience.spend(self.urgent.len() + self.equal.len())?;
             let start = start.get();
-            let mut before = add(self.base, add(mul(q, task.cost)?, task.cost - task.last)?)?;
-            for other in self.urgent {
-                before = add(before, other.closed(start)?)?;
-            }
+            let own = add(mul(q, task.cost)?, task.cost - task.last)?;
+            let before = self
+                .others()
+                .try_fold(add(self.base, own)?, |sum, other| sum.checked_add(other.closed(start)?))
+                .ok_or(Objection::Range)?;
             let arrival = mul(q, task.period)?;
             let done = add(add(start, task.last)?, task.jitter)?;
             if before > start || done > add(claimed.bound.get(), arrival)? {
@@ -72,5 +69,9 @@ impl Level<'_> {
             }
         }
         Ok(())
+    }
+
+    fn others(&self) -> impl Iterator<Item = &Weight> {
+        self.urgent.iter().chain(self.equal)
     }
 }
