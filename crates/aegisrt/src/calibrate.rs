@@ -1,10 +1,11 @@
 //! What the runtime itself costs on this machine: measured with every lane busy, because that is when it counts.
 //!
-//! Two parts. The engine's own steps are timed around [`Engine::handle`] on a synthetic fleet. The paths between
+//! Two parts. The steps of a cycle are timed around [`Engine::handle`] on a synthetic fleet. The paths between
 //! driver and carriers are timed on the real lanes of the fleet: each lane runs busy work back to back while the
 //! driver waits as it does in production. Every number is the largest of its samples times one plus the margin.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aegis_context::Lane;
 use aegis_cuda::{Device, HostClock, Partition};
@@ -18,9 +19,11 @@ use crate::carrier::{Crew, LaneReport, LaneSpec, Work};
 use crate::driver::Plant;
 use crate::error::RuntimeError;
 use crate::feed::SplitMix;
+use crate::live::{Live, Watched};
 use crate::mailbox::{Landing, Launch};
 use crate::plant::{ControlRequest, HostPlant};
 use crate::realtime::{self, Breath, Role};
+use crate::tally::{Counted, Tally};
 
 /// How to calibrate.
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +95,17 @@ pub struct Calibration {
     pub samples: Vec<(&'static str, Samples)>,
 }
 
+/// Fewer samples of a latency say nothing about its largest value.
+const SAMPLES_MIN: usize = 100;
+
+/// A synthetic fleet on which the engine's steps are timed.
+pub struct Synthetic {
+    /// Its engine, fresh.
+    pub engine: Engine,
+    /// Its counts: what the driver does with every record.
+    pub tally: Tally,
+}
+
 /// Calibrates the machine for these partitions of `device`.
 ///
 /// # Errors
@@ -99,13 +113,23 @@ pub struct Calibration {
 pub fn calibrate(
     device: &Arc<dyn Device>,
     partitions: &[(Partition, u16)],
-    engine: &mut Engine,
+    synthetic: &mut Synthetic,
     clock: HostClock,
     options: CalibrateOptions,
     realtime: bool,
 ) -> Result<Calibration, RuntimeError> {
     let paths = measure_paths(device, partitions, clock, options, realtime)?;
-    let steps = measure_steps(engine, clock);
+    let steps = measure_steps(synthetic, clock)?;
+    for (what, samples) in [("handoff", &paths.handoff), ("wakeup", &paths.wakeup)] {
+        if samples.count() < SAMPLES_MIN {
+            let reason = format!(
+                "only {} samples of `{what}` in {}; legal: a duration that gives at least {SAMPLES_MIN}",
+                samples.count(),
+                options.duration
+            );
+            return Err(RuntimeError::System { what: "calibrating", reason });
+        }
+    }
     let charge = |samples: &Samples| samples.charged(options.margin_ppm);
     let overheads = Overheads {
         poll: charge(&paths.poll),
@@ -120,7 +144,7 @@ pub fn calibrate(
         wakeup: charge(&paths.wakeup),
         client: charge(&paths.wakeup),
         notify: charge(&paths.dispatch),
-        stall: charge(&paths.timer),
+        stall: charge(&paths.wakeup),
     };
     let samples = vec![
         ("poll", paths.poll),
@@ -130,7 +154,6 @@ pub fn calibrate(
         ("dispatch", paths.dispatch),
         ("handoff", paths.handoff),
         ("wakeup", paths.wakeup),
-        ("timer", paths.timer),
     ];
     Ok(Calibration { overheads, samples })
 }
@@ -142,33 +165,43 @@ struct Steps {
     decision: Samples,
 }
 
-/// Times the engine's inputs in virtual time: the engine never sees the host clock.
-fn measure_steps(engine: &mut Engine, clock: HostClock) -> Steps {
+/// Times the steps of a cycle in virtual time: the engine's inputs, each with the records that follow from it being
+/// counted and put into a ring, and with the next look for a timer. The engine never sees the host clock.
+fn measure_steps(synthetic: &mut Synthetic, clock: HostClock) -> Result<Steps, RuntimeError> {
+    let Synthetic { engine, tally } = synthetic;
+    let (mut producer, mut consumer) = aegis_trace::ring(0, 1 << 12)?;
+    let live = Live::default();
     let mut outbox: Outbox = engine.outbox();
     let (mut tick, mut completion, mut decision) = (Vec::new(), Vec::new(), Vec::new());
-    let time = |engine: &mut Engine, now, input, outbox: &mut Outbox, into: &mut Vec<Nanos>| {
-        let before = clock.now();
-        engine.handle(now, input, outbox);
-        into.push(clock.now().since(before));
-    };
     let mut flying: Vec<(LaneId, DispatchSeq)> = Vec::new();
     for _ in 0..20_000 {
         let Some(now) = engine.wake_at() else { break };
+        let mut told = 0;
+        let mut time = |engine: &mut Engine, input, outbox: &mut Outbox, into: &mut Vec<Nanos>| {
+            let before = clock.now();
+            engine.handle(now, input, outbox);
+            let mut counted = Counted { tally: &mut *tally, next: &mut producer };
+            let mut watched = Watched { live: &live, next: &mut counted };
+            outbox.records()[told..].iter().for_each(|record| watched.emit(*record));
+            told = outbox.records().len();
+            std::hint::black_box(engine.wake_at());
+            into.push(clock.now().since(before));
+        };
         for (lane, dispatch) in flying.drain(..) {
-            let outcome = SegmentOutcome::Done;
-            let input = Input::Completed { lane, dispatch, outcome };
-            time(engine, now, input, &mut outbox, &mut completion);
+            let input = Input::Completed { lane, dispatch, outcome: SegmentOutcome::Done };
+            time(engine, input, &mut outbox, &mut completion);
         }
-        time(engine, now, Input::Tick, &mut outbox, &mut tick);
-        time(engine, now, Input::Decide, &mut outbox, &mut decision);
+        time(engine, Input::Tick, &mut outbox, &mut tick);
+        time(engine, Input::Decide, &mut outbox, &mut decision);
         flying.extend(outbox.commands().iter().map(|command| (command.lane, command.dispatch)));
         outbox.clear();
+        consumer.drain(|_| {});
     }
-    Steps {
+    Ok(Steps {
         tick: Samples::trimmed(tick),
         completion: Samples::trimmed(completion),
         decision: Samples::trimmed(decision),
-    }
+    })
 }
 
 /// Paths between driver and carriers.
@@ -177,7 +210,6 @@ struct Paths {
     dispatch: Samples,
     handoff: Samples,
     wakeup: Samples,
-    timer: Samples,
 }
 
 fn measure_paths(
@@ -192,7 +224,7 @@ fn measure_paths(
     let ports = crew.ports();
     let mut plant = HostPlant::new(clock, ports, Vec::new(), Arc::new(ControlRequest::default()));
     let paths = drive(&mut plant, clock, options);
-    crew.join();
+    crew.join(Duration::from_secs(10))?;
     Ok(paths)
 }
 
@@ -203,7 +235,7 @@ const WARM_UP_LAPS: u32 = 64;
 fn drive(plant: &mut HostPlant, clock: HostClock, options: CalibrateOptions) -> Paths {
     let end = clock.now().saturating_add(options.duration);
     let mut laps = Laps::new(plant.lanes().len(), clock);
-    let (mut poll, mut timer) = (Vec::with_capacity(1 << 16), Vec::with_capacity(1 << 16));
+    let mut poll = Vec::with_capacity(1 << 16);
     let mut next_timer = clock.now();
     let mut breath = Breath::start(clock.now());
     loop {
@@ -224,7 +256,6 @@ fn drive(plant: &mut HostPlant, clock: HostClock, options: CalibrateOptions) -> 
         let now = clock.now();
         if now >= next_timer {
             if laps.done > WARM_UP_LAPS && !late.is_zero() {
-                timer.push(late);
                 laps.wakeup.push(late);
             }
             next_timer = now.saturating_add(Nanos::from_micros(300));
@@ -235,7 +266,6 @@ fn drive(plant: &mut HostPlant, clock: HostClock, options: CalibrateOptions) -> 
         dispatch: Samples::trimmed(laps.dispatch),
         handoff: Samples::new(laps.handoff),
         wakeup: Samples::new(laps.wakeup),
-        timer: Samples::new(timer),
     }
 }
 

@@ -3,9 +3,11 @@
 //! A carrier binds its lane, loads its models there (vendor libraries tie contexts to threads), says that it is ready,
 //! and then serves its mailbox: wait, run, answer, signal. It decides nothing.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{JoinHandle, Thread};
+use std::time::{Duration, Instant};
 
 use aegis_context::{Lane, MemoryUse};
 use aegis_cuda::{CompletionFlag, Device, HostClock};
@@ -73,10 +75,14 @@ pub struct Crew {
 }
 
 struct Member {
+    lane: LaneId,
     mailbox: Arc<Mailbox>,
     flag: Arc<dyn CompletionFlag>,
     thread: JoinHandle<LaneReport>,
 }
+
+/// How long carriers that are ready may take to end when another cannot be started.
+const LOAD_GRACE: Duration = Duration::from_secs(10);
 
 type Ready = Result<Arc<dyn CompletionFlag>, RuntimeError>;
 
@@ -97,7 +103,7 @@ impl Crew {
             match start_member(Arc::clone(device), clock, driver.clone(), spec) {
                 Ok(member) => crew.members.push(member),
                 Err(error) => {
-                    crew.join();
+                    crew.join(LOAD_GRACE)?;
                     return Err(error);
                 }
             }
@@ -118,12 +124,55 @@ impl Crew {
     }
 
     /// Ends every carrier after the segment that it runs, and collects what was learned, by lane.
-    pub fn join(self) -> Vec<LaneReport> {
+    ///
+    /// # Errors
+    /// [`RuntimeError::CarrierLost`] for the first lane whose carrier panicked or does not end within `grace`.
+    pub fn join(mut self, grace: Duration) -> Result<Vec<LaneReport>, RuntimeError> {
+        self.close();
+        let last = Instant::now() + grace;
+        let mut reports = Vec::with_capacity(self.members.len());
+        for member in std::mem::take(&mut self.members) {
+            while !member.thread.is_finished() && Instant::now() < last {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let lane = member.lane;
+            if !member.thread.is_finished() {
+                return Err(RuntimeError::CarrierLost { lane, reason: "its segment does not end".into() });
+            }
+            let report = member.thread.join();
+            reports.push(
+                report.map_err(|panic| RuntimeError::CarrierLost { lane, reason: panic_text(&*panic) })?,
+            );
+        }
+        Ok(reports)
+    }
+
+    fn close(&self) {
         for member in &self.members {
             member.mailbox.close();
             member.thread.thread().unpark();
         }
-        self.members.into_iter().map(|member| member.thread.join().unwrap_or_default()).collect()
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Tells the driver if the carrier panics.
+struct Obituary<'a> {
+    mailbox: &'a Mailbox,
+    driver: &'a Thread,
+}
+
+impl Drop for Obituary<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.mailbox.mark_dead();
+            self.driver.unpark();
+        }
     }
 }
 
@@ -149,6 +198,7 @@ fn start_member(
                 Ok((flag, work)) => {
                     // The crew waits for this message and outlives it.
                     let _gone = tell.send(Ok(flag));
+                    let _obituary = Obituary { mailbox: &post, driver: &driver };
                     serve(lane, work, &post, clock, &driver, sink.as_mut())
                 }
                 Err(error) => {
@@ -159,12 +209,18 @@ fn start_member(
         })
         .map_err(|error| RuntimeError::System { what: "starting a carrier", reason: error.to_string() })?;
     match ready.recv() {
-        Ok(Ok(flag)) => Ok(Member { mailbox, flag, thread }),
+        Ok(Ok(flag)) => Ok(Member { lane, mailbox, flag, thread }),
         Ok(Err(error)) => {
             let _report = thread.join();
             Err(error)
         }
-        Err(_) => Err(RuntimeError::CarrierLost { lane, reason: panic_text(thread.join()) }),
+        Err(_) => {
+            let reason = match thread.join() {
+                Ok(_) => "it ended without a word".to_owned(),
+                Err(panic) => panic_text(&*panic),
+            };
+            Err(RuntimeError::CarrierLost { lane, reason })
+        }
     }
 }
 
@@ -201,14 +257,7 @@ fn serve(
     }
 }
 
-fn panic_text(ended: std::thread::Result<LaneReport>) -> String {
-    match ended {
-        Ok(_) => "it ended without a word".into(),
-        Err(panic) => panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("it panicked")
-            .to_owned(),
-    }
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked").to_owned()
 }

@@ -10,7 +10,7 @@
 //! ```
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::Thread;
 
 use aegis_cuda::TensorSpec;
@@ -22,6 +22,7 @@ use crossbeam::queue::ArrayQueue;
 /// The data of one job, owned by whoever holds it.
 #[derive(Debug)]
 pub struct Packet {
+    task: TaskId,
     token: u64,
     /// One buffer for each input that is not state, in the model's order.
     pub inputs: Vec<Vec<u8>>,
@@ -57,18 +58,42 @@ impl Packet {
 }
 
 /// Why a submission did not reach the driver. The packet comes back with the error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SubmitError {
     /// As many submissions as fit are waiting for the driver.
     #[error("the submission queue of the task is full; at most {0} may wait")]
     Full(usize),
+    /// The packet was made for another task.
+    #[error("the packet is one of {given}; legal: one of {legal}")]
+    Foreign {
+        /// Whose packet it is.
+        given: TaskId,
+        /// Whose port it was given to.
+        legal: TaskId,
+    },
+    /// A buffer of the packet was added, removed or resized.
+    #[error("the packet's {what} are of {given:?} bytes; legal: {legal:?}")]
+    Shape {
+        /// Inputs or outputs.
+        what: &'static str,
+        /// The sizes given.
+        given: Vec<usize>,
+        /// The sizes of the model's tensors.
+        legal: Vec<usize>,
+    },
+    /// The run is over.
+    #[error("the run is over; nothing is accepted any more")]
+    Closed,
 }
 
 impl SubmitError {
-    /// Submitting again later may succeed.
+    /// Only a full queue may empty; the rest stays wrong.
     pub const fn severity(&self) -> Severity {
-        Severity::Transient
+        match self {
+            Self::Full(_) => Severity::Transient,
+            Self::Foreign { .. } | Self::Shape { .. } | Self::Closed => Severity::Permanent,
+        }
     }
 }
 
@@ -81,6 +106,9 @@ pub struct Port {
     accepted: ArrayQueue<Box<Packet>>,
     returned: ArrayQueue<Box<Packet>>,
     tokens: AtomicU64,
+    input_sizes: Vec<usize>,
+    output_sizes: Vec<usize>,
+    closed: AtomicBool,
 }
 
 impl Port {
@@ -89,12 +117,15 @@ impl Port {
     pub fn new(task: TaskId, pending: usize, inputs: &[TensorSpec], outputs: &[TensorSpec]) -> Self {
         // One packet more than may be pending, so that a client can see a refusal for a full queue.
         let packets = pending.max(1) + 1;
-        let buffers = |specs: &[TensorSpec]| -> Vec<Vec<u8>> {
-            specs.iter().map(|spec| vec![0; usize::try_from(spec.bytes.get()).unwrap_or(0)]).collect()
+        let sizes = |specs: &[TensorSpec]| -> Vec<usize> {
+            specs.iter().map(|spec| usize::try_from(spec.bytes.get()).unwrap_or(0)).collect()
         };
+        let (input_sizes, output_sizes) = (sizes(inputs), sizes(outputs));
+        let buffers = |sizes: &[usize]| sizes.iter().map(|&size| vec![0; size]).collect();
         let free = ArrayQueue::new(packets);
         for _ in 0..packets {
-            let packet = Packet { token: 0, inputs: buffers(inputs), outputs: buffers(outputs), fate: None };
+            let (inputs, outputs) = (buffers(&input_sizes), buffers(&output_sizes));
+            let packet = Packet { task, token: 0, inputs, outputs, fate: None };
             // The queue has room for exactly these packets.
             let _full = free.push(Box::new(packet));
         }
@@ -106,7 +137,29 @@ impl Port {
             accepted: queue(),
             returned: queue(),
             tokens: AtomicU64::new(1),
+            input_sizes,
+            output_sizes,
+            closed: AtomicBool::new(false),
         }
+    }
+
+    /// Whether a packet may be submitted: its buffers are public, so their sizes are checked again.
+    fn check(&self, packet: &Packet) -> Result<(), SubmitError> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(SubmitError::Closed);
+        }
+        if packet.task != self.task {
+            return Err(SubmitError::Foreign { given: packet.task, legal: self.task });
+        }
+        let buffers =
+            [("inputs", &packet.inputs, &self.input_sizes), ("outputs", &packet.outputs, &self.output_sizes)];
+        for (what, buffers, legal) in buffers {
+            if !buffers.iter().map(Vec::len).eq(legal.iter().copied()) {
+                let given = buffers.iter().map(Vec::len).collect();
+                return Err(SubmitError::Shape { what, given, legal: legal.clone() });
+            }
+        }
+        Ok(())
     }
 
     /// The task.
@@ -151,15 +204,31 @@ impl Port {
         let _full = self.returned.push(packet);
     }
 
-    /// Returns every packet that still waits for its job, at the end of a run.
+    /// Returns every packet that still waits, at the end of a run.
     pub(crate) fn close(&self) {
-        while let Some(packet) = self.accepted.pop() {
+        self.closed.store(true, Ordering::Release);
+        while let Some(mut packet) = self.accepted.pop() {
+            if let Some(Fate::Ended { job, .. }) = packet.fate {
+                packet.end(job, JobOutcome::Stopped);
+            }
+            self.give_back(packet);
+        }
+        while let Some(mut packet) = self.submitted.pop() {
+            packet.fate = Some(Fate::Refused(Refusal::Stopping));
             self.give_back(packet);
         }
     }
 }
 
 impl Packet {
+    /// The job that it was accepted as.
+    pub(crate) fn job(&self) -> Option<JobId> {
+        match self.fate {
+            Some(Fate::Ended { job, .. }) => Some(job),
+            _ => None,
+        }
+    }
+
     /// Carrier: notes how the job ended.
     pub(crate) fn end(&mut self, job: JobId, outcome: JobOutcome) {
         self.fate = Some(Fate::Ended { job, outcome });
@@ -193,8 +262,11 @@ impl Client {
     /// comes back.
     ///
     /// # Errors
-    /// [`SubmitError::Full`], with the packet.
+    /// [`SubmitError`], with the packet.
     pub fn submit(&self, mut packet: Box<Packet>) -> Result<u64, (Box<Packet>, SubmitError)> {
+        if let Err(error) = self.port.check(&packet) {
+            return Err((packet, error));
+        }
         let token = self.port.tokens.fetch_add(1, Ordering::Relaxed);
         packet.token = token;
         packet.fate = None;
@@ -215,5 +287,93 @@ impl Client {
     /// Hands a packet back for reuse.
     pub fn recycle(&self, packet: Box<Packet>) {
         let _full = self.port.free.push(packet);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aegis_cuda::ElementType;
+    use aegis_types::{Bytes, Time};
+
+    use super::*;
+
+    fn client(task: u16) -> Client {
+        let spec = |bytes| TensorSpec {
+            name: "x".into(),
+            element: ElementType::U8,
+            shape: vec![bytes],
+            bytes: Bytes::new(bytes),
+        };
+        let port = Port::new(TaskId::new(task), 1, &[spec(4)], &[spec(2)]);
+        Client::new(Arc::new(port), std::thread::current())
+    }
+
+    fn accept(client: &Client, number: u64) -> JobId {
+        let packet = client.port.next_submission().expect("submitted");
+        let job = JobId::new(client.task(), number);
+        let decision = Decision::Accepted { job, slot: 0 };
+        client.port.settle(packet, &Answer { task: client.task(), token: 1, decision });
+        job
+    }
+
+    #[test]
+    fn a_packet_of_the_wrong_shape_or_task_comes_back() {
+        let (one, other) = (client(1), client(2));
+        let mut packet = one.packet().expect("free");
+        packet.inputs[0].push(0);
+        let (mut packet, error) = one.submit(packet).expect_err("too long");
+        assert_eq!(error, SubmitError::Shape { what: "inputs", given: vec![5], legal: vec![4] });
+        packet.inputs[0].pop();
+        let (packet, error) = other.submit(packet).expect_err("foreign");
+        assert_eq!(error, SubmitError::Foreign { given: TaskId::new(1), legal: TaskId::new(2) });
+        assert!(one.submit(packet).is_ok());
+    }
+
+    #[test]
+    fn a_dropped_job_gives_its_packet_back_when_the_next_one_runs() {
+        let client = client(1);
+        for number in 0..2 {
+            client.submit(client.packet().expect("two packets")).expect("room");
+            accept(&client, number);
+        }
+        let second = JobId::new(client.task(), 1);
+        let packet = client.port.packet_of(second).expect("its packet");
+        assert_eq!(packet.job(), Some(second));
+        let dropped = client.returned().expect("the first one").fate();
+        let job = JobId::new(client.task(), 0);
+        assert_eq!(dropped, Some(Fate::Ended { job, outcome: JobOutcome::Dropped }));
+    }
+
+    #[test]
+    fn every_packet_comes_back_at_the_end() {
+        let client = client(1);
+        client.submit(client.packet().expect("free")).expect("room");
+        let job = accept(&client, 0);
+        client.submit(client.packet().expect("free")).expect("room");
+        client.port.close();
+        let fates =
+            [client.returned(), client.returned()].map(|packet| packet.and_then(|packet| packet.fate()));
+        let stopped = Fate::Ended { job, outcome: JobOutcome::Stopped };
+        assert_eq!(fates, [Some(stopped), Some(Fate::Refused(Refusal::Stopping))]);
+        assert!(client.packet().is_none(), "both packets are with the client");
+    }
+
+    #[test]
+    fn a_closed_port_refuses() {
+        let client = client(1);
+        let packet = client.packet().expect("free");
+        client.port.close();
+        assert_eq!(client.submit(packet).expect_err("closed").1, SubmitError::Closed);
+    }
+
+    #[test]
+    fn a_refusal_says_why() {
+        let client = client(1);
+        client.submit(client.packet().expect("free")).expect("room");
+        let packet = client.port.next_submission().expect("submitted");
+        let decision = Decision::Refused { reason: Refusal::TooEarly, legal_from: Time::new(5) };
+        client.port.settle(packet, &Answer { task: client.task(), token: 1, decision });
+        let fate = client.returned().and_then(|packet| packet.fate());
+        assert_eq!(fate, Some(Fate::Refused(Refusal::TooEarly)));
     }
 }

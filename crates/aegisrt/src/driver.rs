@@ -89,24 +89,22 @@ impl<P: Plant> Driver<P> {
             let start = self.engine.now();
             let _late = self.plant.wait(Some(start));
         }
-        let mut draining = false;
-        let last = end.saturating_add(grace);
+        // When the run ends at the latest; known once it drains, by the clock or by the operator.
+        let mut last: Option<Time> = None;
         loop {
             let happened = self.cycle(sink);
             let now = self.plant.now();
-            if !draining && now >= end {
-                draining = true;
+            if last.is_none() && now >= end {
                 self.tell(now, Input::Control(Control::Drain), sink);
-                continue;
             }
-            if draining && (self.engine.is_idle() || now >= last) {
-                return;
-            }
-            if self.engine.mode() != Mode::Serving && self.engine.is_idle() {
-                return;
+            if self.engine.mode() != Mode::Serving {
+                let last = *last.get_or_insert(now.saturating_add(grace));
+                if self.engine.is_idle() || now >= last {
+                    return;
+                }
             }
             if !happened {
-                let limit = if draining { last } else { end };
+                let limit = last.unwrap_or(end);
                 let until = self.engine.wake_at().map_or(limit, |wake| wake.min(limit));
                 let stall = self.plant.wait(Some(until));
                 self.stall = self.stall.max(stall);
@@ -172,14 +170,15 @@ impl<P: Plant> Driver<P> {
         self.deliver(sink);
     }
 
-    /// Launches first, because a lane waits for it; then answers; then records, for which nobody waits.
+    /// Answers first, because a launch may need the data that its answer hands over; then launches; then records, for
+    /// which nobody waits.
     fn deliver(&mut self, sink: &mut dyn Sink) {
+        for answer in self.outbox.answers() {
+            self.plant.answer(answer);
+        }
         for command in self.outbox.commands() {
             self.in_flight[command.lane.index()] = command.dispatch;
             self.plant.launch(command);
-        }
-        for answer in self.outbox.answers() {
-            self.plant.answer(answer);
         }
         for record in self.outbox.records() {
             sink.emit(*record);

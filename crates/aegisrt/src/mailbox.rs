@@ -53,6 +53,7 @@ pub struct Mailbox {
     entered: AtomicU64,
     left: AtomicU64,
     closed: AtomicBool,
+    dead: AtomicBool,
 }
 
 impl Mailbox {
@@ -98,6 +99,16 @@ impl Mailbox {
     /// Tells the carrier to end when it is idle.
     pub fn close(&self) {
         self.closed.store(true, Ordering::Release);
+    }
+
+    /// Notes that the carrier ended by itself: its lane will never land again.
+    pub fn mark_dead(&self) {
+        self.dead.store(true, Ordering::Release);
+    }
+
+    /// Whether the carrier ended by itself.
+    pub fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::Acquire)
     }
 
     /// Whether the carrier is to end.

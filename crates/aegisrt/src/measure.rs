@@ -11,7 +11,7 @@ use aegis_sched::{
 };
 use aegis_types::{Bytes, LaneId, Nanos, TaskId, Time};
 
-use crate::calibrate::{self, CalibrateOptions, Samples};
+use crate::calibrate::{self, CalibrateOptions, Samples, Synthetic};
 use crate::carrier::LaneReport;
 use crate::config::{
     Calibration, CalibrationMethod, Exceedance, LaneCompany, MemoryProfile, Profile, SegmentProfile,
@@ -23,8 +23,9 @@ use crate::profile::{Measured, ProfileOptions, Victim, WcetProfiler, budget};
 use crate::realtime::{self, Role};
 use crate::run::with_crew;
 use crate::system::System;
+use crate::tally::Tally;
 
-/// Tasks of the synthetic fleet on which the engine's steps are timed.
+/// Tasks of the synthetic fleet on which the engine's steps are timed, at least.
 const SYNTHETIC_TASKS: u16 = 32;
 
 /// Samples by name.
@@ -33,10 +34,18 @@ pub type NamedSamples = (&'static str, Samples);
 /// Which overhead is charged with which samples, and how they were taken.
 pub const CHARGES: [(&str, Option<&str>, &str); 13] = [
     ("poll", Some("poll"), "one look at every lane while all lanes are busy"),
-    ("release", Some("release"), "one timer input to an engine of 32 tasks"),
+    (
+        "release",
+        Some("release"),
+        "one timer input to an engine of 32 tasks or the fleet's, its records counted and traced",
+    ),
     ("arrival", Some("release"), "charged as a timer release, which does the same and more"),
-    ("completion", Some("completion"), "one completion told to an engine of 32 tasks"),
-    ("decision", Some("decision"), "one decision of an engine of 32 tasks, for all lanes together"),
+    ("completion", Some("completion"), "one completion told to that engine, its records counted and traced"),
+    (
+        "decision",
+        Some("decision"),
+        "one decision of that engine for all lanes together, its records counted and traced",
+    ),
     ("dispatch", Some("dispatch"), "posting a launch and waking its carrier"),
     ("control", Some("release"), "charged as a timer release"),
     ("handoff", Some("handoff"), "from the post to the carrier's entry, all lanes busy"),
@@ -44,7 +53,11 @@ pub const CHARGES: [(&str, Option<&str>, &str); 13] = [
     ("wakeup", Some("wakeup"), "from a flag or a timer to the driver looking, all lanes busy"),
     ("client", Some("wakeup"), "charged as a wake-up of the driver"),
     ("notify", Some("dispatch"), "charged as waking a carrier"),
-    ("stall", Some("timer"), "lateness of timed waits: declared, not charged"),
+    (
+        "stall",
+        Some("wakeup"),
+        "the charged wake-up: a timed wait that ends later is a stall; declared, not charged",
+    ),
 ];
 
 /// The samples of that name.
@@ -75,11 +88,12 @@ pub fn calibrate(
     realtime: bool,
 ) -> Result<(Calibration, Vec<NamedSamples>), RuntimeError> {
     let lanes = system.partitions().iter().map(|(_, lanes)| *lanes).sum();
-    let mut engine = synthetic_engine(lanes)?;
+    let tasks = u16::try_from(system.models().len()).unwrap_or(u16::MAX).max(SYNTHETIC_TASKS);
+    let mut synthetic = synthetic(tasks, lanes)?;
     let class = realtime::enter(Role::Driver, realtime);
     let device = Arc::clone(system.device());
     let measured =
-        calibrate::calibrate(&device, system.partitions(), &mut engine, system.clock(), options, realtime);
+        calibrate::calibrate(&device, system.partitions(), &mut synthetic, system.clock(), options, realtime);
     realtime::leave(realtime);
     let measured = measured?;
     let mut calibration = Calibration::new(path, measured.overheads);
@@ -92,8 +106,8 @@ pub fn calibrate(
     Ok((calibration, measured.samples))
 }
 
-/// An engine under a certificate for 32 light tasks on so many lanes.
-fn synthetic_engine(lanes: u16) -> Result<Engine, RuntimeError> {
+/// An engine under a certificate for so many light tasks on so many lanes.
+fn synthetic(tasks: u16, lanes: u16) -> Result<Synthetic, RuntimeError> {
     let partitions = vec![PartitionModel { name: "synthetic".into(), lanes }];
     let platform = Platform::new(partitions, Overheads::default())?;
     let task = |number: u16| Task {
@@ -110,11 +124,13 @@ fn synthetic_engine(lanes: u16) -> Result<Engine, RuntimeError> {
         on_overrun: OnOverrun::Keep,
         retries: 0,
     };
-    let set = TaskSet::new((0..SYNTHETIC_TASKS).map(task).collect(), platform)?;
+    let set = TaskSet::new((0..tasks).map(task).collect(), platform)?;
     let controller = AdmissionController::new(Box::new(policy::EarliestDeadline));
     match controller.analyze(&AdmissionRequest::new(&set).tight()).verdict {
         Verdict::Admitted(certificate) => {
-            Ok(Engine::new(&set, certificate, Box::new(policy::EarliestDeadline), Time::ZERO)?)
+            let tally = Tally::new(&set, &certificate);
+            let engine = Engine::new(&set, certificate, Box::new(policy::EarliestDeadline), Time::ZERO)?;
+            Ok(Synthetic { engine, tally })
         }
         Verdict::Refused(refusal) => {
             Err(RuntimeError::System { what: "making the synthetic fleet", reason: refusal.to_string() })
@@ -198,7 +214,10 @@ fn task_profile(
 ) -> Result<TaskProfile, RuntimeError> {
     let model = &system.models()[measured.task.index()];
     let others: usize = system.by_lane().len().saturating_sub(1);
-    let level = format!("{others} other lanes running the fleet back to back, lane-mates in between");
+    let lane = system.lanes()[measured.task.index()];
+    let mates = system.lanes().iter().filter(|other| **other == lane).count() - 1;
+    let between = if mates == 0 { "no lane-mate in between" } else { "lane-mates in between" };
+    let level = format!("{others} other lanes running the fleet back to back, {between}");
     let mut segments = Vec::new();
     for samples in &measured.contended {
         let sorted = Samples::new(samples.clone());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use aegis_context::{BudgetWatch, ExecutionContext, Lane, LaunchError, MemoryUse, Slot};
-use aegis_cuda::{DeviceMemory, DeviceSlice};
+use aegis_cuda::{DeviceError, DeviceMemory, DeviceSlice};
 use aegis_memory::{TaskGrant, TaskUsage};
 use aegis_types::records::{JobOutcome, SegmentOutcome};
 use aegis_types::{Extent, MemoryClass, Nanos, ResourceBudget, Sink, TaskId, Time};
@@ -53,6 +53,8 @@ pub struct ModelSpec {
     pub source: Source,
     /// Outputs of how many jobs are kept, from the first.
     pub keep: usize,
+    /// Whether the outputs of every job are read, as a client would.
+    pub probe: bool,
 }
 
 /// The models of one lane, loaded.
@@ -70,9 +72,11 @@ struct Poison {
 }
 
 impl Poison {
-    fn new(region: Arc<dyn DeviceMemory>, extent: Extent) -> Self {
+    fn new(region: Arc<dyn DeviceMemory>, extent: Extent) -> Result<Self, DeviceError> {
         let length = usize::try_from(extent.len.get()).unwrap_or(0);
-        Self { region, extent, bytes: vec![POISON; length] }
+        // Borrowed once here, so that a place that can never be overwritten is refused and not passed over.
+        drop(DeviceSlice::lend(&region, extent)?);
+        Ok(Self { region, extent, bytes: vec![POISON; length] })
     }
 
     /// Between segments only: a backend may borrow the same bytes while one runs, and a region lends each byte once.
@@ -94,6 +98,8 @@ struct Loaded {
     packet: Option<Box<Packet>>,
     kept: Vec<(u64, Vec<Vec<u8>>)>,
     room: usize,
+    /// Where outputs go that only the profiler reads.
+    probe: Vec<Vec<u8>>,
     failure: Option<String>,
 }
 
@@ -109,14 +115,14 @@ impl LaneModels {
         poison: Option<(Arc<dyn DeviceMemory>, Extent)>,
     ) -> Result<Self, RuntimeError> {
         let models = specs.into_iter().map(|spec| Loaded::new(&mut lane, spec)).collect::<Result<_, _>>()?;
-        let poison = poison.map(|(region, extent)| Poison::new(region, extent));
+        let poison = poison.map(|(region, extent)| Poison::new(region, extent)).transpose()?;
         Ok(Self { lane, models, poison })
     }
 }
 
 impl Loaded {
     fn new(lane: &mut Lane, spec: ModelSpec) -> Result<Self, RuntimeError> {
-        let ModelSpec { model, grant, usage, region, slots, source, keep } = spec;
+        let ModelSpec { model, grant, usage, region, slots, source, keep, probe } = spec;
         let config = &model.config;
         let budget = ResourceBudget {
             memory: config.budget.memory,
@@ -131,24 +137,39 @@ impl Loaded {
         let inputs = model.description.inputs.iter().enumerate();
         let fed = inputs.filter(|(_, input)| !is_state(&input.name)).map(|(index, _)| index).collect();
         let size = |spec: &aegis_cuda::TensorSpec| vec![0; usize::try_from(spec.bytes.get()).unwrap_or(0)];
-        let kept = (0..keep).map(|_| (0, model.description.outputs.iter().map(size).collect())).collect();
+        let buffers = || -> Vec<Vec<u8>> { model.description.outputs.iter().map(size).collect() };
+        let kept = (0..keep).map(|_| (0, buffers())).collect();
+        let probe = if probe { buffers() } else { Vec::new() };
         let watch = BudgetWatch::new(model.task, budget);
         let task = model.task;
-        Ok(Self { task, context, usage, watch, source, fed, packet: None, kept, room: 0, failure: None })
+        let (packet, room, failure) = (None, 0, None);
+        Ok(Self { task, context, usage, watch, source, fed, packet, kept, room, probe, failure })
     }
 
-    /// Brings the inputs of a job into its slot. Sizes were checked when feed and port were made.
-    fn fill(&mut self, launch: &Launch) {
+    /// Brings the inputs of a job into its slot, unless an attempt before did. Sizes were checked when the feed was
+    /// made and when the packet was submitted. `false` if a client's job has no data: it must not run on old ones.
+    fn fill(&mut self, launch: &Launch) -> bool {
         let slot = Slot(launch.slot);
         match &self.source {
             Source::Feed(feed) => {
-                write_inputs(&self.context, slot, &self.fed, feed.sample(launch.job.number))
+                write_inputs(&self.context, slot, &self.fed, feed.sample(launch.job.number));
+                true
             }
             Source::Port(port) => {
-                self.packet = port.packet_of(launch.job);
-                if let Some(packet) = &self.packet {
-                    write_inputs(&self.context, slot, &self.fed, &packet.inputs);
+                if self.packet.as_ref().is_some_and(|packet| packet.job() == Some(launch.job)) {
+                    return true;
                 }
+                if let Some(mut stale) = self.packet.take() {
+                    // Its job ended without a last segment, so nobody gave it back.
+                    if let Some(job) = stale.job() {
+                        stale.end(job, JobOutcome::Failed);
+                    }
+                    port.give_back(stale);
+                }
+                self.packet = port.packet_of(launch.job);
+                let Some(packet) = &self.packet else { return false };
+                write_inputs(&self.context, slot, &self.fed, &packet.inputs);
+                true
             }
         }
     }
@@ -160,6 +181,7 @@ struct Ending<'a> {
     packet: &'a mut Option<Box<Packet>>,
     kept: &'a mut [(u64, Vec<Vec<u8>>)],
     room: &'a mut usize,
+    probe: &'a mut [Vec<u8>],
 }
 
 impl Ending<'_> {
@@ -167,6 +189,9 @@ impl Ending<'_> {
     fn drain(self, launch: &Launch, outcome: SegmentOutcome, context: &ExecutionContext) {
         let done = outcome == SegmentOutcome::Done;
         let slot = Slot(launch.slot);
+        if done {
+            read_outputs(context, slot, self.probe);
+        }
         if done && let Some((number, outputs)) = self.kept.get_mut(*self.room) {
             *number = launch.job.number;
             read_outputs(context, slot, outputs);
@@ -200,21 +225,20 @@ fn read_outputs(context: &ExecutionContext, slot: Slot, outputs: &mut [Vec<u8>])
 
 impl Work for LaneModels {
     fn run(&mut self, launch: &Launch, ended: &mut dyn FnMut(SegmentOutcome)) {
-        // The engine dispatches only tasks of this lane.
-        let Some(model) = self.models.iter_mut().find(|model| model.task == launch.job.task) else {
+        if let Some(poison) = &self.poison {
+            poison.spread();
+        }
+        let model = self.models.iter_mut().find(|model| model.task == launch.job.task);
+        let ready = model.map(|model| (launch.segment.get() > 0 || model.fill(launch), model));
+        // The engine dispatches only tasks of this lane, and a job's data arrive before its launch.
+        let Some((true, model)) = ready else {
             ended(SegmentOutcome::Failed);
             let _stored = self.lane.stream().signal(launch.dispatch);
             return;
         };
-        if let Some(poison) = &self.poison {
-            poison.spread();
-        }
-        if launch.segment.get() == 0 && model.packet.is_none() {
-            model.fill(launch);
-        }
         let last = launch.segment.index() + 1 == model.context.segments();
-        let Loaded { context, source, packet, kept, room, failure, .. } = model;
-        let ending = Ending { source, packet, kept, room };
+        let Loaded { context, source, packet, kept, room, probe, failure, .. } = model;
+        let ending = Ending { source, packet, kept, room, probe };
         let finish = |outcome: SegmentOutcome, error: Option<&LaunchError>, context: &ExecutionContext| {
             if let Some(error) = error {
                 *failure = Some(error.to_string());
@@ -247,6 +271,9 @@ impl Work for LaneModels {
 
     fn finish(self: Box<Self>) -> LaneReport {
         let report = |model: Loaded| {
+            if let (Some(packet), Source::Port(port)) = (model.packet, &model.source) {
+                port.give_back(packet);
+            }
             let usage = model.usage.snapshot();
             let mut outputs = model.kept;
             outputs.truncate(model.room);

@@ -17,6 +17,9 @@ use crate::client::{Packet, Port};
 use crate::driver::Plant;
 use crate::mailbox::{Launch, Mailbox};
 
+/// The longest single wait: in it the two clocks part by 10 µs at most (500 ppm).
+const WAIT_MAX: Nanos = Nanos::from_millis(20);
+
 /// A lane as the driver reaches it.
 pub struct LanePort {
     /// Where commands are posted.
@@ -118,6 +121,10 @@ impl Plant for HostPlant {
     }
 
     fn control(&mut self) -> Option<Control> {
+        // A dead carrier leaves its lane busy for ever: the run ends, and says why.
+        if self.lanes.iter().any(|lane| lane.mailbox.is_dead()) {
+            self.control.ask(Control::Stop);
+        }
         let level = self.control.level();
         if level <= self.told {
             return None;
@@ -138,18 +145,20 @@ impl Plant for HostPlant {
         }
     }
 
-    /// Parks until somebody unparks the driver or `until` comes. The lateness behind `until` is the only delay that
+    /// Parks until somebody unparks the driver or `until` comes, but never long: the system counts the wait on a clock
+    /// that time synchronisation slews, the stamps on one that it does not. The lateness behind `until` is the only delay that
     /// the thread can see of itself; that behind a carrier's flag is in the carrier's records.
     fn wait(&mut self, until: Option<Time>) -> Nanos {
         let now = self.clock.now();
         match until {
             None => {
-                std::thread::park();
+                std::thread::park_timeout(Duration::from_nanos(WAIT_MAX.get()));
                 Nanos::ZERO
             }
             Some(until) if until <= now => Nanos::ZERO,
             Some(until) => {
-                std::thread::park_timeout(Duration::from_nanos(until.since(now).get()));
+                let step = until.since(now).min(WAIT_MAX);
+                std::thread::park_timeout(Duration::from_nanos(step.get()));
                 self.clock.now().since(until)
             }
         }

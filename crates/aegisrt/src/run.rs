@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aegis_cuda::{DeviceMemory, MemorySpace};
 use aegis_memory::{Ledger, MemoryPlan, PlanReservation, TaskUsage};
@@ -119,6 +120,7 @@ pub fn run_with(
     let setup = Setup {
         slots: &slots,
         keep: options.keep_outputs,
+        probe: false,
         poison: options.poison,
         realtime: options.realtime,
     };
@@ -179,7 +181,6 @@ impl Stage<'_> {
         let Self { system, set, calibration, options, ports } = self;
         let clock = system.clock();
         let crew = Crew::start(system.device(), clock, &std::thread::current(), lanes)?;
-        let realtime = realtime::enter(Role::Driver, options.realtime);
         options.control.attach(std::thread::current());
         let plant = HostPlant::new(clock, crew.ports(), ports.clone(), Arc::clone(&options.control));
         let mut tally = Tally::new(set, &certificate);
@@ -187,6 +188,8 @@ impl Stage<'_> {
         admitted(set, &certificate, now, decisions);
         let client = |port: &Arc<Port>| Client::new(Arc::clone(port), std::thread::current());
         ready(ports.iter().flatten().map(client).collect());
+        // After `ready`, because threads inherit the class of who starts them.
+        let realtime = realtime::enter(Role::Driver, options.realtime);
         // The first releases lie a moment ahead, so that none is late because the engine was still being made.
         let start = clock.now().saturating_add(Nanos::from_millis(20));
         let engine = Engine::new(set, certificate, Box::new(Arc::clone(system.policy())), start)?;
@@ -198,11 +201,11 @@ impl Stage<'_> {
         let cycles = driver.cycles();
         realtime::leave(options.realtime);
         drop(driver);
-        let lanes = crew.join();
+        let lanes = crew.join(Duration::from_nanos(GRACE.get()));
         for port in ports.iter().flatten() {
             port.close();
         }
-        Ok(Served { tally, lanes, realtime, cycles })
+        Ok(Served { tally, lanes: lanes?, realtime, cycles })
     }
 }
 
@@ -286,6 +289,8 @@ fn sources(system: &System, set: &TaskSet, slots: &[u32]) -> Result<Vec<Source>,
 struct Setup<'a> {
     slots: &'a [u32],
     keep: usize,
+    /// Whether the outputs of every job are read, as a client would.
+    probe: bool,
     poison: bool,
     realtime: bool,
 }
@@ -320,6 +325,7 @@ fn lane_specs(
                     region: Arc::clone(region),
                     slots,
                     source,
+                    probe: setup.probe,
                     keep: setup.keep,
                 };
                 models.entry(grants.lane).or_default().push(spec);
@@ -375,8 +381,10 @@ pub fn with_crew<R>(
         blobs: BTreeMap::new(),
     };
     let mut trace = TraceCollector::new(options)?;
-    let rings = carrier_rings(&mut trace, system.by_lane().len(), 64)?;
-    let setup = Setup { slots: &slots, keep: 0, poison: false, realtime };
+    let rings = carrier_rings(&mut trace, system.by_lane().len(), 4_096)?;
+    // The writer runs as in production, and outputs are read as for a client: both lie inside what is measured.
+    let writer = TraceWriter::start(trace, FLUSH)?;
+    let setup = Setup { slots: &slots, keep: 0, probe: true, poison: false, realtime };
     let (lanes, _usage) = lane_specs(system, &plan, reservation, &region, sources, rings, &setup);
     let clock = system.clock();
     let crew = Crew::start(system.device(), clock, &std::thread::current(), lanes)?;
@@ -386,5 +394,7 @@ pub fn with_crew<R>(
     let result = drive(&mut plant);
     realtime::leave(realtime);
     drop(plant);
-    Ok((result, crew.join()))
+    let lanes = crew.join(Duration::from_nanos(GRACE.get()));
+    writer.stop()?;
+    Ok((result, lanes?))
 }

@@ -3,7 +3,7 @@
 use aegis_sched::{Certificate, TaskSet};
 use aegis_types::records::{
     Assumption, AssumptionBroken, Consequence, JobFinished, JobOutcome, JobRefused, JobReleased, Refusal,
-    Standing,
+    StallHandled, Standing,
 };
 use aegis_types::{LaneId, Nanos, RawRecord, Record, Sink};
 use hdrhistogram::Histogram;
@@ -57,9 +57,14 @@ impl TaskTally {
         self.outcomes[JobOutcome::Completed as usize]
     }
 
-    /// Jobs that failed or were dropped: they never met their deadline.
-    pub const fn lost(&self) -> u64 {
-        self.outcomes[JobOutcome::Failed as usize] + self.outcomes[JobOutcome::Dropped as usize]
+    /// Jobs that never met their deadline: failed, dropped, never ended, or never released because the queue was full
+    /// or the lane void.
+    pub fn lost(&self) -> u64 {
+        let ended: u64 = self.outcomes.iter().sum();
+        let unserved = self.refusals[Refusal::QueueFull as usize] + self.refusals[Refusal::LaneVoid as usize];
+        let abandoned =
+            self.outcomes[JobOutcome::Failed as usize] + self.outcomes[JobOutcome::Dropped as usize];
+        abandoned + unserved + self.released.saturating_sub(ended)
     }
 
     /// Jobs that ended in a busy period without a broken assumption.
@@ -182,9 +187,8 @@ impl Tally {
     }
 
     fn broken(&mut self, record: &AssumptionBroken) {
+        // A stall breaks it on every busy lane; it is counted once, as the input that told of it.
         if record.assumption == Assumption::HostStall {
-            self.stalls += 1;
-            self.stall_max = self.stall_max.max(record.seen);
             return;
         }
         self.device_void += u64::from(record.consequence == Consequence::DeviceVoid);
@@ -203,6 +207,9 @@ impl Sink for Tally {
             if let Some(task) = self.tasks.get_mut(record.job.task.index()) {
                 task.released += 1;
             }
+        } else if let Some(record) = StallHandled::read(&raw) {
+            self.stalls += 1;
+            self.stall_max = self.stall_max.max(record.gap);
         } else if let Some(record) = AssumptionBroken::read(&raw) {
             self.broken(&record);
         } else if let Some(record) = JobRefused::read(&raw)

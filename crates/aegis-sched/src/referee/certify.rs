@@ -115,6 +115,8 @@ pub(crate) fn assumptions(set: &TaskSet) -> Vec<String> {
             .to_owned(),
         "arrivals keep their period and jitter (enforced)".to_owned(),
         "a free lane with a ready job decides at once, and one segment runs on a lane at a time (watched)".to_owned(),
+        "the runtime's own overheads stay within their charges, which are measured (watched through budgets and releases)"
+            .to_owned(),
         "regime and exclusivity of the device are those of the profile (watched only through overruns)".to_owned(),
     ];
     let platform = set.platform();

@@ -17,7 +17,7 @@ pub fn table(tally: &Tally) -> String {
     ];
     let mut grid = Grid::new(2, &header);
     for task in tally.tasks() {
-        let quantile = |share| span(quantile(&task.responses, share));
+        let quantile = |share| span(quantile(&task.responses, task.response_max, share));
         let ended: u64 = task.standings.iter().sum();
         grid.row([
             task.name.clone(),
@@ -37,9 +37,13 @@ pub fn table(tally: &Tally) -> String {
     grid.text()
 }
 
-/// A quantile of the histogram; zero without a job.
-fn quantile(responses: &Histogram<u64>, share: f64) -> Nanos {
-    if responses.is_empty() { Nanos::ZERO } else { Nanos::new(responses.value_at_quantile(share)) }
+/// A quantile of the histogram; zero without a job. The histogram rounds up, and no job took longer than the longest.
+fn quantile(responses: &Histogram<u64>, longest: Nanos, share: f64) -> Nanos {
+    if responses.is_empty() {
+        Nanos::ZERO
+    } else {
+        Nanos::new(responses.value_at_quantile(share)).min(longest)
+    }
 }
 
 /// What broke, was refused or lost, a line each; empty if nothing.
@@ -122,8 +126,9 @@ pub fn claim(tally: &Tally) -> String {
                 .to_owned()
         }
         Exit::Explained => format!(
-            "{misses} deadlines were missed and {lost} jobs never completed, each in a busy period in which an \
-             assumption broke. That is no kept guarantee. For the {share} of jobs in busy periods without a broken \
+            "{misses} deadlines were missed, each in a busy period in which an assumption broke, and {lost} jobs were \
+             not served (failed, dropped, refused by a full queue or a void lane, or unfinished). That is no kept \
+             guarantee. For the {share} of jobs in busy periods without a broken \
              assumption, every response stayed within its certified bound."
         ),
         _ if covered == jobs => format!(
@@ -219,7 +224,7 @@ mod tests {
         check(&[(Completed, 3, Covered)], 0, "every assumption held for all 1 jobs");
         check(&[(Completed, 3, Covered), (Completed, 9, Void)], 0, "covers 50.0% of the jobs");
         check(&[(Completed, 3, Covered), (Completed, 11, Void)], 4, "no kept guarantee");
-        check(&[(Failed, 3, Void)], 4, "1 jobs never completed");
+        check(&[(Failed, 3, Void)], 4, "1 jobs were not served");
         check(&[(Dropped, 3, Void)], 4, "no kept guarantee");
         check(&[(Completed, 3, Covered), (Stopped, 3, Covered)], 0, "Every deadline was met");
         check(&[(Completed, 11, Covered)], 1, "DEFECT");
@@ -251,5 +256,15 @@ mod tests {
         let folded = folded(&text);
         assert!(folded.lines().all(|line| line.len() <= 110));
         assert_eq!(folded.split_whitespace().count(), 60);
+    }
+
+    #[test]
+    fn no_quantile_is_beyond_the_longest_response() {
+        let longest = 3_211_777;
+        let mut responses = Histogram::new(3).expect("three digits are legal");
+        assert_eq!(quantile(&responses, Nanos::ZERO, 0.99), Nanos::ZERO);
+        responses.record(longest).expect("the histogram grows");
+        assert!(responses.value_at_quantile(0.99) > longest, "rounding is what this test is about");
+        assert_eq!(quantile(&responses, Nanos::new(longest), 0.99), Nanos::new(longest));
     }
 }
