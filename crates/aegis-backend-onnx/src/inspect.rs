@@ -54,6 +54,12 @@ pub(crate) fn inspect(request: &ModelRequest<'_>) -> Result<Inspected, BackendEr
     if outputs.is_empty() {
         return Err(invalid(request, "it has no output, so running it would have no effect"));
     }
+    // The library leaves the caller's output buffer as it was then: it knows the value already.
+    if let Some(output) = graph.output.iter().find(|output| graph.input.iter().any(|i| i.name == output.name))
+    {
+        let reason = format!("output `{}` is an input passed through, which no operator writes", output.name);
+        return Err(invalid(request, &reason));
+    }
     let Walk { weights, operators, nodes, .. } = walk;
     Ok(Inspected { inputs, outputs, named, weights: Bytes::new(weights), operators, nodes })
 }

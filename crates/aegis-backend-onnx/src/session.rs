@@ -56,7 +56,7 @@ pub(crate) fn open(
         }
         builder.commit_from_memory(artifact).map(Ok)
     };
-    create().map_err(|error| error.message().to_owned()).and_then(|session| session)
+    create().map_err(|error| raw::one_line(error.message())).and_then(|session| session)
 }
 
 /// Classes the library's refusal to create a session, naming the node where the library names only its operator.

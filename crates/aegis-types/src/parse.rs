@@ -20,7 +20,7 @@ pub(crate) const SIZES: Units = &[("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), 
 #[non_exhaustive]
 pub enum QuantityError {
     /// The number has no unit or an unknown one.
-    #[error("`{text}` needs a unit: one of {legal}")]
+    #[error("`{text}` needs one of the units {legal}")]
     Unit {
         /// The text as written.
         text: String,

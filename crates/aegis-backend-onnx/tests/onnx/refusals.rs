@@ -263,3 +263,32 @@ fn a_library_that_is_none_is_an_error() {
     let again = OnnxRuntime::load(&path).unwrap_err().to_string();
     assert!(again.contains("environment"), "{again}");
 }
+
+#[test]
+fn an_output_that_no_operator_writes_is_refused() {
+    let Some(runtime) = runtime("an output that is an input") else { return };
+    let axes = [Axis::Fixed(4)];
+    let passed = file(&graph(
+        &[node("Relu", "relu", &["x"], &["y"])],
+        &[],
+        &[value("x", F32, &axes)],
+        &[value("y", F32, &axes), value("x", F32, &axes)],
+    ));
+    let error = inspect(runtime, &passed, &[]).unwrap_err();
+    assert!(matches!(error, BackendError::InvalidModel { .. }), "{error}");
+    assert!(error.to_string().contains("output `x` is an input"), "{error}");
+}
+
+#[test]
+fn what_the_library_says_is_one_line() {
+    let Some(runtime) = runtime("messages of one line") else { return };
+    let axes = [Axis::Fixed(4)];
+    let hostile = file(&graph(
+        &[node("Fr\u{1b}[31mob\n", "relu", &["x"], &["y"])],
+        &[],
+        &[value("x", F32, &axes)],
+        &[value("y", F32, &axes)],
+    ));
+    let error = inspect(runtime, &hostile, &[]).unwrap_err().to_string();
+    assert!(!error.contains(char::is_control), "{error:?}");
+}

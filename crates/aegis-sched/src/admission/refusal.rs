@@ -174,10 +174,26 @@ fn blocker(problem: &LaneProblem, by: TaskId) -> Option<Term> {
 /// Single-task changes that are named where the lane as a whole is at fault.
 const PERIODS_NAMED: usize = 3;
 
+/// Tasks whose period is tried where the lane as a whole is at fault: a light task's cannot make up for much.
+const PERIODS_TRIED: usize = 8;
+
+/// The tasks of a lane that ask for most of its time, heaviest first; ties by position.
+fn heaviest(trial: &Trial<'_>) -> Vec<usize> {
+    let share = |position: usize| {
+        let task = &trial.natural()[position];
+        let budget: u128 = task.segments.iter().map(|segment| u128::from(segment.bound.get())).sum();
+        (budget << 32) / u128::from(task.period.get().max(1))
+    };
+    let mut positions: Vec<usize> = (0..trial.natural().len()).collect();
+    positions.sort_by_key(|&position| (std::cmp::Reverse(share(position)), position));
+    positions.truncate(PERIODS_TRIED);
+    positions
+}
+
 /// The shortest period of the task at fault (or, where the lane as a whole is, of the tasks that need the smallest
 /// stretch, smallest first), and the smallest stretch of the lane, that fit.
 fn changes(trial: &mut Trial<'_>, position: Option<usize>) -> Vec<Change> {
-    let candidates = position.map_or(0..trial.natural().len(), |position| position..position + 1);
+    let candidates = position.map_or_else(|| heaviest(trial), |position| vec![position]);
     let mut periods: Vec<(TaskId, Nanos, Nanos)> = Vec::new();
     for position in candidates {
         let (id, natural) = (trial.natural()[position].id, trial.natural()[position].period);

@@ -62,7 +62,11 @@ impl Admit {
         let set = &setup.prepared.set;
         let report = setup.analyze();
         let mut json = verdict::json(&report, set)?;
-        let mut text = verdict::text(&report, set)?;
+        let planned = setup.plan(&report);
+        let mut text = match &planned {
+            Err(CliError::Refused(_)) => verdict::text_in_time(&report, set)?,
+            _ => verdict::text(&report, set)?,
+        };
         for gap in &setup.prepared.gaps {
             let (task, unmet) = (verdict::name(gap.task, set), gap.unmet.join(", "));
             text.push_str(&format!("note: the budget of `{task}` was not measured beside {unmet}\n"));
@@ -74,7 +78,7 @@ impl Admit {
             text.push_str(&format!("\n{}", verdict::terms(task, set)));
         }
         let mut exit = if report.is_admitted() { Exit::Done } else { Exit::Refused };
-        match setup.plan(&report) {
+        match planned {
             Ok(plan) => {
                 let capacity = plan.parts().capacity;
                 let (peak, capacity) = (figures::size(plan.peak()), figures::size(capacity));

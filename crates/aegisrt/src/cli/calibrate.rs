@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use aegis_sched::Overheads;
 use aegis_types::Nanos;
 use clap::Args;
 use serde_json::json;
@@ -11,7 +10,7 @@ use super::answer::{Answer, CliError};
 use super::progress::line;
 use super::setup::{beside, open_system};
 use super::table::Grid;
-use super::{Environment, figures};
+use super::{Environment, figures, target};
 use crate::calibrate::{CalibrateOptions, Samples};
 use crate::config::{Calibration, Fleet};
 use crate::measure::{self, CHARGES, NamedSamples, samples_of};
@@ -39,10 +38,12 @@ impl Calibrate {
                 "--duration: is 0ns; legal: a span above zero, for example 5s".to_owned(),
             ));
         }
-        let (system, _library) = open_system(Fleet::read(&self.fleet)?, environment)?;
+        let fleet = Fleet::read(&self.fleet)?;
+        let output = self.output.clone().unwrap_or_else(|| beside(&self.fleet, "platform.json"));
+        target::check("--output", &output, &target::files_of(&fleet))?;
+        let (system, _library) = open_system(fleet, environment)?;
         let options = CalibrateOptions { duration: self.duration, ..CalibrateOptions::default() };
         line(&format!("keeping every lane busy for {} ...", figures::span(options.duration)));
-        let output = self.output.clone().unwrap_or_else(|| beside(&self.fleet, "platform.json"));
         let (file, samples) = measure::calibrate(&system, &output, options, self.realtime)?;
         file.save(&output)?;
         Ok(answer(&file, &samples, options.margin_ppm, &output))
@@ -52,7 +53,7 @@ impl Calibrate {
 fn answer(file: &Calibration, samples: &[NamedSamples], margin_ppm: u64, output: &Path) -> Answer {
     let mut grid = Grid::new(1, &["overhead", "n", "p50", "p99", "max", "charged"]);
     let mut rows = Vec::new();
-    for (&(name, from, method), charged) in CHARGES.iter().zip(charged(&file.overheads)) {
+    for (&(name, from, method), charged) in CHARGES.iter().zip(file.charged()) {
         let of = from.and_then(|from| samples_of(samples, from));
         let figure = |figure: fn(&Samples) -> Nanos| of.map(figure);
         let marks = [figure(|of| of.quantile(500)), figure(|of| of.quantile(990)), figure(Samples::max)];
@@ -82,27 +83,10 @@ fn answer(file: &Calibration, samples: &[NamedSamples], margin_ppm: u64, output:
     Answer::done(text, json)
 }
 
-/// What is charged, in the order of [`CHARGES`].
-const fn charged(o: &Overheads) -> [Nanos; 13] {
-    [
-        o.poll,
-        o.release,
-        o.arrival,
-        o.completion,
-        o.decision,
-        o.dispatch,
-        o.control,
-        o.handoff,
-        o.launch_lock,
-        o.wakeup,
-        o.client,
-        o.notify,
-        o.stall,
-    ]
-}
-
 #[cfg(test)]
 mod tests {
+    use aegis_sched::Overheads;
+
     use super::*;
 
     #[test]
@@ -113,7 +97,8 @@ mod tests {
             let mut written = serde_json::to_value(Overheads::default()).unwrap();
             written[*name] = json!("7ns");
             let overheads: Overheads = serde_json::from_value(written).unwrap();
-            assert_eq!(charged(&overheads)[place], Nanos::new(7), "{name}");
+            let charged = Calibration::new(Path::new("x"), overheads).charged();
+            assert_eq!(charged[place], Nanos::new(7), "{name}");
         }
     }
 }

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::answer::{Answer, CliError};
 use super::stored::{damages, damages_json};
+use super::target;
 
 /// Write a trace for other programs.
 #[derive(Debug, Args)]
@@ -29,7 +30,22 @@ type Writing = fn(&Trace, &mut BufWriter<File>) -> Result<(), TraceError>;
 
 impl Export {
     pub(super) fn perform(&self) -> Result<Answer, CliError> {
+        for (option, path) in [("--perfetto", &self.perfetto), ("--json", &self.json)] {
+            if let Some(path) = path {
+                target::check(option, path, std::slice::from_ref(&self.run))?;
+            }
+        }
+        if let (Some(perfetto), Some(json)) = (&self.perfetto, &self.json) {
+            target::check("--json", json, std::slice::from_ref(perfetto))?;
+        }
         let trace = Trace::open(&self.run)?;
+        if trace.records().is_empty() && trace.damage().is_some() {
+            let why = damages(&trace).join("; ");
+            let path = self.run.display();
+            return Err(CliError::Input(format!(
+                "{path}: {why}; legal: a trace from which at least one record can be read"
+            )));
+        }
         let notes = damages(&trace);
         let mut text: String = notes.iter().map(|note| format!("note: {note}\n")).collect();
         let records = trace.records().len();
@@ -55,5 +71,6 @@ fn write(trace: &Trace, path: &Path, writing: Writing) -> Result<(), CliError> {
         path: path.display().to_string(),
         reason: error.to_string(),
     })?;
-    Ok(writing(trace, &mut BufWriter::new(file))?)
+    writing(trace, &mut BufWriter::new(file))
+        .map_err(|error| CliError::Unwritable { path: path.display().to_string(), reason: error.to_string() })
 }

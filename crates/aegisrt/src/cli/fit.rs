@@ -10,7 +10,7 @@ use serde_json::json;
 use super::answer::{Answer, CliError, Exit};
 use super::setup::{FleetArgs, Setup, choose_lanes};
 use super::table::Grid;
-use super::{Environment, figures, verdict};
+use super::{Environment, figures, target, verdict};
 use crate::config::{Fleet, Prepared};
 
 /// How often lanes are chosen again for periods that were just found. Where deadlines move, another assignment may be
@@ -56,10 +56,19 @@ pub(super) fn fit(
     write: Option<&Path>,
     environment: &Environment,
 ) -> Result<Answer, CliError> {
-    if wish.granularity.is_zero() {
-        return Err(CliError::Input(
-            "--fit: periods are rounded up to steps of a span above zero, not of 0ns".into(),
-        ));
+    if wish.granularity.is_zero() || wish.granularity > Fleet::SPAN_MAX {
+        return Err(CliError::Input(format!(
+            "--fit: periods are rounded up to steps of {}; legal: a span above zero, at most {}",
+            wish.granularity,
+            Fleet::SPAN_MAX
+        )));
+    }
+    if let Some(path) = write {
+        let mut inputs = target::files_of(&fleet);
+        // The fleet itself may be brought up to date in place.
+        inputs.retain(|input| input != fleet.path());
+        inputs.extend([args.platform_path(), args.profile_path()]);
+        target::check("--write", path, &inputs)?;
     }
     let naturals: Vec<Nanos> =
         fleet.tasks().iter().map(|task| task.natural_period.unwrap_or(task.period)).collect();
@@ -98,6 +107,10 @@ fn search(setup: &Setup, wish: Wish) -> Result<Option<Fitted>, CliError> {
         let naturals = natural.tasks().iter().map(|task| task.period);
         let stretched = naturals.zip(periods).map(|(natural, fitted)| wish.stretch(natural, fitted));
         let Some(periods) = stretched.collect::<Option<Vec<Nanos>>>() else { return Ok(None) };
+        // A fleet with a longer period could not be read back.
+        if periods.iter().any(|period| *period > Fleet::SPAN_MAX) {
+            return Ok(None);
+        }
         let fleet = natural.stretched(&periods);
         let mut prepared = setup.prepare_as(&fleet, &lanes)?;
         // What a later `admit` of the written fleet will choose.

@@ -11,6 +11,7 @@
 //! | [`setup`] | a fleet with its measured files, on its device, every task on a lane |
 //! | [`verdict`], [`summary`], [`outputs`] | what admission says, what a run left, whether its outputs are right |
 //! | [`stored`] | a run read back from its trace |
+//! | [`target`] | checks of the files that a command is about to write |
 
 mod admit;
 pub mod answer;
@@ -31,6 +32,7 @@ mod simulate;
 pub mod stored;
 pub mod summary;
 pub mod table;
+pub mod target;
 pub mod verdict;
 
 use std::ffi::OsString;
@@ -40,15 +42,16 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use answer::{Answer, CliError};
+use answer::{Answer, CliError, Exit};
 
 const EXIT_CODES: &str = "\
 Exit codes:
     0  done
-    1  a deadline was missed or a bound exceeded although every assumption held, or a check failed
+    1  a deadline was missed or a bound exceeded although every assumption held, an output was wrong, or a
+       check failed
     2  bad input
-    3  refused by admission
-    4  deadlines were missed, each of them explained by a broken assumption
+    3  refused by admission, in time or in memory
+    4  deadlines were missed, or jobs failed or were dropped, each explained by a broken assumption
    70  the machine or a library failed
   130  ended by Ctrl-C, with a complete trace
 
@@ -119,7 +122,10 @@ impl Environment {
 
 /// Reads the arguments of the process, does what they ask, and writes the answer.
 pub fn main() -> ExitCode {
-    let cli = Cli::try_parse().unwrap_or_else(|error| error.exit());
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misused(&error),
+    };
     let answer = perform(cli.command, &Environment::read());
     let (text, exit) = match (answer, cli.format) {
         (Ok(answer), Format::Text) => (answer.text, answer.exit),
@@ -132,13 +138,48 @@ pub fn main() -> ExitCode {
             )
         }
     };
-    // Whoever closed the pipe does not want the rest; the exit code still says what happened.
-    let _closed = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::from(deliver(&text, exit).code())
+}
+
+/// Writes the answer to standard output, and says with which code to end.
+fn deliver(text: &str, exit: Exit) -> Exit {
+    let mut out = std::io::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => exit,
+        // Whoever closed the pipe does not want the rest; the exit code still says what happened.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => exit,
+        Err(error) => {
+            complain(&CliError::Unwritable { path: "standard output".into(), reason: error.to_string() });
+            // An answer that nobody got must not look like one that is done; any other code says more.
+            if exit == Exit::Done { Exit::Fatal } else { exit }
+        }
+    }
+}
+
+/// Help and version, or wrong arguments: for programs too, if they asked for that.
+fn misused(error: &clap::Error) -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let asked = arguments.iter().any(|argument| argument == "--format=json")
+        || arguments.windows(2).any(|pair| pair[0] == "--format" && pair[1] == "json");
+    let exit = if error.use_stderr() { Exit::BadInput } else { Exit::Done };
+    let _closed = error.print();
+    if asked && exit == Exit::BadInput {
+        let said = error.to_string();
+        let said = said.trim().strip_prefix("error: ").unwrap_or(said.trim());
+        let text = format!("{:#}\n", CliError::Input(said.to_owned()).json());
+        return ExitCode::from(deliver(&text, exit).code());
+    }
     ExitCode::from(exit.code())
 }
 
+/// Names in files come from anyone, and a terminal obeys control characters.
 fn complain(error: &CliError) {
-    let _closed = writeln!(std::io::stderr(), "error: {error}");
+    let shown: String = error
+        .to_string()
+        .chars()
+        .map(|c| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c })
+        .collect();
+    let _closed = writeln!(std::io::stderr(), "error: {shown}");
 }
 
 fn perform(command: Command, environment: &Environment) -> Result<Answer, CliError> {

@@ -6,12 +6,12 @@ use aegis_types::{LaneId, Nanos};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::Environment;
 use super::answer::{Answer, CliError};
 use super::figures::{self, size, span};
 use super::progress::Progress;
 use super::setup::{FleetArgs, beside, open_system};
 use super::table::Grid;
+use super::{Environment, target};
 use crate::config::{Fleet, Profile, TaskProfile};
 use crate::measure;
 use crate::profile::ProfileOptions;
@@ -46,6 +46,16 @@ impl ProfileCommand {
         let args = FleetArgs { fleet: self.fleet.clone(), profile: None, platform: self.platform.clone() };
         let fleet = Fleet::read(&self.fleet)?;
         let output = self.output.clone().unwrap_or_else(|| beside(&self.fleet, "profile.json"));
+        if self.seconds.is_zero() || self.seconds > Fleet::SPAN_MAX {
+            return Err(CliError::Input(format!(
+                "--seconds: is {}; legal: a span above zero, at most {}",
+                self.seconds,
+                Fleet::SPAN_MAX
+            )));
+        }
+        let mut inputs = target::files_of(&fleet);
+        inputs.push(args.platform_path());
+        target::check("--output", &output, &inputs)?;
         let calibration = args.load_calibration()?;
         let (mut system, _library) = open_system(fleet, environment)?;
         system.assign(spread(system.fleet()));

@@ -1,5 +1,6 @@
 //! `aegis run`: a fleet that is admitted, run on its device, and what came of it.
 
+use std::fs::{File, TryLockError};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
-use aegis_sched::Certificate;
+use aegis_sched::{Arrival, Certificate, TaskSet};
 use aegis_trace::{Finished, Trace};
 use aegis_types::Nanos;
 use aegis_types::records::Control;
@@ -20,7 +21,7 @@ use super::answer::{Answer, CliError, Exit};
 use super::outputs::{self, Compared};
 use super::progress::line;
 use super::setup::{FleetArgs, Setup};
-use super::{Environment, figures, stored, summary, verdict};
+use super::{Environment, figures, stored, summary, target, verdict};
 use crate::config::Fleet;
 use crate::error::RuntimeError;
 use crate::live::Live;
@@ -75,6 +76,11 @@ impl Run {
             )));
         }
         let fleet = Fleet::read(&self.fleet.fleet)?;
+        if let Some(path) = &self.trace {
+            let mut inputs = target::files_of(&fleet);
+            inputs.extend([self.fleet.platform_path(), self.fleet.profile_path()]);
+            target::check("--trace", path, &inputs)?;
+        }
         let asked = listen()?;
         let setup = Setup::open(&self.fleet, fleet, environment)?;
         let verdict = setup.analyze();
@@ -89,8 +95,10 @@ impl Run {
             let text = "ended by the operator before anything was run\n".to_owned();
             return Ok(Answer { text, json: json!({ "interrupted": true }), exit: Exit::Interrupted });
         }
+        let claimed = self.trace.as_deref().map(ClaimedTrace::claim).transpose()?;
         let report = self.serve(&setup, certificate.clone(), &asked)?;
         let ended = self.judge(&setup, report)?;
+        drop(claimed);
         Ok(self.answer(&setup, &ended))
     }
 
@@ -142,6 +150,9 @@ impl Run {
         let report = &ended.report;
         let mut text = summary::table(&report.tally);
         text.push('\n');
+        for note in idle(&setup.prepared.set) {
+            text.push_str(&format!("{note}\n"));
+        }
         let incidents = summary::incidents(&report.tally);
         for line in &incidents {
             text.push_str(&format!("{line}\n"));
@@ -178,6 +189,7 @@ impl Run {
             "exit_code": ended.exit.code(),
             "interrupted": report.interrupted,
             "summary": report.tally.summary(),
+            "notes": idle(&setup.prepared.set),
             "incidents": incidents,
             "failures": failures(setup, report),
             "claim": summary::claim(&report.tally),
@@ -197,6 +209,61 @@ fn compared_text(setup: &Setup, task: &Compared) -> String {
         None => format!("{name}: outputs of {} jobs equal a plain run, bit by bit\n", task.jobs),
         Some((job, output)) => {
             format!("{name}: WRONG OUTPUT: `{output}` of job {job} differs from a plain run\n")
+        }
+    }
+}
+
+/// Tasks that could not run, because nobody asks for their jobs here.
+fn idle(set: &TaskSet) -> Vec<String> {
+    let sporadic = set.tasks().iter().filter(|task| task.arrival == Arrival::Sporadic);
+    let told = |task: &aegis_sched::Task| {
+        format!(
+            "{}: sporadic, so its jobs come from a program that uses the library; `aegis run` submits none",
+            task.name
+        )
+    };
+    sporadic.map(told).collect()
+}
+
+/// The trace that this process writes: while this lives, no other run writes it too.
+struct ClaimedTrace {
+    path: PathBuf,
+    _locked: File,
+}
+
+impl ClaimedTrace {
+    /// # Errors
+    /// That the file cannot be written, or that another run writes it.
+    fn claim(path: &Path) -> Result<Self, CliError> {
+        let opened = File::options().write(true).create(true).truncate(false).open(path);
+        let file = opened.map_err(|error| CliError::Unwritable {
+            path: path.display().to_string(),
+            reason: error.to_string(),
+        })?;
+        if !file.metadata().is_ok_and(|kind| kind.is_file()) {
+            let path = path.display();
+            return Err(CliError::Input(format!(
+                "--trace: {path} is no regular file, and a trace is read again when it is complete; legal: the path \
+                 of a file, or no option"
+            )));
+        }
+        // Where a file system has no locks there is nothing to ask.
+        if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+            let path = path.display();
+            return Err(CliError::Input(format!(
+                "--trace: another run is writing {path}; legal: a file of its own for each run"
+            )));
+        }
+        Ok(Self { path: path.into(), _locked: file })
+    }
+}
+
+impl Drop for ClaimedTrace {
+    /// A run that failed before its first record leaves no empty file behind.
+    fn drop(&mut self) {
+        let empty = std::fs::metadata(&self.path).is_ok_and(|found| found.is_file() && found.len() == 0);
+        if empty {
+            let _gone = std::fs::remove_file(&self.path);
         }
     }
 }
@@ -307,6 +374,9 @@ impl Watch {
                 self.control.ask(Control::Stop);
                 // A driver without a timer would sleep on.
                 self.driver.unpark();
+                if !serving {
+                    tell(&bar, "ending after the models are loaded; Ctrl-C again ends at once");
+                }
             }
             if !serving && self.live.counts() != (0, 0, 0) {
                 (serving, start, told) = (true, Instant::now(), 0);
@@ -336,5 +406,13 @@ impl Watch {
             "{seconds:>4}s of {}  {finished} jobs in bounds  {late} beyond  {broken} broken assumptions",
             figures::span(self.duration)
         )
+    }
+}
+
+/// A line above the spinner, or a line of its own.
+fn tell(bar: &Option<ProgressBar>, text: &str) {
+    match bar {
+        Some(bar) => bar.println(text),
+        None => line(text),
     }
 }

@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aegis_backend_onnx::{OnnxLoader, OnnxRuntime};
-use aegis_cuda::DeviceKind;
+use aegis_cuda::{Device, DeviceKind, HostDevice, HostOptions, Units};
 use aegis_memory::{MemoryError, MemoryPlan};
 use aegis_sched::assign::{LaneChoice, assign};
 use aegis_sched::{AdmissionController, AdmissionReport, AdmissionRequest, TaskSet};
-use aegis_types::LaneId;
+use aegis_types::{Bytes, LaneId};
 use clap::Args;
 
-use crate::config::{Calibration, Facts, Fleet, Prepared, Profile, prepare};
+use crate::config::{Calibration, Facts, Fleet, InputSource, Prepared, Profile, prepare};
 use crate::error::RuntimeError;
 use crate::inventory::Loaders;
 use crate::machine;
@@ -38,11 +38,25 @@ impl FleetArgs {
     /// The profile, if one is named or stands beside the fleet.
     ///
     /// # Errors
-    /// What is wrong in it.
+    /// What is wrong in it, or that it was made elsewhere.
     pub fn load_profile(&self) -> Result<Option<Profile>, CliError> {
-        let beside = beside(&self.fleet, "profile.json");
-        let path = self.profile.clone().or_else(|| beside.exists().then_some(beside));
-        Ok(path.map(|path| Profile::load(&path)).transpose()?)
+        let path = self.profile_path();
+        if self.profile.is_none() && !path.exists() {
+            return Ok(None);
+        }
+        let profile = Profile::load(&path)?;
+        profile.matches_machine(&machine::name())?;
+        Ok(Some(profile))
+    }
+
+    /// Where the calibration is, or would be.
+    pub fn platform_path(&self) -> PathBuf {
+        self.platform.clone().unwrap_or_else(|| beside(&self.fleet, "platform.json"))
+    }
+
+    /// Where the profile is, or would be.
+    pub fn profile_path(&self) -> PathBuf {
+        self.profile.clone().unwrap_or_else(|| beside(&self.fleet, "profile.json"))
     }
 
     /// The calibration that is named or stands beside the fleet, made on this machine.
@@ -50,7 +64,7 @@ impl FleetArgs {
     /// # Errors
     /// That there is none, what is wrong in it, or that it was made elsewhere.
     pub fn load_calibration(&self) -> Result<Calibration, CliError> {
-        let path = self.platform.clone().unwrap_or_else(|| beside(&self.fleet, "platform.json"));
+        let path = self.platform_path();
         if !path.exists() {
             let (path, fleet) = (path.display(), self.fleet.display());
             return Err(CliError::Input(format!(
@@ -154,24 +168,62 @@ pub fn open_system(fleet: Fleet, environment: &Environment) -> Result<(System, O
             fleet.path().display()
         )));
     }
-    readable_models(&fleet)?;
+    usable_cores(&fleet)?;
+    readable_files(&fleet)?;
     let library = OnnxRuntime::load(&find_library(environment)?)?;
     let loaders = Loaders::default().with(Arc::new(OnnxLoader::new(library.clone())));
     let system = Builder::new(fleet).loaders(loaders).build(|_| {})?;
     Ok((system, library))
 }
 
-/// A model that is not there is reported before a library that is not there: it is the likelier mistake.
-fn readable_models(fleet: &Fleet) -> Result<(), CliError> {
-    for (index, task) in fleet.tasks().iter().enumerate() {
-        if let Err(error) = std::fs::File::open(&task.model) {
-            // A checked fleet has far fewer tasks than u16 numbers.
-            let id = aegis_types::TaskId::new(index as u16);
-            let problem = format!("`{}` cannot be read: {error}", task.model.display());
-            return Err(fleet.complain(id, "model", problem, "the path of a readable model file").into());
+/// A core that this machine does not have is reported where the fleet names it.
+fn usable_cores(fleet: &Fleet) -> Result<(), CliError> {
+    let usable: Vec<u32> = HostDevice::new(HostOptions { memory: Bytes::ZERO })?
+        .partitions()
+        .into_iter()
+        .flat_map(|partition| partition.unit_numbers)
+        .collect();
+    for (index, partition) in fleet.partitions().iter().enumerate() {
+        let Units::These(cores) = &partition.units else { continue };
+        if let Some(place) = cores.iter().position(|core| !usable.contains(core)) {
+            let names: Vec<String> = usable.iter().map(u32::to_string).collect();
+            let problem = "there is no such core here, or it may not be used";
+            return Err(fleet
+                .complain_core(index, place, problem, format!("one of {}", names.join(", ")))
+                .into());
         }
     }
     Ok(())
+}
+
+/// A file that is not there is reported before a library that is not there: it is the likelier mistake.
+fn readable_files(fleet: &Fleet) -> Result<(), CliError> {
+    for (index, task) in fleet.tasks().iter().enumerate() {
+        // A checked fleet has far fewer tasks than u16 numbers.
+        let id = aegis_types::TaskId::new(index as u16);
+        let complain = |key: &str, path: &Path, reason: String, legal: &str| {
+            let problem = format!("`{}` cannot be read: {reason}", path.display());
+            Err(CliError::from(fleet.complain(id, key, problem, legal)))
+        };
+        if let Err(reason) = readable(&task.model) {
+            return complain("model", &task.model, reason, "the path of a readable model file");
+        }
+        if let InputSource::File(path) = &task.inputs
+            && let Err(reason) = readable(path)
+        {
+            return complain("inputs.file", path, reason, "the path of a readable file of recorded inputs");
+        }
+    }
+    Ok(())
+}
+
+/// Pipes and devices are not opened: they may never answer, or never end.
+fn readable(path: &Path) -> Result<(), String> {
+    let kind = std::fs::metadata(path).map_err(|error| error.to_string())?;
+    if !kind.is_file() {
+        return Err(if kind.is_dir() { "it is a folder" } else { "it is no regular file" }.to_owned());
+    }
+    std::fs::File::open(path).map(drop).map_err(|error| error.to_string())
 }
 
 fn find_library(environment: &Environment) -> Result<PathBuf, CliError> {

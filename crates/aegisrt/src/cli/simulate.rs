@@ -18,7 +18,7 @@ const LINES: Duration = Duration::from_secs(5);
 #[derive(Debug, Args)]
 pub struct Simulate {
     /// How many task sets.
-    #[arg(long, value_name = "N", default_value_t = 200)]
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
     sets: u64,
     /// The seed of the first set; the others follow.
     #[arg(long, value_name = "SEED", default_value_t = 1)]

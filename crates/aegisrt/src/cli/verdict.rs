@@ -15,13 +15,25 @@ use super::table::Grid;
 /// # Errors
 /// [`ModelError::Overflow`] if charging overheads leaves the range of time.
 pub fn text(report: &AdmissionReport, set: &TaskSet) -> Result<String, ModelError> {
+    headed(report, set, "ADMITTED: every deadline holds")
+}
+
+/// As [`text`], for a fleet that fits in time and is refused for another reason: the word ADMITTED is not said.
+///
+/// # Errors
+/// As [`text`].
+pub fn text_in_time(report: &AdmissionReport, set: &TaskSet) -> Result<String, ModelError> {
+    headed(report, set, "In time alone every deadline would hold")
+}
+
+fn headed(report: &AdmissionReport, set: &TaskSet, claim: &str) -> Result<String, ModelError> {
     let mut out = String::new();
     if !report.tasks.is_empty() {
         out.push_str(&table(report, set)?);
         out.push('\n');
     }
     match (report.certificate(), report.refusal()) {
-        (Some(certificate), _) => out.push_str(&admitted(certificate, set)),
+        (Some(certificate), _) => out.push_str(&admitted(certificate, set, claim)),
         (None, Some(refusal)) => out.push_str(&refused(refusal, set)),
         (None, None) => {}
     }
@@ -107,9 +119,9 @@ fn confidence_json(confidence: &Confidence) -> Value {
     }
 }
 
-fn admitted(certificate: &Certificate, set: &TaskSet) -> String {
+fn admitted(certificate: &Certificate, set: &TaskSet, claim: &str) -> String {
     let mut out = format!(
-        "ADMITTED: every deadline holds under {} ({}), as long as the assumptions below hold.\n",
+        "{claim} under {} ({}), as long as the assumptions below hold.\n",
         certificate.policy(),
         certificate.class()
     );

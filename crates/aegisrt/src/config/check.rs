@@ -158,7 +158,14 @@ fn partitions(
             let legal = format!("at most {} lanes in all partitions together", u16::MAX);
             return Err(table.bad(&key!["lanes"], "no lane is left", legal));
         }
-        let lanes: u16 = table.number(&key!["lanes"], partition.lanes, 1, lanes_left)?;
+        // On the host a lane is a thread that keeps a core of its own.
+        let most = match &units {
+            Units::These(cores) if device == DeviceKind::Host => {
+                i64::try_from(cores.len()).unwrap_or(i64::MAX)
+            }
+            _ => lanes_left,
+        };
+        let lanes: u16 = table.number(&key!["lanes"], partition.lanes, 1, lanes_left.min(most))?;
         lanes_left -= i64::from(lanes);
         checked.push(PartitionConfig { name, units, lanes });
     }

@@ -14,7 +14,7 @@ use aegis_types::{Bytes, LaneId, Nanos, PartitionId, TaskId};
 use super::check;
 use super::error::ConfigError;
 use super::file::{self, FleetFile, TasksFile};
-use super::source::{Source, Step};
+use super::source::{Source, Step, key};
 
 /// A checked fleet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -309,6 +309,19 @@ impl Fleet {
     ) -> ConfigError {
         let (source, path) = self.locate(task, key);
         source.complain(&path, problem.into(), legal.into())
+    }
+
+    /// A complaint about one of the cores of a partition, with the line of the file, for what only the device knows.
+    /// Both are counted from 0.
+    pub fn complain_core(
+        &self,
+        partition: usize,
+        core: usize,
+        problem: impl Into<String>,
+        legal: impl Into<String>,
+    ) -> ConfigError {
+        // Only the first source has partitions; others add tasks.
+        self.sources[0].complain(&key!["partition", partition, "cores", core], problem.into(), legal.into())
     }
 
     pub(super) fn locate(&self, task: TaskId, key: &str) -> (&Source, Vec<Step>) {

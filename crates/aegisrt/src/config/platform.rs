@@ -132,6 +132,26 @@ impl Calibration {
         Ok(())
     }
 
+    /// What is charged, in the order of [`Self::OVERHEADS`].
+    pub const fn charged(&self) -> [Nanos; 13] {
+        let o = &self.overheads;
+        [
+            o.poll,
+            o.release,
+            o.arrival,
+            o.completion,
+            o.decision,
+            o.dispatch,
+            o.control,
+            o.handoff,
+            o.launch_lock,
+            o.wakeup,
+            o.client,
+            o.notify,
+            o.stall,
+        ]
+    }
+
     /// The platform of these partitions with the calibrated overheads.
     ///
     /// # Errors
@@ -162,6 +182,19 @@ impl Calibration {
                 let legal = format!("each once of {}", Self::OVERHEADS.join(", "));
                 let key = format!("methods[{index}].overhead");
                 return Err(json::bad(path, key, format!("{:?}", method.overhead), problem, legal));
+            }
+            let charged =
+                Self::OVERHEADS.iter().zip(self.charged()).find(|(name, _)| **name == method.overhead);
+            if let Some((name, charged)) = charged.filter(|(_, charged)| *charged < method.p99) {
+                let problem = "less is charged than one sample in a hundred took";
+                let legal = format!("at least {}, its 99th percentile", method.p99);
+                return Err(json::bad(
+                    path,
+                    format!("overheads.{name}"),
+                    charged.to_string(),
+                    problem,
+                    legal,
+                ));
             }
         }
         Ok(self)

@@ -20,7 +20,7 @@ const TOOL: &str = "aegis profile";
 pub struct Profile {
     /// Version of the format: [`Profile::VERSION`].
     pub version: u32,
-    /// The machine, for people.
+    /// The machine, and after a semicolon how its driver waits.
     pub machine: String,
     /// When it was measured, for people.
     pub date: String,
@@ -176,6 +176,21 @@ impl Profile {
         &self.path
     }
 
+    /// Whether it was measured on this machine. What follows a semicolon in the profile's own words, such as the
+    /// scheduling class, is not compared.
+    ///
+    /// # Errors
+    /// [`ConfigError::Field`] naming both machines.
+    pub fn matches_machine(&self, machine: &str) -> Result<(), ConfigError> {
+        let recorded = self.machine.split(';').next().unwrap_or_default();
+        if recorded == machine {
+            return Ok(());
+        }
+        let legal = format!("{machine:?}; run `{TOOL}` on this machine");
+        let value = format!("{recorded:?}");
+        Err(json::bad(&self.path, "machine".into(), value, "measured elsewhere", legal))
+    }
+
     /// The entry of a task, if there is one.
     pub fn task(&self, name: &str) -> Option<&TaskProfile> {
         self.tasks.iter().find(|task| task.task == name)
@@ -251,6 +266,14 @@ fn check_segment(segment: &SegmentProfile, key: &str, path: &Path) -> Result<(),
     };
     if segment.samples == 0 {
         return bad("samples", "0".into(), "nothing was measured", "a whole number above zero".into());
+    }
+    for (field, mark, above, limit) in [
+        ("p50", segment.p50, "the 99th percentile", segment.p99),
+        ("p99", segment.p99, "the high-water mark", segment.high_water),
+    ] {
+        if mark > limit {
+            return bad(field, mark.to_string(), &format!("more than {above}"), format!("at most {limit}"));
+        }
     }
     let needed = segment.needed();
     match needed {

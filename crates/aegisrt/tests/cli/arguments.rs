@@ -32,11 +32,11 @@ fn help_documents_commands_exit_codes_and_environment() {
 
 #[test]
 fn wrong_arguments_are_bad_input() {
-    let cases: [(&[&str], &str); 14] = [
+    let cases: [(&[&str], &str); 15] = [
         (&[], "Usage"),
         (&["admits"], "admit"),
         (&["admit"], "<FLEET>"),
-        (&["admit", "f.toml", "--fit", "5"], "needs a unit"),
+        (&["admit", "f.toml", "--fit", "5"], "needs one of the units"),
         (&["admit", "f.toml", "--write", "g.toml"], "--fit"),
         (&["run", "f.toml", "--duration", "18446744074s"], "too large"),
         (&["run", "f.toml", "--duration", "-1s"], "-1"),
@@ -47,6 +47,7 @@ fn wrong_arguments_are_bad_input() {
         (&["profile", "f.toml", "--samples", "0"], "0"),
         (&["export", "r.aegis"], "--perfetto"),
         (&["simulate", "--horizon", "0ms"], "above zero"),
+        (&["simulate", "--sets", "0"], "0"),
     ];
     for (arguments, says) in cases {
         Folder::new().aegis(arguments).refuses(2, &[says]);
@@ -83,4 +84,16 @@ fn simulations_are_repeatable() {
     let (one, two) = (run("1"), run("2"));
     assert_eq!((one.json(), one.code), (two.json(), two.code));
     assert_eq!(one.json()["sets"], 2);
+}
+
+#[test]
+fn programs_are_told_of_wrong_arguments_in_their_own_form() {
+    for arguments in [&["admit", "--format", "json"][..], &["--format=json", "admits"], &["--format", "json"]]
+    {
+        let answer = Folder::new().aegis(arguments);
+        answer.refuses(2, &["Usage"]);
+        let json = answer.json();
+        assert_eq!(json["exit_code"], 2, "{json}");
+        assert!(json["error"].as_str().is_some_and(|error| error.contains("Usage")), "{json}");
+    }
 }

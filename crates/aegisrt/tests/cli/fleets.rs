@@ -111,3 +111,57 @@ fn a_library_that_is_not_there_names_both_variables() {
     assert_ne!(missing.code, 0);
     assert!(missing.err.contains("/nowhere/lib.so"), "{missing:?}");
 }
+
+#[test]
+fn lanes_and_cores_that_the_machine_does_not_have() {
+    check(&fleet(2, &task("vad", &[])), &["partition[0] `all`.lanes = 2", "1 to 1"]);
+    let text = fleet(1, &task("vad", &[]));
+    let absent = text.replace(&format!("cores = [{}]", crate::bench::core()), "cores = [65535]");
+    check(&absent, &["fleet.toml:7:", "partition[0] `all`.cores[0] = 65535", "one of "]);
+}
+
+#[test]
+fn files_that_may_never_end_or_are_not_there() {
+    check_task(&[("model", "\"/dev/zero\"")], &["model", "/dev/zero", "no regular file"]);
+    check_task(&[("model", "\".\"")], &["model", "folder"]);
+    let folder = Folder::new();
+    let text = fleet(1, &task("vad", &[("inputs", "{ file = \"absent.bin\" }")]));
+    folder.calibrated().write("fleet.toml", text).write("model.onnx", "any");
+    folder
+        .aegis(&["admit", "fleet.toml"])
+        .refuses(2, &["fleet.toml:", "inputs.file = \"absent.bin\"", "cannot be read"]);
+}
+
+#[test]
+fn a_terminal_does_not_obey_a_name() {
+    let folder = Folder::new();
+    folder.calibrated().write("fleet.toml", fleet(1, &task("vad", &[("name", "\"\\u001b[31mred\"")])));
+    let answer = folder.aegis(&["admit", "fleet.toml"]);
+    answer.refuses(2, &["not a name"]);
+    assert!(!answer.err.contains('\u{1b}'), "{:?}", answer.err);
+}
+
+#[test]
+fn a_profile_of_another_machine_is_refused() {
+    let folder = Folder::new();
+    let whole = format!("{}; ordinary class", aegisrt::machine::name());
+    folder.calibrated().write("fleet.toml", fleet(1, &task("vad", &[]))).write("model.onnx", "no model");
+    for (machine, refused) in [("another, 4 cores; ordinary class", true), (whole.as_str(), false)] {
+        let path = folder.path("profile.json");
+        let profile =
+            aegisrt::config::Profile::new(&path, machine.into(), "a day".into(), Vec::new(), Vec::new());
+        profile.save(&path).unwrap();
+        let answer = folder.aegis(&["admit", "fleet.toml"]);
+        assert_eq!(answer.err.contains("another, 4 cores"), refused, "{answer:?}");
+        assert_eq!(answer.err.contains("measured elsewhere"), refused, "{answer:?}");
+    }
+}
+
+#[test]
+fn spans_on_the_command_line_are_checked_before_anything_is_measured() {
+    let folder = Folder::new();
+    folder.calibrated().write("fleet.toml", fleet(1, &task("vad", &[])));
+    folder.aegis(&["profile", "fleet.toml", "--seconds", "0s"]).refuses(2, &["--seconds", "above zero"]);
+    folder.aegis(&["admit", "fleet.toml", "--fit", "0ms"]).refuses(2, &["--fit", "above zero"]);
+    folder.aegis(&["admit", "fleet.toml", "--fit", "100000s"]).refuses(2, &["--fit", "at most 86400s"]);
+}

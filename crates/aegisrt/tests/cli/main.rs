@@ -10,4 +10,5 @@ mod gather;
 mod made;
 mod models;
 mod runs;
+mod targets;
 mod traces;

@@ -124,3 +124,11 @@ fn a_model_that_fails_at_run_time_takes_no_other_down() {
         .aegis(&["profile", "fleet.toml", "--seconds", "50ms"])
         .refuses(2, &["fails when it runs", "indices element"]);
 }
+
+#[test]
+fn a_sporadic_task_that_nobody_submits_is_told() {
+    let Some(cache) = cache() else { return };
+    let folder = ready(&cache, &task("vad", &[("arrival", "\"sporadic\"")]));
+    let answer = folder.aegis(&["run", "fleet.toml", "--duration", "100ms"]);
+    answer.says(0, &["vad: sporadic", "`aegis run` submits none", "No job ended, so nothing is claimed."]);
+}

@@ -16,7 +16,7 @@ kind = "host"
 memory = "2GiB"
 [[partition]]
 name = "audio"
-cores = [0]
+cores = [0, 3]
 lanes = 2
 [[partition]]
 name = "vision"
@@ -117,7 +117,7 @@ fn a_simulated_fleet_takes_scripts_and_shares() {
     let text = GOOD
         .replace("\"host\"", "\"sim\"")
         .replace("\"onnx\"", "\"script\"")
-        .replace("cores = [0]", "sms = 8");
+        .replace("cores = [0, 3]", "sms = 8");
     let fleet = Fleet::parse(&fleet_path(), &text).expect("it is legal");
     assert_eq!((fleet.device(), fleet.tasks()[1].backend), (DeviceKind::Sim, BackendKind::Script));
     assert_eq!(fleet.partition_requests()[0].units, Units::Count(8));

@@ -289,3 +289,39 @@ fn hashes_of_shapes_tell_them_apart() {
         assert_ne!(one, other);
     }
 }
+
+#[test]
+fn files_that_were_made_optimistic_by_hand_contradict_themselves() {
+    let marks = |p50, p99, high_water| {
+        let mut entry = entry("vad", &[(1_300, high_water)]);
+        entry.segments[0].p50 = Nanos::from_micros(p50);
+        entry.segments[0].p99 = Nanos::from_micros(p99);
+        let text = serde_json::to_string(&profile(vec![entry])).unwrap();
+        Profile::parse(Path::new("profile.json"), &text).map(|_| ()).map_err(|error| error.to_string())
+    };
+    assert_eq!(marks(500, 1_000, 1_000), Ok(()));
+    let lowered = marks(500, 1_000, 900).unwrap_err();
+    assert!(lowered.contains("segments[0].p99 = 1ms") && lowered.contains("at most 900us"), "{lowered}");
+    let crossed = marks(600, 500, 1_000).unwrap_err();
+    assert!(crossed.contains("segments[0].p50 = 600us") && crossed.contains("at most 500us"), "{crossed}");
+
+    let charged = |decision| {
+        let mut calibration = calibration();
+        calibration.overheads.decision = Nanos::new(decision);
+        calibration.methods.push(CalibrationMethod {
+            overhead: "decision".into(),
+            method: "in a loop".into(),
+            samples: 1_000,
+            p50: Nanos::new(200),
+            p99: Nanos::new(500),
+        });
+        let text = serde_json::to_string(&calibration).unwrap();
+        Calibration::parse(Path::new("platform.json"), &text).map(|_| ()).map_err(|error| error.to_string())
+    };
+    assert_eq!(charged(500), Ok(()));
+    let lowered = charged(499).unwrap_err();
+    assert!(
+        lowered.contains("overheads.decision = 499ns") && lowered.contains("at least 500ns"),
+        "{lowered}"
+    );
+}

@@ -59,16 +59,18 @@ fn bad_partitions_are_refused() {
     check(6, "cores = []", 6, &["partition[0] `audio`.cores = []", "at least one"]);
     check(6, "cores = [-1]", 6, &["partition[0] `audio`.cores[0] = -1", "0 to 65535"]);
     check(6, "cores = [0, 0]", 6, &["partition[0] `audio`.cores[1] = 0", "twice", "each core once"]);
-    check(6, "cores = [2]", 10, &["partition[1] `vision`.cores[1] = 2", "`audio`", "one partition only"]);
+    check(6, "cores = [2, 3]", 10, &["partition[1] `vision`.cores[1] = 2", "`audio`", "one partition only"]);
     check(6, "sms = 4", 6, &["partition[0] `audio`.sms = 4", "cores"]);
     check(6, "cores = [0]\nsms = 4", 7, &["partition[0] `audio`.sms = 4", "both", "cores"]);
     check(6, "cores = \"all\"", 6, &["partition[0] `audio`.cores = \"all\"", "array of core numbers"]);
-    check(7, "lanes = 0", 7, &["partition[0] `audio`.lanes = 0", "1 to 65535"]);
-    check(7, "lanes = 70000", 7, &["partition[0] `audio`.lanes = 70000", "1 to 65535"]);
-    check(7, "lanes = 65535", 8, &["partition[1] `vision`.lanes", "at most 65535 lanes"]);
+    check(7, "lanes = 0", 7, &["partition[0] `audio`.lanes = 0", "1 to 2"]);
+    check(7, "lanes = 70000", 7, &["partition[0] `audio`.lanes = 70000", "1 to 2"]);
+    check(7, "lanes = 3", 7, &["partition[0] `audio`.lanes = 3", "1 to 2"]);
     check(7, "lanes = \"two\"", 7, &["partition[0] `audio`.lanes = \"two\"", "whole number"]);
-    let sim = GOOD.replace("\"host\"", "\"sim\"").replace("cores = [0]", "sms = 0");
+    let sim = GOOD.replace("\"host\"", "\"sim\"").replace("cores = [0, 3]", "sms = 0");
     check_text(&sim, 6, &["partition[0] `audio`.sms = 0", "1 to 65535"]);
+    let crowded = GOOD.replace("\"host\"", "\"sim\"").replace("lanes = 2", "lanes = 65535");
+    check_text(&crowded, 8, &["partition[1] `vision`.lanes", "at most 65535 lanes"]);
 }
 
 /// A key of the first task.
