@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aegis_cuda::{DeviceMemory, MemorySpace};
-use aegis_memory::{Ledger, MemoryPlan, PlanReservation, TaskUsage};
+use aegis_memory::{Ledger, MemoryPlan, PlanReservation};
 use aegis_sched::engine::Engine;
 use aegis_sched::{Arrival, Certificate, TaskSet};
 use aegis_trace::{Finished, RingProducer, TraceCollector, TraceMode, TraceOptions, TraceWriter};
@@ -124,7 +124,7 @@ pub fn run_with(
         poison: options.poison,
         realtime: options.realtime,
     };
-    let (lanes, _usage) = lane_specs(system, &plan, reservation, &region, sources, rings, &setup);
+    let lanes = lane_specs(system, &plan, reservation, &region, sources, rings, &setup);
     let writer = TraceWriter::start(trace, FLUSH)?;
     let outcome = {
         let _last_words = LastWords(&writer);
@@ -132,8 +132,15 @@ pub fn run_with(
         stage.serve(certificate, lanes, &mut decisions, ready)
     };
     let trace = writer.stop()?;
-    let Served { tally, lanes, realtime, cycles } = outcome?;
     drop(decisions);
+    let Served { tally, lanes, realtime, cycles } = match outcome {
+        Ok(served) => served,
+        Err(error) => {
+            // What was traced before the error is closed in order; the error is what the caller hears of.
+            let _closed = trace.finish(BTreeMap::new());
+            return Err(error);
+        }
+    };
     let summary = serde_json::to_vec(&tally.summary()).unwrap_or_default();
     let trace = trace.finish(BTreeMap::from([("summary".to_owned(), summary)]))?;
     let interrupted = options.control.is_asked();
@@ -295,7 +302,7 @@ struct Setup<'a> {
     realtime: bool,
 }
 
-/// The carriers to be, with the counters of their tasks' memory, by task.
+/// The carriers to be, by lane.
 fn lane_specs(
     system: &System,
     plan: &MemoryPlan,
@@ -304,15 +311,13 @@ fn lane_specs(
     sources: Vec<Source>,
     rings: Vec<RingProducer>,
     setup: &Setup<'_>,
-) -> (Vec<LaneSpec>, Vec<Arc<TaskUsage>>) {
+) -> Vec<LaneSpec> {
     let mut sources: Vec<Option<Source>> = sources.into_iter().map(Some).collect();
-    let mut usage = Vec::new();
     let mut models: BTreeMap<LaneId, Vec<ModelSpec>> = BTreeMap::new();
     for grants in reservation.into_grants(ARENA_LINES) {
         for grant in grants.tasks {
             let task = aegis_types::MemoryGrant::owner(&grant);
             let watched = grant.usage();
-            usage.push(Arc::clone(&watched));
             let source = sources.get_mut(task.index()).and_then(Option::take);
             let model = system.models()[task.index()].clone();
             let slots = setup.slots[task.index()];
@@ -352,7 +357,7 @@ fn lane_specs(
             sink: Box::new(ring),
         }
     });
-    (specs.collect(), usage)
+    specs.collect()
 }
 
 /// Starts the carriers of a fleet for profiling: every budget is granted in full, because nothing is known yet. The
@@ -385,7 +390,7 @@ pub fn with_crew<R>(
     // The writer runs as in production, and outputs are read as for a client: both lie inside what is measured.
     let writer = TraceWriter::start(trace, FLUSH)?;
     let setup = Setup { slots: &slots, keep: 0, probe: true, poison: false, realtime };
-    let (lanes, _usage) = lane_specs(system, &plan, reservation, &region, sources, rings, &setup);
+    let lanes = lane_specs(system, &plan, reservation, &region, sources, rings, &setup);
     let clock = system.clock();
     let crew = Crew::start(system.device(), clock, &std::thread::current(), lanes)?;
     let _told = realtime::enter(Role::Driver, realtime);
