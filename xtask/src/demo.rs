@@ -78,7 +78,10 @@ pub fn steps(workspace: &Workspace, cache: &Path) -> Vec<Step> {
             &["admit", "natural.toml", "--fit", "1ms", "--slack", "10%", "--write", fleet],
         ),
         aegis
-            .step("what if one more classifier came, 50 times a second?", &["admit", fleet, "--what-if", "one_more.toml"])
+            .step(
+                "what if one more classifier came, 50 times a second?",
+                &["admit", fleet, "--what-if", "one_more.toml"],
+            )
             .ending_with(&[REFUSED]),
         aegis.step("one memory plan for all models", &["plan", fleet]),
         aegis
