@@ -14,7 +14,7 @@ use aegis_sched::policy::by_name;
 use aegis_sched::{AdmissionController, AdmissionRequest, Arrival, Engine, Input, Outbox, POLICIES};
 use aegis_types::records::{Control, SegmentOutcome};
 use aegis_types::{LaneId, Nanos, TaskId, Time};
-use criterion::{Criterion, Throughput};
+use criterion::Throughput;
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
@@ -165,11 +165,7 @@ fn controls(n: u64) {
 }
 
 fn means(effort: Effort) {
-    let mut criterion = Criterion::default()
-        .warm_up_time(effort.measuring() / 3)
-        .measurement_time(effort.measuring())
-        .sample_size(effort.samples())
-        .configure_from_args();
+    let mut criterion = effort.criterion();
     let mut group = criterion.benchmark_group("decision");
     group.throughput(Throughput::Elements(TASKS.into()));
     for policy in POLICIES {

@@ -7,7 +7,7 @@ use aegis_benches::percentile::{Series, timer_cost};
 use aegis_benches::sets::SplitMix;
 use aegis_memory::{Demand, LowestOffsetFirst, MemoryOrchestrator, MemoryPlan};
 use aegis_types::{Bytes, LaneId, TaskId};
-use criterion::{BenchmarkId, Criterion};
+use criterion::BenchmarkId;
 
 const TASKS: u16 = 30;
 const LANES: [u16; 3] = [1, 4, 8];
@@ -50,11 +50,7 @@ fn tails(effort: Effort) {
 }
 
 fn means(effort: Effort) {
-    let mut criterion = Criterion::default()
-        .warm_up_time(effort.measuring() / 3)
-        .measurement_time(effort.measuring())
-        .sample_size(effort.samples())
-        .configure_from_args();
+    let mut criterion = effort.criterion();
     let mut group = criterion.benchmark_group("plan");
     for lanes in LANES {
         let demands = demands(1, lanes);

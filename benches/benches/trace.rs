@@ -12,7 +12,7 @@ use aegis_benches::percentile::{Series, timer_cost};
 use aegis_trace::{RingConsumer, RingProducer, ring};
 use aegis_types::records::{JobFinished, JobOutcome, Standing};
 use aegis_types::{JobId, Nanos, Record, Sink, TaskId, Time};
-use criterion::{Criterion, Throughput};
+use criterion::Throughput;
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
@@ -82,11 +82,7 @@ fn tails(effort: Effort) {
 }
 
 fn means(effort: Effort) {
-    let mut criterion = Criterion::default()
-        .warm_up_time(effort.measuring() / 3)
-        .measurement_time(effort.measuring())
-        .sample_size(effort.samples())
-        .configure_from_args();
+    let mut criterion = effort.criterion();
     let mut group = criterion.benchmark_group("trace");
     group.throughput(Throughput::Elements(1));
     let (mut producer, mut consumer) = rings();

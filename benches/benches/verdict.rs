@@ -16,7 +16,7 @@ use aegis_sched::policy::by_name;
 use aegis_sched::referee::certify;
 use aegis_sched::{AdmissionController, AdmissionRequest, SchedulingPolicy, TaskSet, charge};
 use aegis_types::{LaneId, Nanos};
-use criterion::{BenchmarkId, Criterion};
+use criterion::BenchmarkId;
 
 const TASKS: u16 = 30;
 
@@ -108,11 +108,7 @@ fn tails(sets: &[TaskSet]) {
 }
 
 fn means(effort: Effort) {
-    let mut criterion = Criterion::default()
-        .warm_up_time(effort.measuring() / 3)
-        .measurement_time(effort.measuring())
-        .sample_size(effort.samples())
-        .configure_from_args();
+    let mut criterion = effort.criterion();
     let mut group = criterion.benchmark_group("verdict");
     for (class, name, _) in CLASSES {
         let policy = by_name(name).expect("one of the listed names");

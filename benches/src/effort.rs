@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use criterion::Criterion;
+
 /// The variable that asks for few samples: `AEGIS_BENCH_QUICK=1`.
 pub const QUICK: &str = "AEGIS_BENCH_QUICK";
 
@@ -31,20 +33,18 @@ impl Effort {
         }
     }
 
-    /// How long criterion measures one mean; it warms up for a third of it.
-    pub const fn measuring(self) -> Duration {
-        match self {
-            Self::Full => Duration::from_secs(3),
-            Self::Quick => Duration::from_millis(150),
-        }
-    }
-
-    /// How many samples criterion takes for one mean.
-    pub const fn samples(self) -> usize {
-        match self {
-            Self::Full => 50,
-            Self::Quick => 10,
-        }
+    /// Criterion as every bench uses it: so long for one mean, a third of that to warm up, so many samples; arguments of
+    /// the command line go before.
+    pub fn criterion(self) -> Criterion {
+        let (measuring, samples) = match self {
+            Self::Full => (Duration::from_secs(3), 50),
+            Self::Quick => (Duration::from_millis(150), 10),
+        };
+        Criterion::default()
+            .warm_up_time(measuring / 3)
+            .measurement_time(measuring)
+            .sample_size(samples)
+            .configure_from_args()
     }
 
     /// What stands before the figures.
