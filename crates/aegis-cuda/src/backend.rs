@@ -155,6 +155,13 @@ pub trait RuntimeBackend {
     /// What the model is.
     fn describe(&self) -> &ModelDescription;
 
+    /// Whether [`enqueue`](RuntimeBackend::enqueue) of this segment may be captured into a graph and replayed: it then
+    /// only enqueues, always the same operations for the same binding, and every binding is captured once at load time.
+    fn capturable(&self, segment: SegmentIndex) -> bool {
+        let _every = segment;
+        false
+    }
+
     /// Validates buffers lent for I/O and prepares them for use. The backend keeps them alive.
     ///
     /// # Errors

@@ -5,13 +5,23 @@ use std::sync::Arc;
 
 use aegis_types::{DispatchSeq, LaneId, PartitionId};
 
-use crate::error::DeviceError;
+use crate::error::{BackendError, DeviceError};
 use crate::memory::DeviceSlice;
 
 /// Where a stream stores the number of the last dispatch that it finished. Read by the driver's thread.
 pub trait CompletionFlag: Send + Sync {
     /// The last dispatch whose work is wholly visible to the host. Never goes back.
     fn load(&self) -> DispatchSeq;
+}
+
+/// Work that was captured once and is replayed as a whole. It belongs to the stream that captured it and keeps alive
+/// what it needs; like every handle it is given up without blocking.
+pub trait Graph {
+    /// How many operations it holds.
+    fn operations(&self) -> usize;
+
+    /// The device's own type.
+    fn as_any(&self) -> &dyn Any;
 }
 
 /// Work of one lane, in order. Not `Send`: it belongs to the thread that bound it.
@@ -49,6 +59,29 @@ pub trait Stream {
     /// # Errors
     /// Those of the work that was enqueued.
     fn synchronize(&mut self) -> Result<(), DeviceError>;
+
+    /// Records what `work` enqueues on this stream instead of running it. Load time only.
+    ///
+    /// # Errors
+    /// [`DeviceError::Unsupported`] where the device has no graphs
+    /// ([`Capabilities::graphs`](crate::Capabilities::graphs)), what `work` refuses, or what cannot be captured;
+    /// the stream is as it was then.
+    fn capture(
+        &mut self,
+        work: &mut dyn FnMut(&mut dyn Stream) -> Result<(), BackendError>,
+    ) -> Result<Box<dyn Graph>, BackendError> {
+        let _never_run = work;
+        Err(DeviceError::Unsupported { what: "capturing a graph" }.into())
+    }
+
+    /// Enqueues a graph that this stream captured.
+    ///
+    /// # Errors
+    /// [`DeviceError::Unsupported`] for a graph of another stream or device; otherwise as the operations it holds.
+    fn replay(&mut self, graph: &dyn Graph) -> Result<(), DeviceError> {
+        let _foreign = graph;
+        Err(DeviceError::Unsupported { what: "replaying a graph" })
+    }
 
     /// The device's own type, for [`interop`](crate::interop).
     fn as_any_mut(&mut self) -> &mut dyn Any;

@@ -1,0 +1,1 @@
+//! The built-in workload: models made of kernels of known behaviour, for GPUs without any vendor backend.
