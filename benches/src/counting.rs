@@ -1,15 +1,19 @@
 //! An allocator that counts: "allocates nothing" is a claim, and only a count shows it.
 //!
 //! A program makes it its global allocator. The count is kept for each thread, so that what a trace writer allocates
-//! beside a decider is not taken for the decider's.
+//! beside a decider is not taken for the decider's, and once for all of them, for who watches a whole process.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 thread_local! {
     /// Initialised at compile time and without a destructor: looking at it allocates nothing itself.
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
 }
+
+/// Of all threads: a statistic, which orders nothing.
+static EVERYBODY: AtomicU64 = AtomicU64::new(0);
 
 /// The system's allocator, with every allocation and reallocation counted. Giving memory back is not counted: what is
 /// given back was taken before.
@@ -39,13 +43,21 @@ pub fn count<R>(work: impl FnOnce() -> R) -> (R, u64) {
     (result, allocations().wrapping_sub(before))
 }
 
+/// Allocations of every thread of the process since it started.
+impl From<CountingAllocator> for u64 {
+    fn from(_: CountingAllocator) -> Self {
+        EVERYBODY.load(Ordering::Relaxed)
+    }
+}
+
 fn note() {
     ALLOCATIONS.with(|count| count.set(count.get().wrapping_add(1)));
+    EVERYBODY.fetch_add(1, Ordering::Relaxed);
 }
 
 // SAFETY: every method passes its arguments on to `System` unchanged and returns what that returns, so the contract
-// of `GlobalAlloc` is kept because `System` keeps it. Counting touches one thread-local cell that needs no
-// initialisation and has no destructor: it neither allocates nor unwinds.
+// of `GlobalAlloc` is kept because `System` keeps it. Counting touches an atomic and one thread-local cell that needs
+// no initialisation and has no destructor: it neither allocates nor unwinds.
 unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         note();

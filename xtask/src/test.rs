@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::error::Error;
 use crate::process::{cargo, run as run_command};
 use crate::workspace::{Workspace, in_ci};
-use crate::{fetch, lint, table};
+use crate::{fetch, lint, ptx, table};
 
 /// Above this the tests are too slow to be run before every change.
 const CI_LIMIT: Duration = Duration::from_secs(60 * 60);
@@ -19,6 +19,7 @@ const SIMULATED_SETS: &str = "10000";
 enum Work {
     Fetch,
     Lint,
+    Ptx,
     Command(Command),
 }
 
@@ -58,6 +59,7 @@ fn stages(workspace: &Workspace) -> Vec<(&'static str, Work)> {
     vec![
         ("fetch", Work::Fetch),
         ("lint", Work::Lint),
+        ("ptx", Work::Ptx),
         ("tests", Work::Command(tests)),
         ("doc tests", Work::Command(documentation)),
         ("loom", Work::Command(loom)),
@@ -100,6 +102,7 @@ fn perform(work: Work, left: Option<Duration>) -> Result<(), Error> {
     match work {
         Work::Fetch => fetch::run(&[]),
         Work::Lint => lint::run(&[]),
+        Work::Ptx => ptx::run(&["--check".to_owned()]),
         Work::Command(mut command) => run_command(&mut command, left),
     }
 }
@@ -174,7 +177,7 @@ mod tests {
             .into_iter()
             .filter_map(|(_, work)| match work {
                 Work::Command(command) => Some(crate::process::line(&command)),
-                Work::Fetch | Work::Lint => None,
+                Work::Fetch | Work::Lint | Work::Ptx => None,
             })
             .collect();
         assert_eq!(commands.len(), 4);

@@ -40,6 +40,11 @@ impl Workspace {
         self.target.join("aegis-demo")
     }
 
+    /// Folders that run on other machines.
+    pub fn bundles(&self) -> PathBuf {
+        self.target.join("bundle")
+    }
+
     /// The release build of the command line `aegis`.
     pub fn aegis(&self) -> PathBuf {
         self.target.join("release").join("aegis")

@@ -39,6 +39,16 @@ pub enum ContextError {
         /// The refusal.
         source: GrantRefused,
     },
+    /// The device does not share the host's memory, and no staging, or too little, was given.
+    #[error("model `{model}`: staging of its I/O needs {needed}, given is {granted}")]
+    Staging {
+        /// The model.
+        model: String,
+        /// What the I/O plan takes.
+        needed: Bytes,
+        /// What was given.
+        granted: Bytes,
+    },
     /// A number of slots is not legal.
     #[error("model `{model}`: {asked} {what} slots; legal: 1 to {most}")]
     Slots {
@@ -95,6 +105,7 @@ impl ContextError {
             Self::Streams { .. }
             | Self::MemoryBudget { .. }
             | Self::Io { .. }
+            | Self::Staging { .. }
             | Self::Slots { .. }
             | Self::State { .. }
             | Self::Access { .. } => Severity::Permanent,

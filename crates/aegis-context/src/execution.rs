@@ -10,9 +10,11 @@ use aegis_types::{Bytes, LaneId, MemoryClass, MemoryGrant, ResourceBudget, Segme
 
 use crate::error::{ContextError, LaunchError};
 use crate::grant::SharedGrant;
+use crate::graphs::Graphs;
 use crate::guard::{Guarded, guarded};
 use crate::io::{IoBuffers, IoLayout, IoPlan, Slot};
 use crate::lane::Lane;
+use crate::staging::{StagedIo, Staging};
 use crate::state::{ExecutionEvent, ExecutionState, LaneState};
 
 /// Memory that a model uses, by how long it lives.
@@ -50,10 +52,14 @@ impl MemoryUse {
 /// A model on its lane, ready to run jobs. Belongs to the lane's thread; dropping it gives all memory back, so none of
 /// its segments may be in flight then ([`Lane::drain`]).
 pub struct ExecutionContext {
+    /// Stand before whatever they refer to.
+    graphs: Graphs,
     /// `None` only while being dropped. Stands before `io`, whose buffers it is bound to.
     backend: Option<Box<dyn RuntimeBackend>>,
     bindings: Vec<BindingId>,
     io: IoBuffers,
+    /// Where the device has memory of its own.
+    staged: Option<StagedIo>,
     description: ModelDescription,
     segments: usize,
     lane: LaneId,
@@ -62,12 +68,14 @@ pub struct ExecutionContext {
 }
 
 impl ExecutionContext {
-    /// Loads `model` on the thread that carries `lane` and binds its I/O, all from `memory`.
+    /// Loads `model` on the thread that carries `lane` and binds its I/O, all from `memory`. Where the device has
+    /// memory of its own, the host's side of the I/O lies in `staging`; elsewhere it is not used. Where the device
+    /// replays graphs, one job is run and every segment that can be captured is captured for every slot.
     ///
     /// # Errors
     /// [`ContextError`] that names what was exceeded: streams, memory before loading (weights and I/O as described),
-    /// memory after loading (as taken), or what the backend refused. Everything taken has been given back then, and
-    /// the lane is as it was.
+    /// staging, memory after loading (as taken), or what backend or device refused. Everything taken has been given
+    /// back then, and the lane is as it was unless the device is lost.
     pub fn create(
         model: &ModelRequest<'_>,
         budget: &ResourceBudget,
@@ -75,6 +83,7 @@ impl ExecutionContext {
         lane: &mut Lane,
         memory: ModelMemory,
         plan: &IoPlan,
+        staging: Option<&Staging>,
     ) -> Result<Self, ContextError> {
         if budget.streams < 1 {
             return Err(ContextError::Streams { model: model.name.into(), granted: budget.streams });
@@ -85,6 +94,8 @@ impl ExecutionContext {
         let described = guarded(model.name, || loader.inspect(model)).flatten()?;
         let layout = IoLayout::new(&described, plan)?;
         check_before_loading(&described, &layout, budget)?;
+        let shared = lane.capabilities().unified_memory;
+        let staged = if shared { None } else { Some(StagedIo::carve(&described, &layout, staging)?) };
         let grant = SharedGrant::new(memory.grant);
         let region = Arc::clone(&memory.region);
         let lent = ModelMemory { grant: Box::new(grant.clone()), region: memory.region };
@@ -94,14 +105,19 @@ impl ExecutionContext {
         let mut context = Self {
             description: backend.describe().clone(),
             segments: backend.describe().graph.segments(),
+            graphs: Graphs::default(),
             backend: Some(backend),
             bindings: Vec::new(),
             io,
+            staged,
             lane: lane.id(),
             state: ExecutionState::Loaded,
             grant,
         };
         context.bind()?;
+        if lane.capabilities().graphs {
+            context.capture(lane)?;
+        }
         let used = context.memory();
         if used.total() > budget.memory {
             return Err(over_budget(
@@ -125,6 +141,41 @@ impl ExecutionContext {
             self.state = ready;
         }
         Ok(())
+    }
+
+    /// Captures every segment that can be, for every slot. One job is run before, because whatever a library makes at
+    /// its first call must be there when it is captured; its state is forgotten.
+    fn capture(&mut self, lane: &mut Lane) -> Result<(), ContextError> {
+        let capturable = self.capturable()?;
+        if capturable.is_empty() {
+            return Ok(());
+        }
+        let ran = (0..self.segments).try_for_each(|index| {
+            let segment = SegmentIndex::new(u16::try_from(index).unwrap_or(u16::MAX));
+            self.perform(lane.stream(), 0, segment).flatten()
+        });
+        // Also after a refusal, because what was enqueued before it uses the buffers that are given back.
+        let drained = lane.drain();
+        ran?;
+        drained?;
+        self.io.reset_state();
+        self.graphs = Graphs::new(self.bindings.len(), self.segments);
+        for slot in 0..self.bindings.len() {
+            for &segment in &capturable {
+                let graph =
+                    lane.stream().capture(&mut |stream| self.perform(stream, slot, segment).flatten())?;
+                self.graphs.put(slot, segment, graph);
+            }
+        }
+        Ok(())
+    }
+
+    fn capturable(&self) -> Result<Vec<SegmentIndex>, ContextError> {
+        let Some(backend) = &self.backend else { return Ok(Vec::new()) };
+        let segments =
+            (0..self.segments).filter_map(|index| u16::try_from(index).ok()).map(SegmentIndex::new);
+        let asked = || Ok(segments.filter(|segment| backend.capturable(*segment)).collect());
+        Ok(guarded(&self.description.name, asked).flatten()?)
     }
 
     /// The task whose budget is charged.
@@ -152,19 +203,31 @@ impl ExecutionContext {
         self.bindings.len()
     }
 
+    /// How many graphs were captured: one for each slot and segment that can be.
+    pub fn graphs(&self) -> usize {
+        self.graphs.len()
+    }
+
     /// What it uses of its memory budget.
     pub fn memory(&self) -> MemoryUse {
         MemoryUse::of(&self.grant)
     }
 
-    /// The buffer of an input, to be filled before the job that uses the slot is launched.
+    /// The buffer in which the host leaves an input, to be filled before the job that uses the slot is launched. Where
+    /// the device has memory of its own, recurrent state has none.
     pub fn input(&self, slot: Slot, index: usize) -> Option<&DeviceSlice> {
+        if let Some(staged) = &self.staged {
+            return staged.input(slot, index);
+        }
         let set = self.io.sets().get(usize::try_from(slot.0).ok()?)?;
         set.inputs.get(index).map(|slice| &**slice)
     }
 
-    /// The buffer of an output, to be read when the job's last segment is complete.
+    /// The buffer in which the host finds an output, to be read when the job's last segment is complete.
     pub fn output(&self, slot: Slot, index: usize) -> Option<&DeviceSlice> {
+        if let Some(staged) = &self.staged {
+            return staged.output(slot, index);
+        }
         let set = self.io.sets().get(usize::try_from(slot.0).ok()?)?;
         set.outputs.get(index).map(|slice| &**slice)
     }
@@ -213,7 +276,7 @@ impl ExecutionContext {
         self.io.reset_state();
     }
 
-    /// Launches one segment: state machine, backend call, carried state. The lane signals.
+    /// Launches one segment: state machine, then its graph or its calls. The lane signals.
     pub(crate) fn enqueue(
         &mut self,
         stream: &mut dyn Stream,
@@ -226,18 +289,15 @@ impl ExecutionContext {
         }
         let position = slot.0 as usize;
         let slots = self.bindings.len();
-        let Some(&binding) = self.bindings.get(position) else {
+        if position >= slots {
             return Err(LaunchError::Slot { slot: slot.0, slots });
-        };
+        }
         self.step(ExecutionEvent::Launch { segment, slot })?;
-        let more = segment.index() + 1 < self.segments;
-        let Some(backend) = &mut self.backend else {
-            return self.step(ExecutionEvent::Fail);
+        let ended = match self.graphs.get(position, segment) {
+            Some(graph) => Guarded::Returned(stream.replay(graph).map_err(BackendError::from)),
+            None => self.perform(stream, position, segment),
         };
-        let ended = guarded(&self.description.name, || {
-            backend.enqueue(stream, segment, binding)?;
-            if more { Ok(()) } else { carry(&self.io, position, stream) }
-        });
+        let more = segment.index() + 1 < self.segments;
         let (event, result) = match ended {
             Guarded::Returned(Ok(())) => (ExecutionEvent::Done { more }, Ok(())),
             Guarded::Returned(Err(error)) if not_started(&error) => (ExecutionEvent::NotStarted, Err(error)),
@@ -248,6 +308,32 @@ impl ExecutionContext {
         result.map_err(LaunchError::Backend)
     }
 
+    /// Enqueues what a segment of the job in `slot` is: before the first its inputs, behind the last its state for the
+    /// next job and its outputs.
+    fn perform(&mut self, stream: &mut dyn Stream, slot: usize, segment: SegmentIndex) -> Guarded<()> {
+        let (first, last) = (segment.index() == 0, segment.index() + 1 == self.segments);
+        let (io, staged) = (&self.io, self.staged.as_ref());
+        let (Some(backend), Some(&binding), Some(set)) =
+            (&mut self.backend, self.bindings.get(slot), io.sets().get(slot))
+        else {
+            // The slot was checked, and the backend goes only with its owner.
+            return Guarded::Returned(Ok(()));
+        };
+        guarded(&self.description.name, || {
+            if let (true, Some(staged)) = (first, staged) {
+                staged.feed(slot, set, stream)?;
+            }
+            backend.enqueue(stream, segment, binding)?;
+            if last {
+                carry(io, slot, stream)?;
+            }
+            if let (true, Some(staged)) = (last, staged) {
+                staged.deliver(slot, set, stream)?;
+            }
+            Ok(())
+        })
+    }
+
     fn step(&mut self, event: ExecutionEvent) -> Result<(), LaunchError> {
         self.state = self.state.next(event).map_err(LaunchError::Context)?;
         Ok(())
@@ -256,6 +342,7 @@ impl ExecutionContext {
 
 impl Drop for ExecutionContext {
     fn drop(&mut self) {
+        self.graphs = Graphs::default();
         let backend = self.backend.take();
         // Nobody is left to tell: a panic while unloading must not end the lane's thread.
         let _ = guarded(&self.description.name, || {

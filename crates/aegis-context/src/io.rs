@@ -53,6 +53,15 @@ impl IoPlan {
     pub fn bytes(&self, description: &ModelDescription) -> Result<Option<Bytes>, ContextError> {
         Ok(IoLayout::new(description, self)?.bytes(description))
     }
+
+    /// Bytes of staging memory that the plan takes for a model where the device does not share the host's memory: twins
+    /// of every output and of every input that is not state. `None` on overflow.
+    ///
+    /// # Errors
+    /// As [`bytes`](Self::bytes).
+    pub fn staging_bytes(&self, description: &ModelDescription) -> Result<Option<Bytes>, ContextError> {
+        Ok(IoLayout::new(description, self)?.staging_bytes(description))
+    }
 }
 
 /// Positions of the two ends of a state pair.
@@ -91,14 +100,32 @@ impl IoLayout {
         Ok(Self { input_slots, output_slots, state })
     }
 
+    pub(crate) const fn input_slots(&self) -> u32 {
+        self.input_slots
+    }
+
+    pub(crate) const fn output_slots(&self) -> u32 {
+        self.output_slots
+    }
+
     /// Bytes of all slices, each aligned; `None` on overflow.
     pub(crate) fn bytes(&self, description: &ModelDescription) -> Option<Bytes> {
+        self.sum(description, 1)
+    }
+
+    /// Bytes of what the host reaches of them: state stays on the device.
+    pub(crate) fn staging_bytes(&self, description: &ModelDescription) -> Option<Bytes> {
+        self.sum(description, 0)
+    }
+
+    /// The sum over all slices, each input that is state as often as `state` says.
+    fn sum(&self, description: &ModelDescription, state: u32) -> Option<Bytes> {
         let each = |spec: &TensorSpec, slots: u32| {
             spec.bytes.checked_align_up(ALIGNMENT)?.get().checked_mul(slots.into())
         };
         let mut sum = Bytes::ZERO;
         for (position, spec) in description.inputs.iter().enumerate() {
-            let slots = if self.is_state(position) { 1 } else { self.input_slots };
+            let slots = if self.is_state(position) { state } else { self.input_slots };
             sum = sum.checked_add(Bytes::new(each(spec, slots)?))?;
         }
         for spec in &description.outputs {
@@ -107,7 +134,7 @@ impl IoLayout {
         Some(sum)
     }
 
-    fn is_state(&self, input: usize) -> bool {
+    pub(crate) fn is_state(&self, input: usize) -> bool {
         self.state.iter().any(|pair| pair.input == input)
     }
 }

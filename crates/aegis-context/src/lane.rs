@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aegis_cuda::{CompletionFlag, Device, DeviceError, Stream};
+use aegis_cuda::{Capabilities, CompletionFlag, Device, DeviceError, Stream};
 use aegis_types::records::SegmentOutcome;
 use aegis_types::{DispatchSeq, LaneId, PartitionId, SegmentIndex, Severity};
 
@@ -29,6 +29,7 @@ pub struct LaunchReport {
 pub struct Lane {
     stream: Box<dyn Stream>,
     flag: Arc<dyn CompletionFlag>,
+    capabilities: Capabilities,
     state: LaneState,
 }
 
@@ -40,7 +41,7 @@ impl Lane {
     pub fn bind(device: &dyn Device, partition: PartitionId, lane: LaneId) -> Result<Self, DeviceError> {
         let stream = device.bind_lane(partition, lane)?;
         let state = LaneState::Unbound.next(LaneEvent::Bind).unwrap_or(LaneState::Unbound);
-        Ok(Self { flag: stream.flag(), stream, state })
+        Ok(Self { flag: stream.flag(), capabilities: device.context().capabilities, stream, state })
     }
 
     /// Which lane it is.
@@ -51,6 +52,11 @@ impl Lane {
     /// The partition that it runs in.
     pub fn partition(&self) -> PartitionId {
         self.stream.partition()
+    }
+
+    /// What its device can do.
+    pub const fn capabilities(&self) -> Capabilities {
+        self.capabilities
     }
 
     /// What it was doing when it was last looked at.
@@ -87,6 +93,22 @@ impl Lane {
         let drained = self.stream.synchronize();
         self.lose_if(drained.as_ref().err().map(DeviceError::severity));
         drained.map(|()| self.poll())
+    }
+
+    /// Asks, without waiting, whether what is in flight can still end: its number is enqueued once more behind it, which
+    /// changes nothing on a device that works and is refused by one that is lost, whose flags never come.
+    ///
+    /// # Errors
+    /// The device's; the lane is lost then.
+    pub fn probe(&mut self) -> Result<(), DeviceError> {
+        let LaneState::Launched(running) = self.poll() else {
+            return Ok(());
+        };
+        let asked = self.stream.signal(running);
+        if asked.is_err() {
+            self.lose_if(Some(Severity::Fatal));
+        }
+        asked
     }
 
     /// Launches a segment of the job in `slot`, carries recurrent state behind the last one, and signals `dispatch`:

@@ -12,6 +12,7 @@
 //! | [`execution`] | [`ExecutionContext`]: creation under a budget, input and output, state reset |
 //! | [`lane`] | [`Lane`], [`LaunchReport`]: enqueue, carry state, signal, contain panics |
 //! | [`io`] | [`IoPlan`]: slots and state pairs, and the memory behind them |
+//! | [`staging`] | [`Staging`]: the host's side of I/O where the device has memory of its own |
 //! | [`state`] | [`LaneState`], [`ExecutionState`]: what may follow what |
 //! | [`watch`] | [`BudgetWatch`]: what was used against what was granted |
 //! | [`error`] | [`ContextError`], [`LaunchError`] |
@@ -20,9 +21,11 @@
 pub mod error;
 pub mod execution;
 mod grant;
+mod graphs;
 mod guard;
 pub mod io;
 pub mod lane;
+pub mod staging;
 pub mod state;
 pub mod watch;
 
@@ -30,5 +33,6 @@ pub use error::{ContextError, LaunchError};
 pub use execution::{ExecutionContext, MemoryUse};
 pub use io::{ALIGNMENT, IoPlan, Slot};
 pub use lane::{Lane, LaunchReport};
+pub use staging::Staging;
 pub use state::{ExecutionState, Illegal, LaneState, state_machines_markdown};
 pub use watch::{Breach, BudgetWatch};

@@ -3,18 +3,22 @@
 //! The checks are plain functions, so that a device or backend that lives elsewhere runs them from its own tests. Each
 //! check runs on a thread of its own, because binding a lane may pin its thread for good.
 
+mod asynchronous;
 mod backend;
 mod device;
 mod grant;
+mod kernels;
 
 use std::panic::resume_unwind;
 use std::thread;
 
 use crate::error::{BackendError, DeviceError};
 
+pub use asynchronous::{AsynchronousCase, Probe, asynchronous};
 pub use backend::{BackendCase, backend};
 pub use device::device;
 pub use grant::CountingGrant;
+pub use kernels::KernelProbe;
 
 /// What was checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

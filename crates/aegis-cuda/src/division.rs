@@ -51,8 +51,24 @@ impl Division {
         Self { grain, state: Mutex::new(state) }
     }
 
+    /// One partition of `units` that have no numbers, and no lane: for a device whose driver does the dividing.
+    pub(crate) fn undivided(units: u32, lanes: u32) -> Self {
+        let grain = Grain { units: Vec::new(), granularity: 1, minimum: 1, lanes, lane_per_unit: false };
+        let division = Self::whole(grain);
+        division.lock().partitions.iter_mut().for_each(|whole| whole.units = units);
+        division
+    }
+
     /// Divides the units among partitions; nothing changes on an error.
     pub(crate) fn divide(&self, requests: &[PartitionRequest]) -> Result<Vec<Partition>, DeviceError> {
+        self.divide_with(|| make_partitions(&self.grain, requests))
+    }
+
+    /// Records the division that `make` makes; nothing changes on an error.
+    pub(crate) fn divide_with(
+        &self,
+        make: impl FnOnce() -> Result<Vec<Partition>, DeviceError>,
+    ) -> Result<Vec<Partition>, DeviceError> {
         let mut state = self.lock();
         if state.divided {
             return Err(DeviceError::Unsupported { what: "a second division" });
@@ -60,7 +76,7 @@ impl Division {
         if !state.lanes.is_empty() {
             return Err(DeviceError::Unsupported { what: "a division after a lane was bound" });
         }
-        let made = make_partitions(&self.grain, requests)?;
+        let made = make()?;
         state.partitions.clone_from(&made);
         state.divided = true;
         Ok(made)
@@ -68,6 +84,11 @@ impl Division {
 
     pub(crate) fn partitions(&self) -> Vec<Partition> {
         self.lock().partitions.clone()
+    }
+
+    /// How many lanes of a partition are taken.
+    pub(crate) fn lanes_of(&self, partition: PartitionId) -> usize {
+        self.lock().lanes.values().filter(|&&taken| taken == partition).count()
     }
 
     /// Takes a lane until the seat is dropped.

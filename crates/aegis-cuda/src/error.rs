@@ -76,6 +76,14 @@ pub enum DeviceError {
         /// What was asked for.
         what: &'static str,
     },
+    /// The driver refuses this call; others are unaffected.
+    #[error("{call} was refused: {reason}")]
+    Refused {
+        /// The call.
+        call: &'static str,
+        /// The driver's reason.
+        reason: String,
+    },
     /// The system refused something that may work later.
     #[error("{what} failed: {reason}")]
     System {
@@ -104,7 +112,8 @@ impl DeviceError {
             | Self::LaneTaken { .. }
             | Self::TooManyStreams { .. }
             | Self::BadSlice { .. }
-            | Self::Unsupported { .. } => Severity::Permanent,
+            | Self::Unsupported { .. }
+            | Self::Refused { .. } => Severity::Permanent,
             Self::Lost { .. } => Severity::Fatal,
         }
     }

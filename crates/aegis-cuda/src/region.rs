@@ -2,13 +2,14 @@
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aegis_types::{Bytes, Extent};
 
 use crate::error::DeviceError;
 use crate::host::HostMemory;
+use crate::lending::LentBook;
 use crate::memory::{DeviceMemory, DeviceSlice, MemorySpace};
 use crate::sim::SimMemory;
 
@@ -33,10 +34,11 @@ impl Capacity {
         // The region is too large for this machine although it fits the configured capacity.
         let refused = || DeviceError::System { what: "reserving memory", reason: format!("no {bytes}") };
         let block = Block::zeroed(bytes).ok_or_else(refused)?;
-        Ok(Region { space, block, lent: Mutex::new(Vec::with_capacity(64)), _charge: charge })
+        Ok(Region { space, block, book: LentBook::new(bytes), _charge: charge })
     }
 
-    fn charge(&self, space: MemorySpace, bytes: Bytes) -> Result<Charge, DeviceError> {
+    /// Takes a share that is given back when it is dropped.
+    pub(crate) fn charge(&self, space: MemorySpace, bytes: Bytes) -> Result<Charge, DeviceError> {
         let add = |used: u64| used.checked_add(bytes.get()).filter(|&sum| sum <= self.total.get());
         match self.reserved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add) {
             Ok(_) => Ok(Charge { reserved: Arc::clone(&self.reserved), bytes }),
@@ -55,7 +57,7 @@ impl Capacity {
 
 /// A region's share of the capacity.
 #[derive(Debug)]
-struct Charge {
+pub(crate) struct Charge {
     reserved: Arc<AtomicU64>,
     bytes: Bytes,
 }
@@ -71,8 +73,7 @@ impl Drop for Charge {
 pub(crate) struct Region {
     space: MemorySpace,
     block: Block,
-    /// Sorted by offset; none overlap.
-    lent: Mutex<Vec<Extent>>,
+    book: LentBook,
     _charge: Charge,
 }
 
@@ -87,40 +88,18 @@ impl Region {
 
     /// Marks an extent as lent, as [`DeviceMemory::lend`].
     pub(crate) fn lend(&self, extent: Extent) -> Result<(), DeviceError> {
-        let bad = |reason| {
-            let (offset, len, region) = (extent.offset, extent.len, self.size());
-            Err(DeviceError::BadSlice { offset, len, region, reason })
-        };
-        if !self.contains(extent) {
-            return bad("lies outside its region");
-        }
-        if extent.len.is_zero() {
-            return Ok(());
-        }
-        let mut lent = self.lock();
-        let at = lent.partition_point(|other| other.offset < extent.offset);
-        let neighbours = [at.checked_sub(1).and_then(|before| lent.get(before)), lent.get(at)];
-        if neighbours.into_iter().flatten().any(|other| other.overlaps(&extent)) {
-            return bad("shares bytes with a slice that is lent");
-        }
-        lent.insert(at, extent);
-        Ok(())
+        self.book.lend(extent)
     }
 
     /// Marks a lent extent as free, as [`DeviceMemory::take_back`].
     pub(crate) fn take_back(&self, extent: Extent) {
-        let mut lent = self.lock();
-        if let Ok(at) = lent.binary_search_by(|other| other.offset.cmp(&extent.offset))
-            && lent[at] == extent
-        {
-            lent.remove(at);
-        }
+        self.book.take_back(extent);
     }
 
     /// The address of an extent, or `None` if it lies outside.
     pub(crate) fn pointer(&self, extent: Extent) -> Option<*mut u8> {
         let offset = usize::try_from(extent.offset.get()).ok()?;
-        self.contains(extent).then(|| self.block.start.as_ptr().wrapping_add(offset))
+        self.book.contains(extent).then(|| self.block.start.as_ptr().wrapping_add(offset))
     }
 
     /// Copies bytes in.
@@ -159,15 +138,6 @@ impl Region {
         let pointer = self.pointer(extent);
         assert!(pointer.is_some(), "{len} bytes at {offset} lie outside a region of {}", self.size());
         pointer.unwrap_or(std::ptr::null_mut())
-    }
-
-    fn contains(&self, extent: Extent) -> bool {
-        extent.end().is_some_and(|end| end <= self.size())
-    }
-
-    /// Poisoning is ignored: no operation leaves the book half changed.
-    fn lock(&self) -> MutexGuard<'_, Vec<Extent>> {
-        self.lent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

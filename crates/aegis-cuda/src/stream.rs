@@ -54,6 +54,14 @@ pub trait Stream {
     /// The flag that [`signal`](Stream::signal) stores into.
     fn flag(&self) -> Arc<dyn CompletionFlag>;
 
+    /// Whether everything enqueued is done; never waits. This is how a fault is noticed whose flag never comes.
+    ///
+    /// # Errors
+    /// Those of the work that was enqueued.
+    fn finished(&mut self) -> Result<bool, DeviceError> {
+        Ok(true)
+    }
+
     /// Waits until everything enqueued is done. Load time only.
     ///
     /// # Errors

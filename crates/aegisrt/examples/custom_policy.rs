@@ -23,7 +23,7 @@ use aegisrt::config::Fleet;
 use aegisrt::inventory::Loaders;
 use aegisrt::live::Live;
 use aegisrt::measure;
-use aegisrt::plant::ControlRequest;
+use aegisrt::plant::{ControlRequest, Waiting};
 use aegisrt::run::{RunOptions, run};
 use aegisrt::system::Builder;
 use aegisrt::tally::Tally;
@@ -120,6 +120,7 @@ pub fn rehearse(duration: Nanos) -> Result<Shown, Box<dyn Error>> {
         keep_outputs: 0,
         poison: false,
         realtime: false,
+        waiting: Waiting::Blocking,
         control: Arc::new(ControlRequest::default()),
         live: Arc::new(Live::default()),
     };

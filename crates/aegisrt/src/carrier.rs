@@ -1,7 +1,8 @@
-//! Carriers: one thread for each lane of a device whose work runs where it is launched.
+//! Carriers: the threads that own lanes.
 //!
-//! A carrier binds its lane, loads its models there (vendor libraries tie contexts to threads), says that it is ready,
-//! and then serves its mailbox: wait, run, answer, signal. It decides nothing.
+//! On a device whose work runs where it is launched there is one for each lane; on an asynchronous device one, the
+//! launcher, carries them all. A carrier binds its lanes, loads their models there (vendor libraries tie contexts to
+//! threads), says of each that it is ready, and then serves their mailboxes. It decides nothing.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -11,18 +12,42 @@ use std::time::{Duration, Instant};
 
 use aegis_context::{Lane, MemoryUse};
 use aegis_cuda::{CompletionFlag, Device, HostClock};
-use aegis_types::records::{SegmentOutcome, SegmentRan};
-use aegis_types::{DispatchSeq, LaneId, Nanos, PartitionId, Record, Sink, Time};
+use aegis_types::records::SegmentOutcome;
+use aegis_types::{LaneId, Nanos, PartitionId, Sink, Time};
 
 use crate::error::RuntimeError;
-use crate::mailbox::{Landing, Launch, Mailbox};
+use crate::launcher::{Bridge, Carried, Launcher, Loss};
+use crate::mailbox::{Launch, Mailbox};
 use crate::plant::LanePort;
+use crate::realtime::{self, Role};
+use crate::waiting::Waiting;
 
-/// What a carrier carries. Made on the carrier's thread and never leaves it.
+/// What a carrier carries on one lane. Made on the carrier's thread and never leaves it.
 pub trait Work {
-    /// Runs what is launched, tells `ended` how it ended, and then stores the dispatch's number into the lane's
-    /// completion flag: whoever sees the flag sees what `ended` wrote.
+    /// Runs what is launched, on an asynchronous device enqueues it; tells `ended` how that ended, and then stores the
+    /// dispatch's number into the lane's completion flag, or enqueues the store: whoever sees the flag sees what
+    /// `ended` wrote.
     fn run(&mut self, launch: &Launch, ended: &mut dyn FnMut(SegmentOutcome));
+
+    /// The flag of an asynchronous device showed a launch that `run` ended as `outcome`: takes what it left to whoever
+    /// wants it. The lane's next launch comes after this.
+    fn landed(&mut self, launch: &Launch, outcome: SegmentOutcome) {
+        let _nothing_is_left = (launch, outcome);
+    }
+
+    /// Finds out, without waiting, whether what is in flight can still end; [`lost`](Self::lost) tells.
+    fn probe(&mut self) {}
+
+    /// Why the lane will never land again, if that is so.
+    fn lost(&self) -> Option<&str> {
+        None
+    }
+
+    /// How long the carrier of an asynchronous device was busy with this lane in one visit, which the other lanes waited
+    /// for; `launch` is the latest that it was busy with.
+    fn turned(&mut self, launch: &Launch, turn: Nanos) {
+        let _nobody_counts = (launch, turn);
+    }
 
     /// Records what was loaded.
     fn loaded(&self, now: Time, sink: &mut dyn Sink);
@@ -48,6 +73,9 @@ pub struct ModelReport {
     pub task: aegis_types::TaskId,
     /// Memory in use at most.
     pub memory: MemoryUse,
+    /// On an asynchronous device the longest visit of the carrier to launch or to end a segment of the model, which the
+    /// other lanes waited for; zero elsewhere.
+    pub turn: Nanos,
     /// Outputs that were kept for comparison, by job number.
     pub outputs: Vec<(u64, Vec<Vec<u8>>)>,
     /// The last error of a segment that failed, for people.
@@ -69,16 +97,40 @@ pub struct LaneSpec {
     pub sink: Box<dyn Sink + Send>,
 }
 
-/// The carriers of a device. They end when the crew is joined.
-pub struct Crew {
-    members: Vec<Member>,
+/// How carriers serve.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CrewOptions {
+    /// How they wait.
+    pub waiting: Waiting,
+    /// Whether they ask for the system's real-time class once everything is loaded.
+    pub realtime: bool,
 }
 
-struct Member {
+/// The carriers of a device. They end when the crew is joined.
+pub struct Crew {
+    seats: Vec<Seat>,
+    threads: Vec<Member>,
+}
+
+/// A lane as the crew reaches it.
+struct Seat {
     lane: LaneId,
     mailbox: Arc<Mailbox>,
     flag: Arc<dyn CompletionFlag>,
-    thread: JoinHandle<LaneReport>,
+    carrier: Thread,
+}
+
+impl Seat {
+    /// Whether what was posted last did not land.
+    fn is_flying(&self) -> bool {
+        self.mailbox.take(self.flag.load()).is_some()
+    }
+}
+
+/// A thread with its lanes.
+struct Member {
+    lanes: Vec<LaneId>,
+    thread: JoinHandle<Result<Vec<LaneReport>, Loss>>,
 }
 
 /// How long carriers that are ready may take to end when another cannot be started.
@@ -87,8 +139,8 @@ const LOAD_GRACE: Duration = Duration::from_secs(10);
 type Ready = Result<Arc<dyn CompletionFlag>, RuntimeError>;
 
 impl Crew {
-    /// Starts a carrier for each lane and waits until all are ready. Models load one lane after the other, so that
-    /// refusals and records come in the same order in every run. `driver` is woken when work lands.
+    /// Starts the carriers of these lanes and waits until all are ready. Models load one lane after the other, so that
+    /// refusals and records come in the same order in every run. `driver` is woken when work lands, unless it spins.
     ///
     /// # Errors
     /// The first lane's error; the carriers already started have ended then, and gave everything back.
@@ -96,62 +148,120 @@ impl Crew {
         device: &Arc<dyn Device>,
         clock: HostClock,
         driver: &Thread,
+        options: CrewOptions,
         lanes: Vec<LaneSpec>,
     ) -> Result<Self, RuntimeError> {
-        let mut crew = Self { members: Vec::with_capacity(lanes.len()) };
-        for spec in lanes {
-            match start_member(Arc::clone(device), clock, driver.clone(), spec) {
-                Ok(member) => crew.members.push(member),
-                Err(error) => {
-                    crew.join(LOAD_GRACE)?;
-                    return Err(error);
-                }
+        let asynchronous = device.context().capabilities.asynchronous;
+        let mut crew = Self { seats: Vec::with_capacity(lanes.len()), threads: Vec::new() };
+        let groups: Vec<Vec<LaneSpec>> = match asynchronous {
+            true => vec![lanes],
+            false => lanes.into_iter().map(|lane| vec![lane]).collect(),
+        };
+        for group in groups.into_iter().filter(|group| !group.is_empty()) {
+            let waiting = options.waiting;
+            let bridge = Bridge { clock, driver: driver.clone(), waiting, asynchronous };
+            if let Err(error) = crew.hire(Arc::clone(device), bridge, options.realtime, group) {
+                crew.join(LOAD_GRACE)?;
+                return Err(error);
             }
         }
         Ok(crew)
     }
 
+    /// Starts one carrier and waits until all its lanes are ready.
+    fn hire(
+        &mut self,
+        device: Arc<dyn Device>,
+        bridge: Bridge,
+        realtime: bool,
+        specs: Vec<LaneSpec>,
+    ) -> Result<(), RuntimeError> {
+        let lanes: Vec<LaneId> = specs.iter().map(|spec| spec.lane).collect();
+        let mailboxes: Vec<Arc<Mailbox>> = specs.iter().map(|_| Arc::default()).collect();
+        let (tell, ready): (Sender<Ready>, Receiver<Ready>) = channel();
+        let name = match (bridge.asynchronous, lanes.first()) {
+            (false, Some(lane)) => format!("aegis-{lane}"),
+            _ => "aegis-launcher".to_owned(),
+        };
+        let posts = mailboxes.clone();
+        let carry = move || match load(device.as_ref(), specs, posts, &tell) {
+            Some(lanes) => {
+                realtime::enter(Role::Carrier, realtime);
+                Launcher::new(lanes, bridge).serve()
+            }
+            None => Ok(Vec::new()),
+        };
+        let thread = std::thread::Builder::new().name(name).spawn(carry).map_err(|error| {
+            RuntimeError::System { what: "starting a carrier", reason: error.to_string() }
+        })?;
+        for (&lane, mailbox) in lanes.iter().zip(mailboxes) {
+            match ready.recv() {
+                Ok(Ok(flag)) => {
+                    let carrier = thread.thread().clone();
+                    self.seats.push(Seat { lane, mailbox, flag, carrier });
+                }
+                Ok(Err(error)) => {
+                    let _report = thread.join();
+                    return Err(error);
+                }
+                Err(_) => {
+                    let reason = match thread.join() {
+                        Ok(_) => "it ended without a word".to_owned(),
+                        Err(panic) => panic_text(&*panic),
+                    };
+                    return Err(RuntimeError::CarrierLost { lane, reason });
+                }
+            }
+        }
+        self.threads.push(Member { lanes, thread });
+        Ok(())
+    }
+
     /// The lanes as the driver reaches them.
     pub fn ports(&self) -> Vec<LanePort> {
-        self.members
+        self.seats
             .iter()
-            .map(|member| LanePort {
-                mailbox: Arc::clone(&member.mailbox),
-                flag: Arc::clone(&member.flag),
-                carrier: member.thread.thread().clone(),
+            .map(|seat| LanePort {
+                mailbox: Arc::clone(&seat.mailbox),
+                flag: Arc::clone(&seat.flag),
+                carrier: seat.carrier.clone(),
             })
             .collect()
     }
 
-    /// Ends every carrier after the segment that it runs, and collects what was learned, by lane.
+    /// Ends every carrier after the segments that are in flight, and collects what was learned, by lane.
     ///
     /// # Errors
-    /// [`RuntimeError::CarrierLost`] for the first lane whose carrier panicked or does not end within `grace`.
+    /// [`RuntimeError::CarrierLost`] for the first lane that was lost, whose carrier panicked, or whose segment does not
+    /// end within `grace`.
     pub fn join(mut self, grace: Duration) -> Result<Vec<LaneReport>, RuntimeError> {
         self.close();
         let last = Instant::now() + grace;
-        let mut reports = Vec::with_capacity(self.members.len());
-        for member in std::mem::take(&mut self.members) {
-            while !member.thread.is_finished() && Instant::now() < last {
+        let mut reports = Vec::with_capacity(self.seats.len());
+        for Member { lanes, thread } in std::mem::take(&mut self.threads) {
+            while !thread.is_finished() && Instant::now() < last {
                 std::thread::sleep(Duration::from_millis(1));
             }
-            let lane = member.lane;
-            if !member.thread.is_finished() {
+            let first = lanes.first().copied().unwrap_or_default();
+            if !thread.is_finished() {
+                let hung = self.seats.iter().find(|seat| lanes.contains(&seat.lane) && seat.is_flying());
+                let lane = hung.map_or(first, |seat| seat.lane);
                 return Err(RuntimeError::CarrierLost { lane, reason: "its segment does not end".into() });
             }
-            let report = member.thread.join();
-            reports.push(
-                report.map_err(|panic| RuntimeError::CarrierLost { lane, reason: panic_text(&*panic) })?,
-            );
+            match thread.join() {
+                Ok(Ok(ended)) => reports.extend(ended),
+                Ok(Err(Loss { lane, reason })) => return Err(RuntimeError::CarrierLost { lane, reason }),
+                Err(panic) => {
+                    return Err(RuntimeError::CarrierLost { lane: first, reason: panic_text(&*panic) });
+                }
+            }
         }
         Ok(reports)
     }
 
     fn close(&self) {
-        for member in &self.members {
-            member.mailbox.close();
-            member.thread.thread().unpark();
-        }
+        self.seats.iter().for_each(|seat| seat.mailbox.close());
+        self.threads.iter().for_each(|member| member.thread.thread().unpark());
     }
 }
 
@@ -161,100 +271,35 @@ impl Drop for Crew {
     }
 }
 
-/// Tells the driver if the carrier panics.
-struct Obituary<'a> {
-    mailbox: &'a Mailbox,
-    driver: &'a Thread,
-}
-
-impl Drop for Obituary<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.mailbox.mark_dead();
-            self.driver.unpark();
-        }
-    }
-}
-
-fn start_member(
-    device: Arc<dyn Device>,
-    clock: HostClock,
-    driver: Thread,
-    spec: LaneSpec,
-) -> Result<Member, RuntimeError> {
-    let mailbox = Arc::new(Mailbox::default());
-    let (tell, ready): (Sender<Ready>, Receiver<Ready>) = channel();
-    let LaneSpec { lane, partition, make, mut sink } = spec;
-    let post = Arc::clone(&mailbox);
-    let thread = std::thread::Builder::new()
-        .name(format!("aegis-{lane}"))
-        .spawn(move || {
-            let work =
-                Lane::bind(device.as_ref(), partition, lane).map_err(RuntimeError::from).and_then(|lane| {
-                    let flag = lane.flag();
-                    make(lane).map(|work| (flag, work))
-                });
-            match work {
-                Ok((flag, work)) => {
-                    // The crew waits for this message and outlives it.
-                    let _gone = tell.send(Ok(flag));
-                    let _obituary = Obituary { mailbox: &post, driver: &driver };
-                    serve(lane, work, &post, clock, &driver, sink.as_mut())
-                }
-                Err(error) => {
-                    let _gone = tell.send(Err(error));
-                    LaneReport::default()
-                }
-            }
-        })
-        .map_err(|error| RuntimeError::System { what: "starting a carrier", reason: error.to_string() })?;
-    match ready.recv() {
-        Ok(Ok(flag)) => Ok(Member { lane, mailbox, flag, thread }),
-        Ok(Err(error)) => {
-            let _report = thread.join();
-            Err(error)
-        }
-        Err(_) => {
-            let reason = match thread.join() {
-                Ok(_) => "it ended without a word".to_owned(),
-                Err(panic) => panic_text(&*panic),
-            };
-            Err(RuntimeError::CarrierLost { lane, reason })
-        }
-    }
-}
-
-/// Serves the mailbox until it is closed and empty.
-fn serve(
-    lane: LaneId,
-    mut work: Box<dyn Work>,
-    mailbox: &Mailbox,
-    clock: HostClock,
-    driver: &Thread,
-    sink: &mut dyn Sink,
-) -> LaneReport {
-    let mut last = DispatchSeq::NONE;
-    work.loaded(clock.now(), sink);
-    loop {
-        let Some(launch) = mailbox.take(last) else {
-            if mailbox.is_closed() {
-                return work.finish();
-            }
-            std::thread::park();
-            continue;
-        };
-        last = launch.dispatch;
-        let entered = clock.now();
-        let mut left = entered;
-        work.run(&launch, &mut |outcome| {
-            left = clock.now();
-            mailbox.land(Landing { outcome, entered, left });
+/// Binds and loads lanes in order on the calling thread, and tells of each; `None` after the first refusal.
+fn load(
+    device: &dyn Device,
+    specs: Vec<LaneSpec>,
+    mailboxes: Vec<Arc<Mailbox>>,
+    tell: &Sender<Ready>,
+) -> Option<Vec<Carried>> {
+    let mut carried = Vec::with_capacity(specs.len());
+    for (spec, mailbox) in specs.into_iter().zip(mailboxes) {
+        let LaneSpec { lane, partition, make, sink } = spec;
+        let work = Lane::bind(device, partition, lane).map_err(RuntimeError::from).and_then(|bound| {
+            let flag = bound.flag();
+            make(bound).map(|work| (flag, work))
         });
-        driver.unpark();
-        let Launch { job, segment, dispatch, .. } = launch;
-        sink.emit(SegmentRan { job, lane, segment, dispatch, entered, left }.at(left));
-        work.watch(&launch, left.since(entered), left, sink);
+        // The crew waits for each message and outlives it.
+        let _gone = match work {
+            Ok((flag, work)) => {
+                carried.push(Carried::new(lane, work, mailbox, Arc::clone(&flag), sink));
+                tell.send(Ok(flag))
+            }
+            Err(error) => {
+                // What was loaded before is given back before the refusal is told.
+                carried.clear();
+                let _gone = tell.send(Err(error));
+                return None;
+            }
+        };
     }
+    Some(carried)
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {

@@ -32,6 +32,18 @@ pub trait Plant {
     /// Waits until something may have happened, at the latest at `until`. Returns how long after the event that ended
     /// the wait the thread ran again, as far as the plant can tell.
     fn wait(&mut self, until: Option<Time>) -> Nanos;
+
+    /// The longest span between two readings of the time since this was asked last, where the plant looks again at once
+    /// instead of sleeping: a driver that never sleeps is stalled when it is kept from looking. Zero where it sleeps.
+    fn gap(&mut self) -> Nanos {
+        Nanos::ZERO
+    }
+
+    /// Whether what is in flight on a lane will never land.
+    fn is_lost(&self, lane: LaneId) -> bool {
+        let _every = lane;
+        false
+    }
 }
 
 /// Drives one engine.
@@ -45,6 +57,10 @@ pub struct Driver<P> {
     arrived: Vec<(TaskId, u64)>,
     stall_limit: Nanos,
     stall: Nanos,
+    /// When the engine's next timer expires; asked once after each cycle in which something happened.
+    wake: Option<Time>,
+    /// The stamp of the last cycle.
+    looked: Time,
     cycles: u64,
 }
 
@@ -58,6 +74,8 @@ impl<P: Plant> Driver<P> {
             in_flight: vec![DispatchSeq::NONE; lanes],
             landed: Vec::with_capacity(lanes),
             arrived: Vec::with_capacity(sporadic.len()),
+            wake: engine.wake_at(),
+            looked: engine.now(),
             engine,
             plant,
             sporadic,
@@ -89,27 +107,38 @@ impl<P: Plant> Driver<P> {
             let start = self.engine.now();
             let _late = self.plant.wait(Some(start));
         }
+        // Whatever kept the thread from looking before the first cycle delayed nobody.
+        let _before = self.plant.gap();
         // When the run ends at the latest; known once it drains, by the clock or by the operator.
         let mut last: Option<Time> = None;
         loop {
             let happened = self.cycle(sink);
-            let now = self.plant.now();
+            let now = if happened { self.plant.now() } else { self.looked };
             if last.is_none() && now >= end {
                 self.tell(now, Input::Control(Control::Drain), sink);
             }
             if self.engine.mode() != Mode::Serving {
                 let last = *last.get_or_insert(now.saturating_add(grace));
-                if self.engine.is_idle() || now >= last {
+                if self.engine.is_idle() || now >= last || self.is_hopeless() {
                     return;
                 }
             }
             if !happened {
                 let limit = last.unwrap_or(end);
-                let until = self.engine.wake_at().map_or(limit, |wake| wake.min(limit));
+                let until = self.wake.map_or(limit, |wake| wake.min(limit));
                 let stall = self.plant.wait(Some(until));
                 self.stall = self.stall.max(stall);
             }
         }
+    }
+
+    /// Whether everything that is still in flight is on lanes that were lost, after a stop: nothing will happen any more.
+    fn is_hopeless(&self) -> bool {
+        let flying = |(_, dispatch): &(u16, &DispatchSeq)| **dispatch != DispatchSeq::NONE;
+        let mut flying = (0..).zip(&self.in_flight).filter(flying).peekable();
+        self.engine.mode() == Mode::Stopped
+            && flying.peek().is_some()
+            && flying.all(|(lane, _)| self.plant.is_lost(LaneId::new(lane)))
     }
 
     /// One cycle. Returns whether anything happened.
@@ -136,7 +165,9 @@ impl<P: Plant> Driver<P> {
         let control = self.plant.control();
         // E1: the stamp is read after looking, so that nothing seen is stamped before it happened.
         let now = self.plant.now();
-        let due = self.engine.wake_at().is_some_and(|wake| wake <= now);
+        self.looked = now;
+        let due = self.wake.is_some_and(|wake| wake <= now);
+        self.stall = self.stall.max(self.plant.gap());
         let stalled = std::mem::take(&mut self.stall);
         let stalled = (stalled > self.stall_limit).then_some(stalled);
         if self.landed.is_empty() && self.arrived.is_empty() && !due && control.is_none() && stalled.is_none()
@@ -159,15 +190,20 @@ impl<P: Plant> Driver<P> {
         if let Some(control) = control {
             self.engine.handle(now, Input::Control(control), &mut self.outbox);
         }
-        self.engine.handle(now, Input::Decide, &mut self.outbox);
-        self.deliver(sink);
+        self.decide(now, sink);
         true
     }
 
     fn tell(&mut self, now: Time, input: Input, sink: &mut dyn Sink) {
         self.engine.handle(now, input, &mut self.outbox);
+        self.decide(now, sink);
+    }
+
+    /// The end of a cycle: every input of its stamp was told.
+    fn decide(&mut self, now: Time, sink: &mut dyn Sink) {
         self.engine.handle(now, Input::Decide, &mut self.outbox);
         self.deliver(sink);
+        self.wake = self.engine.wake_at();
     }
 
     /// Answers first, because a launch may need the data that its answer hands over; then launches; then records, for

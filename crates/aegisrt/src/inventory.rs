@@ -96,10 +96,19 @@ impl Model {
 ///
 /// # Errors
 /// The first model that cannot be read or is refused by its backend, with the fleet's line.
-pub fn inspect(
+pub fn inspect(fleet: &Fleet, loaders: &Loaders, tell: impl FnMut(&str)) -> Result<Vec<Model>, RuntimeError> {
+    inspect_with(fleet, loaders, tell, |config| std::fs::read(&config.model))
+}
+
+/// As [`inspect`], for artifacts that `read` brings.
+///
+/// # Errors
+/// As [`inspect`].
+pub fn inspect_with(
     fleet: &Fleet,
     loaders: &Loaders,
     mut tell: impl FnMut(&str),
+    mut read: impl FnMut(&TaskConfig) -> std::io::Result<Vec<u8>>,
 ) -> Result<Vec<Model>, RuntimeError> {
     fleet
         .tasks()
@@ -117,7 +126,7 @@ pub fn inspect(
                     format!("one of: {}", loaders.names().join(", ")),
                 )
             })?;
-            let artifact: Arc<[u8]> = std::fs::read(&config.model)
+            let artifact: Arc<[u8]> = read(config)
                 .map_err(|error| {
                     let problem = format!("`{}` cannot be read: {error}", config.model.display());
                     fleet.complain(task, "model", problem, "the path of a readable model file")

@@ -22,6 +22,7 @@ pub mod driver;
 pub mod error;
 pub mod feed;
 pub mod inventory;
+mod launcher;
 pub mod live;
 pub mod machine;
 pub mod mailbox;
@@ -34,5 +35,6 @@ pub mod run;
 pub mod simulate;
 pub mod system;
 pub mod tally;
+pub mod waiting;
 
 pub use error::RuntimeError;

@@ -20,8 +20,12 @@ pub fn name() -> String {
     };
     let model =
         field("model name").or_else(|| field("CPU part")).unwrap_or_else(|| "unknown processor".to_owned());
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    format!("{model}, {cores} cores")
+    format!("{model}, {} cores", cores())
+}
+
+/// How many cores this process may use.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// The kernel's name and release.

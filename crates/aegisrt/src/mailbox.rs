@@ -34,7 +34,8 @@ pub struct Landing {
     pub outcome: SegmentOutcome,
     /// When the launch call was entered.
     pub entered: Time,
-    /// When the work was done, just before the flag was stored.
+    /// When the launch call returned: on a synchronous device the work was done then, on an asynchronous one it was
+    /// enqueued. The store of the flag comes after it.
     pub left: Time,
 }
 
@@ -42,7 +43,7 @@ pub struct Landing {
 ///
 /// Ordering: [`post`](Mailbox::post) publishes the command by storing the dispatch number last (release), and
 /// [`take`](Mailbox::take) reads it first (acquire). The answer is published by the completion flag, which the stream
-/// stores with release after [`land`](Mailbox::land).
+/// stores with release after [`land`](Mailbox::land), itself or by the device behind everything enqueued before.
 #[derive(Debug, Default)]
 pub struct Mailbox {
     job: AtomicU64,
@@ -101,12 +102,12 @@ impl Mailbox {
         self.closed.store(true, Ordering::Release);
     }
 
-    /// Notes that the carrier ended by itself: its lane will never land again.
+    /// Notes that the lane was lost or its carrier ended by itself: it will never land again.
     pub fn mark_dead(&self) {
         self.dead.store(true, Ordering::Release);
     }
 
-    /// Whether the carrier ended by itself.
+    /// Whether the lane will never land again.
     pub fn is_dead(&self) -> bool {
         self.dead.load(Ordering::Acquire)
     }

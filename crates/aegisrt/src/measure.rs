@@ -1,80 +1,44 @@
 //! Calibration and profile of a system: the measurements that admission stands on, as the files that keep them.
 
 use std::path::Path;
-use std::sync::Arc;
 
+use aegis_cuda::DeviceKind;
+use aegis_cuda::discovery::{Regime, Sources};
 use aegis_sched::admission::{AdmissionController, AdmissionRequest, Verdict};
 use aegis_sched::engine::Engine;
 use aegis_sched::{
     Arrival, Basis, Criticality, OccupancyBudget, OnOverrun, Overheads, PartitionModel, Platform, Task,
     TaskSet, policy,
 };
-use aegis_types::{Bytes, LaneId, Nanos, TaskId, Time};
+use aegis_types::{LaneId, Nanos, TaskId, Time};
 
-use crate::calibrate::{self, CalibrateOptions, Samples, Synthetic};
-use crate::carrier::LaneReport;
-use crate::config::{
-    Calibration, CalibrationMethod, Exceedance, LaneCompany, MemoryProfile, Profile, SegmentProfile,
-    TaskProfile, shapes_hash,
-};
+use crate::calibrate::charges::{self, Charge};
+use crate::calibrate::rehearsal::Rehearsal;
+use crate::calibrate::{CalibrateOptions, Samples, Synthetic, asynchronous, synchronous};
+use crate::carrier::CrewOptions;
+use crate::config::profile::Level;
+use crate::config::{CalibratedDevice, Calibration, Profile};
 use crate::error::RuntimeError;
 use crate::machine;
-use crate::profile::{Measured, ProfileOptions, Victim, WcetProfiler, budget};
+use crate::profile::{CampaignState, ProfileOptions, Stage, WcetProfiler};
 use crate::realtime::{self, Role};
-use crate::run::with_crew;
 use crate::system::System;
 use crate::tally::Tally;
+use crate::waiting::Waiting;
 
 /// Tasks of the synthetic fleet on which the engine's steps are timed, at least.
 const SYNTHETIC_TASKS: u16 = 32;
 
+/// Cores from which on driver and launcher of an asynchronous device have one each and leave one to everybody else.
+const CORES_ASYNCHRONOUS: usize = 3;
+
 /// Samples by name.
 pub type NamedSamples = (&'static str, Samples);
 
-/// Which overhead is charged with which samples, and how they were taken.
-pub const CHARGES: [(&str, Option<&str>, &str); 13] = [
-    ("poll", Some("poll"), "one look at every lane while all lanes are busy"),
-    (
-        "release",
-        Some("release"),
-        "one timer input to an engine of 32 tasks or the fleet's, its records counted and traced",
-    ),
-    ("arrival", Some("release"), "charged as a timer release, which does the same and more"),
-    ("completion", Some("completion"), "one completion told to that engine, its records counted and traced"),
-    (
-        "decision",
-        Some("decision"),
-        "one decision of that engine for all lanes together, its records counted and traced",
-    ),
-    ("dispatch", Some("dispatch"), "posting a launch and waking its carrier"),
-    ("control", Some("release"), "charged as a timer release"),
-    ("handoff", Some("handoff"), "from the post to the carrier's entry, all lanes busy"),
-    ("launch_lock", None, "launches take no lock on this device"),
-    ("wakeup", Some("wakeup"), "from a flag or a timer to the driver looking, all lanes busy"),
-    ("client", Some("wakeup"), "charged as a wake-up of the driver"),
-    ("notify", Some("dispatch"), "charged as waking a carrier"),
-    (
-        "stall",
-        Some("wakeup"),
-        "the charged wake-up: a timed wait that ends later is a stall; declared, not charged",
-    ),
-];
-
-/// The samples of that name.
-pub fn samples_of<'a>(samples: &'a [NamedSamples], name: &str) -> Option<&'a Samples> {
-    samples.iter().find(|(of, _)| *of == name).map(|(_, samples)| samples)
-}
-
-fn method(charge: &(&str, Option<&str>, &str), samples: &[NamedSamples]) -> CalibrationMethod {
-    let (overhead, from, method) = *charge;
-    let of = from.and_then(|from| samples_of(samples, from));
-    CalibrationMethod {
-        overhead: overhead.to_owned(),
-        method: method.to_owned(),
-        samples: of.map_or(0, |of| of.count() as u64),
-        p50: of.map_or(Nanos::ZERO, |of| of.quantile(500)),
-        p99: of.map_or(Nanos::ZERO, |of| of.quantile(990)),
-    }
+/// Which overhead is charged with which samples on the device of this system.
+pub fn charges_of(system: &System) -> &'static [Charge; 13] {
+    let sleeps = Waiting::from(system.fleet().wait()).sleeps();
+    charges::charges(system.device().context().capabilities.asynchronous, sleeps)
 }
 
 /// Calibrates the machine for the partitions of a system; the result is saved nowhere yet.
@@ -87,23 +51,64 @@ pub fn calibrate(
     options: CalibrateOptions,
     realtime: bool,
 ) -> Result<(Calibration, Vec<NamedSamples>), RuntimeError> {
+    let rehearsal = Rehearsal::kernels(system.device().context());
+    calibrate_with(system, &rehearsal, path, options, realtime)
+}
+
+/// As [`calibrate`], with what keeps an asynchronous device busy.
+///
+/// # Errors
+/// As [`calibrate`].
+pub fn calibrate_with(
+    system: &System,
+    rehearsal: &Rehearsal,
+    path: &Path,
+    options: CalibrateOptions,
+    realtime: bool,
+) -> Result<(Calibration, Vec<NamedSamples>), RuntimeError> {
     let lanes = system.partitions().iter().map(|(_, lanes)| *lanes).sum();
     let tasks = u16::try_from(system.models().len()).unwrap_or(u16::MAX).max(SYNTHETIC_TASKS);
     let mut synthetic = synthetic(tasks, lanes)?;
+    let carriers = CrewOptions { waiting: system.fleet().wait().into(), realtime };
     let class = realtime::enter(Role::Driver, realtime);
-    let device = Arc::clone(system.device());
-    let measured =
-        calibrate::calibrate(&device, system.partitions(), &mut synthetic, system.clock(), options, realtime);
+    let device = system.device().context();
+    let asynchronous = device.capabilities.asynchronous;
+    let measured = match asynchronous {
+        true => asynchronous::calibrate(system, rehearsal, &mut synthetic, options, carriers),
+        false => synchronous::calibrate(system, &mut synthetic, options, carriers),
+    };
     realtime::leave(realtime);
     let measured = measured?;
     let mut calibration = Calibration::new(path, measured.overheads);
     calibration.machine = machine::name();
     calibration.kernel = machine::kernel();
-    calibration.driver = class;
     calibration.date = machine::wall_clock();
-    calibration.decider_shares_cores = true;
-    calibration.methods = CHARGES.iter().map(|charge| method(charge, &measured.samples)).collect();
+    calibration.driver = format!("{class}; {}", system.fleet().wait().name());
+    // Lanes of an asynchronous device occupy no core: the launcher does, and whatever else the machine runs.
+    calibration.decider_shares_cores = !asynchronous || machine::cores() < CORES_ASYNCHRONOUS;
+    let method = |charge| charges::method(charge, &measured.samples);
+    calibration.methods = charges_of(system).iter().map(method).collect();
+    calibration.figures = measured.figures;
+    calibration.stalls = measured.stalls;
+    calibration.device = asynchronous.then(|| CalibratedDevice {
+        name: device.name.clone(),
+        versions: device.versions.clone(),
+        lanes,
+        regime: regime(system),
+    });
     Ok((calibration, measured.samples))
+}
+
+/// The state of the device, where it is one that the machine tells of.
+fn regime(system: &System) -> Option<Regime> {
+    let device = system.fleet().device_config();
+    if device.kind != DeviceKind::Cuda {
+        return None;
+    }
+    let sources = Sources::system();
+    let report = sources.discover(system.device().context().queue_limit).devices;
+    let found = report.into_iter().find(|report| report.ordinal == device.ordinal)?;
+    Some(sources.regime(&found.identity))
 }
 
 /// An engine under a certificate for so many light tasks on so many lanes.
@@ -138,7 +143,8 @@ fn synthetic(tasks: u16, lanes: u16) -> Result<Synthetic, RuntimeError> {
     }
 }
 
-/// Profiles every task of a system; `tell` hears each task before it is measured. The result is saved nowhere yet.
+/// Profiles every task of a system without enemies and in one go; `tell` hears each task before it is measured. The
+/// result is saved nowhere yet. [`WcetProfiler`] does the same in stages that can be interrupted.
 ///
 /// # Errors
 /// What device, memory or a model refuses; a segment that failed.
@@ -149,109 +155,11 @@ pub fn profile(
     options: ProfileOptions,
     margin_ppm: u64,
     realtime: bool,
-    mut tell: impl FnMut(&str),
-) -> Result<(Profile, Vec<Measured>), RuntimeError> {
-    let victims: Vec<Victim> = system
-        .models()
-        .iter()
-        .map(|model| Victim {
-            task: model.task,
-            lane: system.lanes()[model.task.index()],
-            segments: u16::try_from(model.description.graph.segments()).unwrap_or(u16::MAX),
-            slots: 2,
-        })
-        .collect();
-    let clock = system.clock();
-    let (measured, reports) = with_crew(system, realtime, |plant| {
-        let mut profiler = WcetProfiler::new(plant, clock, &victims, options);
-        let measure = |(position, model): (usize, &crate::inventory::Model)| {
-            tell(&model.config.name);
-            profiler.measure(position)
-        };
-        system.models().iter().enumerate().map(measure).collect::<Result<Vec<_>, _>>()
-    })?;
-    let measured = measured.map_err(|error| failed(system, &reports, error.task))?;
-    let tasks = measured
-        .iter()
-        .map(|task| task_profile(system, task, &reports, margin_ppm))
-        .collect::<Result<Vec<_>, _>>()?;
-    let machine = format!("{}; {}", calibration.machine, calibration.driver);
-    let profile = Profile::new(path, machine, machine::wall_clock(), company(system), tasks);
-    Ok((profile, measured))
-}
-
-/// A failing task with what its carrier last heard from the backend.
-fn failed(system: &System, reports: &[LaneReport], task: TaskId) -> RuntimeError {
-    let models = reports.iter().flat_map(|report| &report.models);
-    let reason = models
-        .filter(|model| model.task == task)
-        .find_map(|model| model.failure.clone())
-        .unwrap_or_else(|| "a segment failed".to_owned());
-    system
-        .fleet()
-        .complain(task, "model", format!("it fails when it runs: {reason}"), "a model that runs")
-        .into()
-}
-
-fn company(system: &System) -> Vec<LaneCompany> {
-    let partitions =
-        system.partitions().iter().flat_map(|(p, lanes)| std::iter::repeat_n(&p.name, (*lanes).into()));
-    let name = |task: &TaskId| system.models()[task.index()].config.name.clone();
-    partitions
-        .zip(system.by_lane())
-        .map(|(partition, tasks)| LaneCompany {
-            partition: partition.clone(),
-            tasks: tasks.iter().map(name).collect(),
-        })
-        .collect()
-}
-
-fn task_profile(
-    system: &System,
-    measured: &Measured,
-    reports: &[LaneReport],
-    margin_ppm: u64,
-) -> Result<TaskProfile, RuntimeError> {
-    let model = &system.models()[measured.task.index()];
-    let others: usize = system.by_lane().len().saturating_sub(1);
-    let lane = system.lanes()[measured.task.index()];
-    let mates = system.lanes().iter().filter(|other| **other == lane).count() - 1;
-    let between = if mates == 0 { "no lane-mate in between" } else { "lane-mates in between" };
-    let level = format!("{others} other lanes running the fleet back to back, {between}");
-    let mut segments = Vec::new();
-    for samples in &measured.contended {
-        let sorted = Samples::new(samples.clone());
-        let bound = budget(samples, margin_ppm).ok_or_else(|| RuntimeError::System {
-            what: "making a budget",
-            reason: format!("the margin of {margin_ppm} ppm leaves the range of time"),
-        })?;
-        let n = samples.len() as u64;
-        segments.push(SegmentProfile {
-            budget: bound,
-            samples: n,
-            high_water: sorted.max(),
-            margin_ppm,
-            exceedance: Exceedance::of_clean_samples(n, 1),
-            level: level.clone(),
-            p50: sorted.quantile(500),
-            p99: sorted.quantile(990),
-        });
-    }
-    let used = reports.iter().flat_map(|report| &report.models).find(|used| used.task == measured.task);
-    Ok(TaskProfile {
-        task: model.config.name.clone(),
-        model: model.description.hash,
-        shapes: shapes_hash(&model.config.shapes),
-        segments,
-        memory: MemoryProfile {
-            persistent: used.map_or(Bytes::ZERO, |used| used.memory.persistent),
-            exchange: used.map_or(Bytes::ZERO, |used| used.memory.exchange),
-            scratch: used.map_or(Bytes::ZERO, |used| used.memory.scratch),
-        },
-        alone: measured
-            .alone
-            .iter()
-            .map(|samples| Samples::new(samples.clone()).quantile(500))
-            .fold(Nanos::ZERO, Nanos::saturating_add),
-    })
+    tell: impl FnMut(&str),
+) -> Result<(Profile, CampaignState), RuntimeError> {
+    let options = ProfileOptions { margin_ppm, ..options };
+    let profiler = WcetProfiler::new(system, calibration, options).realtime(realtime);
+    let state = profiler.run(profiler.blank(), Stage::All, None, tell, |_| Ok(()))?;
+    let profile = profiler.profile(&state, path, Level::Fleet)?;
+    Ok((profile, state))
 }

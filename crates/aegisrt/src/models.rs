@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aegis_context::{BudgetWatch, ExecutionContext, Lane, LaunchError, MemoryUse, Slot};
+use aegis_context::{BudgetWatch, ExecutionContext, Lane, LaunchError, MemoryUse, Slot, Staging};
 use aegis_cuda::{DeviceError, DeviceMemory, DeviceSlice};
 use aegis_memory::{TaskGrant, TaskUsage};
 use aegis_types::records::{JobOutcome, SegmentOutcome};
@@ -47,6 +47,8 @@ pub struct ModelSpec {
     pub usage: Arc<TaskUsage>,
     /// The region that the grant's extents lie in.
     pub region: Arc<dyn DeviceMemory>,
+    /// The host's side of its I/O, where the device has memory of its own.
+    pub staging: Option<Staging>,
     /// Input slots.
     pub slots: u32,
     /// Where its inputs come from.
@@ -62,6 +64,8 @@ pub struct LaneModels {
     lane: Lane,
     models: Vec<Loaded>,
     poison: Option<Poison>,
+    /// Why the lane's flag will never show a launch again.
+    lost: Option<String>,
 }
 
 /// Overwrites a lane's scratch, so that whatever survives in it from one job to the next is nobody's data.
@@ -101,6 +105,8 @@ struct Loaded {
     /// Where outputs go that only the profiler reads.
     probe: Vec<Vec<u8>>,
     failure: Option<String>,
+    /// The longest visit to a segment of the model.
+    turn: Nanos,
 }
 
 impl LaneModels {
@@ -116,13 +122,13 @@ impl LaneModels {
     ) -> Result<Self, RuntimeError> {
         let models = specs.into_iter().map(|spec| Loaded::new(&mut lane, spec)).collect::<Result<_, _>>()?;
         let poison = poison.map(|(region, extent)| Poison::new(region, extent)).transpose()?;
-        Ok(Self { lane, models, poison })
+        Ok(Self { lane, models, poison, lost: None })
     }
 }
 
 impl Loaded {
     fn new(lane: &mut Lane, spec: ModelSpec) -> Result<Self, RuntimeError> {
-        let ModelSpec { model, grant, usage, region, slots, source, keep, probe } = spec;
+        let ModelSpec { model, grant, usage, region, staging, slots, source, keep, probe } = spec;
         let config = &model.config;
         let budget = ResourceBudget {
             memory: config.budget.memory,
@@ -131,8 +137,9 @@ impl Loaded {
         };
         let memory = aegis_cuda::ModelMemory { grant, region };
         let io = model.io_plan(slots);
+        let (request, loader) = (model.request(), model.loader.as_ref());
         let context =
-            ExecutionContext::create(&model.request(), &budget, model.loader.as_ref(), lane, memory, &io)?;
+            ExecutionContext::create(&request, &budget, loader, lane, memory, &io, staging.as_ref())?;
         let is_state = |name: &str| config.state.iter().any(|pair| pair.input == name);
         let inputs = model.description.inputs.iter().enumerate();
         let fed = inputs.filter(|(_, input)| !is_state(&input.name)).map(|(index, _)| index).collect();
@@ -142,8 +149,15 @@ impl Loaded {
         let probe = if probe { buffers() } else { Vec::new() };
         let watch = BudgetWatch::new(model.task, budget);
         let task = model.task;
-        let (packet, room, failure) = (None, 0, None);
-        Ok(Self { task, context, usage, watch, source, fed, packet, kept, room, probe, failure })
+        let (packet, room, failure, turn) = (None, 0, None, Nanos::ZERO);
+        Ok(Self { task, context, usage, watch, source, fed, packet, kept, room, probe, failure, turn })
+    }
+
+    /// Takes what a job left to whoever wants it, once it is over: its last segment ran, or one failed.
+    fn drain(&mut self, launch: &Launch, outcome: SegmentOutcome) {
+        let Self { context, source, packet, kept, room, probe, .. } = self;
+        let last = launch.segment.index() + 1 == context.segments();
+        Ending { source, packet, kept, room, probe, last }.drain(launch, outcome, context);
     }
 
     /// Brings the inputs of a job into its slot, unless an attempt before did. Sizes were checked when the feed was
@@ -175,19 +189,25 @@ impl Loaded {
     }
 }
 
-/// What happens to a job's data between the end of its last segment and the completion flag.
+/// What happens to a job's data at the end of a segment: on a synchronous device before the flag is stored, on an
+/// asynchronous one after it was seen.
 struct Ending<'a> {
     source: &'a Source,
     packet: &'a mut Option<Box<Packet>>,
     kept: &'a mut [(u64, Vec<Vec<u8>>)],
     room: &'a mut usize,
     probe: &'a mut [Vec<u8>],
+    /// Whether the job has no segment after this one.
+    last: bool,
 }
 
 impl Ending<'_> {
-    /// Takes the outputs to whoever wants them.
+    /// Takes the outputs to whoever wants them, if the job is over. A segment that did not start may be launched again.
     fn drain(self, launch: &Launch, outcome: SegmentOutcome, context: &ExecutionContext) {
         let done = outcome == SegmentOutcome::Done;
+        if !(outcome == SegmentOutcome::Failed || (done && self.last)) {
+            return;
+        }
         let slot = Slot(launch.slot);
         if done {
             read_outputs(context, slot, self.probe);
@@ -233,25 +253,50 @@ impl Work for LaneModels {
         // The engine dispatches only tasks of this lane, and a job's data arrive before its launch.
         let Some((true, model)) = ready else {
             ended(SegmentOutcome::Failed);
-            let _stored = self.lane.stream().signal(launch.dispatch);
+            self.lost = self.lane.stream().signal(launch.dispatch).err().map(|error| error.to_string());
             return;
         };
         let last = launch.segment.index() + 1 == model.context.segments();
+        let synchronous = !self.lane.capabilities().asynchronous;
         let Loaded { context, source, packet, kept, room, probe, failure, .. } = model;
-        let ending = Ending { source, packet, kept, room, probe };
+        let ending = Ending { source, packet, kept, room, probe, last };
         let finish = |outcome: SegmentOutcome, error: Option<&LaunchError>, context: &ExecutionContext| {
             if let Some(error) = error {
                 *failure = Some(error.to_string());
             }
-            if outcome == SegmentOutcome::Failed || (outcome == SegmentOutcome::Done && last) {
+            if synchronous {
                 ending.drain(launch, outcome, context);
             }
             ended(outcome);
         };
-        // What the report says beyond the outcome was noted by `finish`; an unsignalled lane stays busy, which the
-        // driver sees.
-        let _report =
+        let report =
             self.lane.launch_with(context, Slot(launch.slot), launch.segment, launch.dispatch, finish);
+        if !report.signalled {
+            let unknown = || "its completion flag cannot be written".to_owned();
+            self.lost = Some(report.error.map_or_else(unknown, |error| error.to_string()));
+        }
+    }
+
+    fn landed(&mut self, launch: &Launch, outcome: SegmentOutcome) {
+        if let Some(model) = self.models.iter_mut().find(|model| model.task == launch.job.task) {
+            model.drain(launch, outcome);
+        }
+    }
+
+    fn probe(&mut self) {
+        if let Err(error) = self.lane.probe() {
+            self.lost = Some(error.to_string());
+        }
+    }
+
+    fn lost(&self) -> Option<&str> {
+        self.lost.as_deref()
+    }
+
+    fn turned(&mut self, launch: &Launch, turn: Nanos) {
+        if let Some(model) = self.models.iter_mut().find(|model| model.task == launch.job.task) {
+            model.turn = model.turn.max(turn);
+        }
     }
 
     fn loaded(&self, now: Time, sink: &mut dyn Sink) {
@@ -284,6 +329,7 @@ impl Work for LaneModels {
                     exchange: usage.high_water(MemoryClass::Exchange),
                     scratch: usage.high_water(MemoryClass::Scratch),
                 },
+                turn: model.turn,
                 outputs,
                 failure: model.failure,
             }

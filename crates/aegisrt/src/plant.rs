@@ -1,8 +1,9 @@
 //! The real world as the driver sees it: carriers behind mailboxes, clients behind ports, the host clock.
 //!
-//! The driver blocks between events (it parks, and carriers and clients unpark it): it never spins on a core that a
-//! lane owns. What waking costs is calibrated and charged.
+//! Between events the driver waits as the user chose ([`Waiting`]): it parks, and carriers and clients unpark it, or it
+//! looks again at once, on a core of its own. What waking costs is calibrated and charged.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
@@ -16,9 +17,8 @@ use aegis_types::{DispatchSeq, LaneId, Nanos, TaskId, Time};
 use crate::client::{Packet, Port};
 use crate::driver::Plant;
 use crate::mailbox::{Launch, Mailbox};
-
-/// The longest single wait: in it the two clocks part by 10 µs at most (500 ppm).
-const WAIT_MAX: Nanos = Nanos::from_millis(20);
+use crate::waiting::Pause;
+pub use crate::waiting::Waiting;
 
 /// A lane as the driver reaches it.
 pub struct LanePort {
@@ -75,18 +75,31 @@ pub struct HostPlant {
     held: Vec<Option<Box<Packet>>>,
     control: Arc<ControlRequest>,
     told: u8,
+    waiting: Waiting,
+    /// What was posted to each lane and not seen to land.
+    posted: Vec<DispatchSeq>,
+    /// How many of them there are.
+    flying: usize,
+    /// When the time was last read.
+    looked: Cell<Time>,
+    /// The longest span between two readings that nobody has asked for yet.
+    gap: Cell<Nanos>,
 }
 
 impl HostPlant {
-    /// A plant of these lanes, by number, and of these ports, by task; tasks without clients have none.
+    /// A plant of these lanes, by number, and of these ports, by task; tasks without clients have none. Its driver
+    /// waits as `waiting` says.
     pub fn new(
         clock: HostClock,
         lanes: Vec<LanePort>,
         ports: Vec<Option<Arc<Port>>>,
         control: Arc<ControlRequest>,
+        waiting: Waiting,
     ) -> Self {
         let held = ports.iter().map(|_| None).collect();
-        Self { clock, lanes, ports, held, control, told: 0 }
+        let posted = vec![DispatchSeq::NONE; lanes.len()];
+        let (looked, gap) = (Cell::new(clock.now()), Cell::new(Nanos::ZERO));
+        Self { clock, lanes, ports, held, control, told: 0, waiting, posted, flying: 0, looked, gap }
     }
 
     /// The lanes.
@@ -95,21 +108,32 @@ impl HostPlant {
     }
 
     /// Posts a launch to a lane without an engine: for calibration and profiling, where no deadline is at stake.
-    pub fn post(&self, lane: LaneId, launch: Launch) {
+    pub fn post(&mut self, lane: LaneId, launch: Launch) {
         let port = &self.lanes[lane.index()];
         port.mailbox.post(launch);
-        port.carrier.unpark();
+        if self.waiting.sleeps() {
+            port.carrier.unpark();
+        }
+        self.flying += usize::from(self.posted[lane.index()] == DispatchSeq::NONE);
+        self.posted[lane.index()] = launch.dispatch;
     }
 }
 
 impl Plant for HostPlant {
     fn now(&self) -> Time {
-        self.clock.now()
+        let now = self.clock.now();
+        let gap = now.since(self.looked.replace(now));
+        self.gap.set(self.gap.get().max(gap));
+        now
     }
 
     fn landed(&mut self, lane: LaneId) -> (DispatchSeq, SegmentOutcome) {
         let port = &self.lanes[lane.index()];
         let dispatch = port.flag.load();
+        if dispatch != DispatchSeq::NONE && dispatch == self.posted[lane.index()] {
+            self.posted[lane.index()] = DispatchSeq::NONE;
+            self.flying -= 1;
+        }
         (dispatch, port.mailbox.landing().outcome)
     }
 
@@ -145,22 +169,39 @@ impl Plant for HostPlant {
         }
     }
 
-    /// Parks until somebody unparks the driver or `until` comes, but never long: the system counts the wait on a clock
-    /// that time synchronisation slews, the stamps on one that it does not. The lateness behind `until` is the only delay that
-    /// the thread can see of itself; that behind a carrier's flag is in the carrier's records.
+    /// Sleeps until somebody wakes the driver or `until` comes, but never long: the system counts the wait on a clock
+    /// that time synchronisation slews, the stamps on one that it does not. The lateness behind `until` is the only delay
+    /// that a thread that sleeps can see of itself; that behind a carrier's flag is in the carrier's records.
     fn wait(&mut self, until: Option<Time>) -> Nanos {
-        let now = self.clock.now();
-        match until {
-            None => {
-                std::thread::park_timeout(Duration::from_nanos(WAIT_MAX.get()));
+        if self.waiting == Waiting::Spin {
+            std::hint::spin_loop();
+            return Nanos::ZERO;
+        }
+        let left = until.map(|until| until.since(self.clock.now()));
+        match self.waiting.pause(left, self.flying > 0) {
+            Pause::Look => {
+                std::hint::spin_loop();
                 Nanos::ZERO
             }
-            Some(until) if until <= now => Nanos::ZERO,
-            Some(until) => {
-                let step = until.since(now).min(WAIT_MAX);
-                std::thread::park_timeout(Duration::from_nanos(step.get()));
-                self.clock.now().since(until)
+            Pause::Sleep(span) => {
+                std::thread::park_timeout(Duration::from_nanos(span.get()));
+                let awake = self.clock.now();
+                self.looked.set(awake);
+                until.map_or(Nanos::ZERO, |until| awake.since(until))
             }
         }
+    }
+
+    fn gap(&mut self) -> Nanos {
+        let gap = self.gap.replace(Nanos::ZERO);
+        match self.waiting {
+            Waiting::Spin | Waiting::Hybrid { .. } => gap,
+            // Its limit is that of a wake-up, which says nothing of the length of a cycle.
+            Waiting::Blocking => Nanos::ZERO,
+        }
+    }
+
+    fn is_lost(&self, lane: LaneId) -> bool {
+        self.lanes.get(lane.index()).is_some_and(|lane| lane.mailbox.is_dead())
     }
 }

@@ -1,42 +1,95 @@
-//! The profiler: contended occupancy budgets, measured where the model will run.
+//! Contended profiling: occupancy budgets measured where the model will run, in the company it will have.
 //!
-//! Simple and honest. After a warm-up, the victim's segments run in its own lane with lane-mates in between (so that
-//! it never finds its own warm caches), while every other lane runs the fleet's other tasks back to back in random
-//! order, with the driver waiting and waking as in production. The budget is the high-water mark times one plus the
-//! margin; with n samples, none above it, the chance that a further job of the same mixture exceeds it is at most
-//! 1 - 0.05^(1/n) with 95 % confidence. That is a measurement, never a proof: it is named so wherever it is used.
+//! | module | what it is |
+//! |---|---|
+//! | [`mix`] | strata: what every lane does while a victim is measured |
+//! | [`bed`], [`closed_loop`] | lanes that are kept busy, and the victim's occupancies |
+//! | [`search`] | the search for the harshest mix |
+//! | [`campaign`], [`state`] | explore, freeze, confirm, and what is known in between |
+//! | [`claim`] | what the samples allow to claim |
+//! | [`profiler`] | a campaign on a system, restartable, with its files |
+//! | [`enemies`] | kernels that are loaded beside a fleet to hurt it |
+//!
+//! A budget that comes out is a *contended occupancy budget* with its level, strata and samples: a measurement, never
+//! a proof, and it is named so wherever it is used.
 
-use aegis_cuda::HostClock;
-use aegis_types::records::SegmentOutcome;
-use aegis_types::{DispatchSeq, JobId, LaneId, Nanos, SegmentIndex, TaskId};
+pub mod bed;
+pub mod campaign;
+pub mod claim;
+pub mod closed_loop;
+pub mod enemies;
+#[cfg(test)]
+mod fixture;
+pub mod mix;
+pub mod profiler;
+pub mod search;
+pub mod state;
+#[cfg(test)]
+mod tests;
 
-use crate::driver::Plant;
-use crate::feed::SplitMix;
-use crate::mailbox::Launch;
-use crate::plant::HostPlant;
-use crate::realtime::Breath;
+use aegis_types::{LaneId, Nanos, TaskId};
+
+pub use bed::{CrewBed, Ran, TestBed};
+pub use campaign::{Campaign, Stop};
+pub use mix::{Mix, Role, Stratum};
+pub use profiler::{Progress, Stage, WcetProfiler};
+pub use state::{CampaignState, Confirmed, Observed, Summary, TaskCampaign};
 
 /// How to profile.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProfileOptions {
-    /// How long each task is measured under contention, at most.
+    /// How long each task is measured, at most, beside what the first sample of each stratum takes: two fifths of it
+    /// explore, the rest confirms.
     pub time_per_task: Nanos,
-    /// How many samples are enough.
+    /// Confirm samples of each stratum.
     pub samples: usize,
-    /// Jobs of the victim that are run and not counted.
+    /// Samples of each mix that is tried while exploring.
+    pub probe: usize,
+    /// Strata of a task that are confirmed, at most.
+    pub strata_max: usize,
+    /// Ascents from random mixes, after the one from the greedy mix.
+    pub restarts: usize,
+    /// Passes over all lanes in one ascent, at most.
+    pub passes: usize,
+    /// Rounds of fresh samples of a stratum in which a sample exceeds the budget, at most.
+    pub rounds: u32,
+    /// Jobs of the victim that are run and not counted, before each stretch of samples.
     pub warm_up: usize,
-    /// Seed of the co-runners' order.
+    /// The longest pause before a launch.
+    pub pause_max: Nanos,
+    /// Margin on the high-water mark, in millionths.
+    pub margin_ppm: u64,
+    /// Seed of orders and pauses.
     pub seed: u64,
+}
+
+impl ProfileOptions {
+    /// The part of the time in which mixes are tried.
+    pub const fn exploration(&self) -> Nanos {
+        Nanos::new(self.time_per_task.get() / 5 * 2)
+    }
 }
 
 impl Default for ProfileOptions {
     fn default() -> Self {
-        Self { time_per_task: Nanos::from_millis(4_000), samples: 1_000, warm_up: 10, seed: 1 }
+        Self {
+            time_per_task: Nanos::from_millis(4_000),
+            samples: 300,
+            probe: 24,
+            strata_max: 12,
+            restarts: 2,
+            passes: 3,
+            rounds: 3,
+            warm_up: 3,
+            pause_max: Nanos::from_micros(500),
+            margin_ppm: 200_000,
+            seed: 1,
+        }
     }
 }
 
-/// A task to be profiled, as the profiler needs it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A task to be profiled, as a campaign needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Victim {
     /// The task.
     pub task: TaskId,
@@ -48,208 +101,21 @@ pub struct Victim {
     pub slots: u32,
 }
 
-/// What was measured of one task.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Measured {
-    /// The task.
-    pub task: TaskId,
-    /// Occupancies of each segment beside busy lanes, in the order measured.
-    pub contended: Vec<Vec<Nanos>>,
-    /// Occupancies of each segment with every other lane idle and no lane-mate in between; never in a certificate.
-    pub alone: Vec<Vec<Nanos>>,
+/// A copy of an enemy, loaded on a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Enemy {
+    /// Which enemy: copies on several lanes share the number.
+    pub kind: u16,
+    /// How its lane's carrier knows it.
+    pub load: Victim,
+    /// Whether it runs between a victim's segments on the same lane, to take caches away, instead of beside it.
+    pub flushes: bool,
 }
 
-/// A segment failed while it was profiled.
+/// A segment failed while tasks were profiled, or its lane was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{task} failed while it was profiled; run it alone to see its error")]
+#[error("{task} failed while tasks were profiled; run it alone to see its error")]
 pub struct FailedInProfile {
-    /// The task.
+    /// The task, which may be an enemy.
     pub task: TaskId,
-}
-
-/// Measures occupancy budgets on the carriers of a plant.
-pub struct WcetProfiler<'a> {
-    plant: &'a mut HostPlant,
-    clock: HostClock,
-    tasks: &'a [Victim],
-    options: ProfileOptions,
-    random: SplitMix,
-    lanes: Vec<Flight>,
-    jobs: Vec<u64>,
-}
-
-/// What a lane is doing.
-#[derive(Clone, Copy, Debug)]
-struct Flight {
-    dispatch: DispatchSeq,
-    busy: bool,
-    /// Position in the task table.
-    task: usize,
-    segment: u16,
-}
-
-impl<'a> WcetProfiler<'a> {
-    /// A profiler of these tasks, which the plant's carriers have loaded.
-    pub fn new(
-        plant: &'a mut HostPlant,
-        clock: HostClock,
-        tasks: &'a [Victim],
-        options: ProfileOptions,
-    ) -> Self {
-        let idle = Flight { dispatch: DispatchSeq::NONE, busy: false, task: 0, segment: 0 };
-        let lanes = vec![idle; plant.lanes().len()];
-        let random = SplitMix(options.seed);
-        Self { plant, clock, tasks, options, random, lanes, jobs: vec![0; tasks.len()] }
-    }
-
-    /// Measures the task at `position` of the table.
-    ///
-    /// # Errors
-    /// [`FailedInProfile`] if any segment failed: a budget of failing work means nothing.
-    pub fn measure(&mut self, position: usize) -> Result<Measured, FailedInProfile> {
-        let task = self.tasks[position].task;
-        let alone_time = Nanos::new(self.options.time_per_task.get() / 8);
-        let alone = self.campaign(position, false, 50, alone_time)?;
-        let contended = self.campaign(position, true, self.options.samples, self.options.time_per_task)?;
-        Ok(Measured { task, contended, alone })
-    }
-
-    fn campaign(
-        &mut self,
-        victim: usize,
-        contended: bool,
-        samples: usize,
-        time: Nanos,
-    ) -> Result<Vec<Vec<Nanos>>, FailedInProfile> {
-        let mut measured: Vec<Vec<Nanos>> = vec![Vec::new(); self.tasks[victim].segments.into()];
-        let mut skip = self.options.warm_up;
-        let end = self.clock.now().saturating_add(time);
-        let mut breath = Breath::start(self.clock.now());
-        loop {
-            let enough = measured.iter().all(|segment| segment.len() >= samples) || self.clock.now() >= end;
-            // One sample is the least that a budget can be made of, however short the time.
-            let over = enough && measured.iter().all(|segment| !segment.is_empty());
-            self.land(victim, &mut measured, &mut skip)?;
-            let resting = breath.is_due(self.clock.now());
-            if self.lanes.iter().all(|flight| !flight.busy) {
-                if over {
-                    return Ok(measured);
-                }
-                if resting {
-                    breath.take(self.clock);
-                    continue;
-                }
-            }
-            self.launch_free(victim, contended, over || resting);
-            let soon = self.clock.now().saturating_add(Nanos::from_millis(1));
-            self.plant.wait(Some(soon));
-        }
-    }
-
-    /// Collects what landed.
-    fn land(
-        &mut self,
-        victim: usize,
-        measured: &mut [Vec<Nanos>],
-        skip: &mut usize,
-    ) -> Result<(), FailedInProfile> {
-        for index in 0..self.lanes.len() {
-            let flight = self.lanes[index];
-            let (dispatch, outcome) = self.plant.landed(LaneId::new(index as u16));
-            if !flight.busy || dispatch != flight.dispatch {
-                continue;
-            }
-            if outcome != SegmentOutcome::Done {
-                return Err(FailedInProfile { task: self.tasks[flight.task].task });
-            }
-            let last = flight.segment + 1 == self.tasks[flight.task].segments;
-            if flight.task == victim {
-                let landing = self.plant.lanes()[index].mailbox.landing();
-                if *skip == 0 {
-                    measured[usize::from(flight.segment)].push(landing.left.since(landing.entered));
-                } else if last {
-                    *skip -= 1;
-                }
-            }
-            self.lanes[index].busy = false;
-            if !last {
-                self.start(index, flight.task, flight.segment + 1);
-            }
-        }
-        Ok(())
-    }
-
-    /// Gives every free lane its next job, unless lanes are held.
-    fn launch_free(&mut self, victim: usize, contended: bool, hold: bool) {
-        let home = self.tasks[victim].lane.index();
-        for index in 0..self.lanes.len() {
-            if self.lanes[index].busy || hold || (!contended && index != home) {
-                continue;
-            }
-            let victim_ran = self.lanes[index].task == victim;
-            let task = match (index == home, contended && victim_ran) {
-                (true, false) => Some(victim),
-                (true, true) => self.any_on(index, Some(victim)).or(Some(victim)),
-                (false, _) => self.any_on(index, None),
-            };
-            if let Some(task) = task {
-                self.start(index, task, 0);
-            }
-        }
-    }
-
-    /// A task of the lane, at random, but for `except`.
-    fn any_on(&mut self, lane: usize, except: Option<usize>) -> Option<usize> {
-        let fits = |position: &usize| self.tasks[*position].lane.index() == lane && Some(*position) != except;
-        let candidates = (0..self.tasks.len()).filter(fits).count();
-        let chosen = self.random.below(candidates as u64) as usize;
-        (0..self.tasks.len())
-            .filter(|&position| self.tasks[position].lane.index() == lane && Some(position) != except)
-            .nth(chosen)
-    }
-
-    fn start(&mut self, lane: usize, task: usize, segment: u16) {
-        let spec = &self.tasks[task];
-        let number = self.jobs[task];
-        if segment + 1 == spec.segments {
-            self.jobs[task] += 1;
-        }
-        let dispatch = self.lanes[lane].dispatch.next();
-        self.lanes[lane] = Flight { dispatch, busy: true, task, segment };
-        let slot = u32::try_from(number % u64::from(spec.slots.max(1))).unwrap_or(0);
-        let job = JobId::new(spec.task, number);
-        let launch = Launch { job, segment: SegmentIndex::new(segment), slot, dispatch };
-        self.plant.post(LaneId::new(lane as u16), launch);
-    }
-}
-
-/// The contended occupancy budget for these samples: the high-water mark times one plus the margin, rounded up.
-/// `None` without samples or on overflow.
-pub fn budget(samples: &[Nanos], margin_ppm: u64) -> Option<Nanos> {
-    samples.iter().max()?.scale_ppm_up(1_000_000u64.checked_add(margin_ppm)?)
-}
-
-/// With 95 % confidence, at most this share of further jobs of the same mixture exceeds a budget that none of `n`
-/// exchangeable samples exceeded: 1 - 0.05^(1/n). One without samples.
-pub fn exceedance(n: usize) -> f64 {
-    if n == 0 { 1.0 } else { 1.0 - 0.05f64.powf(1.0 / n as f64) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn budgets_round_up_and_need_samples() {
-        let samples = [Nanos::new(5), Nanos::new(10), Nanos::new(7)];
-        assert_eq!(budget(&samples, 250_000), Some(Nanos::new(13)));
-        assert_eq!(budget(&[], 250_000), None);
-        assert_eq!(budget(&[Nanos::MAX], 1), None);
-    }
-
-    #[test]
-    fn exceedance_is_that_of_the_rule_of_three() {
-        assert!((exceedance(3_000) - 9.98e-4).abs() < 1e-5);
-        assert!((exceedance(0) - 1.0).abs() < f64::EPSILON);
-    }
 }

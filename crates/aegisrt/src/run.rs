@@ -5,22 +5,23 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aegis_context::Staging;
 use aegis_cuda::{DeviceMemory, MemorySpace};
 use aegis_memory::{Ledger, MemoryPlan, PlanReservation};
-use aegis_sched::engine::Engine;
+use aegis_sched::engine::{self, Engine};
 use aegis_sched::{Arrival, Certificate, TaskSet};
 use aegis_trace::{Finished, RingProducer, TraceCollector, TraceMode, TraceOptions, TraceWriter};
 use aegis_types::records::TaskAdmitted;
-use aegis_types::{Bytes, LaneId, Nanos, Record, Sink, TaskId, Time};
+use aegis_types::{Bytes, Extent, LaneId, Nanos, Record, Schema, Sink, TaskId, Time};
 
-use crate::carrier::{Crew, LaneReport, LaneSpec, Work};
+use crate::carrier::{Crew, CrewOptions, LaneReport, LaneSpec, Work};
 use crate::client::{Client, Port};
 use crate::config::{Calibration, Prepared, Profile};
 use crate::driver::Driver;
 use crate::error::RuntimeError;
 use crate::live::{Live, Watched};
 use crate::models::{LaneModels, ModelSpec, Source};
-use crate::plant::{ControlRequest, HostPlant};
+use crate::plant::{ControlRequest, HostPlant, Waiting};
 use crate::realtime::{self, Role};
 use crate::system::System;
 use crate::tally::{Counted, Tally};
@@ -50,6 +51,8 @@ pub struct RunOptions {
     pub poison: bool,
     /// Whether the system's real-time class is asked for.
     pub realtime: bool,
+    /// How driver and carriers wait.
+    pub waiting: Waiting,
     /// The operator's requests.
     pub control: Arc<ControlRequest>,
     /// Counters for live lines.
@@ -114,15 +117,16 @@ pub fn run_with(
     let now = system.clock().now();
     let reservation = PlanReservation::reserve(plan.clone(), &ledger, &mut decisions, now)?;
     let region = reserve_region(system, &plan)?;
+    let staging = reserve_staging(system, &slots)?;
     let sources = sources(system, set, &slots)?;
     let ports = sources.iter().map(Source::port).collect();
     let rings = carrier_rings(&mut trace, system.by_lane().len(), decision_ring(set) / 4)?;
     let setup = Setup {
         slots: &slots,
+        staging: &staging,
         keep: options.keep_outputs,
         probe: false,
         poison: options.poison,
-        realtime: options.realtime,
     };
     let lanes = lane_specs(system, &plan, reservation, &region, sources, rings, &setup);
     let writer = TraceWriter::start(trace, FLUSH)?;
@@ -187,9 +191,11 @@ impl Stage<'_> {
     ) -> Result<Served, RuntimeError> {
         let Self { system, set, calibration, options, ports } = self;
         let clock = system.clock();
-        let crew = Crew::start(system.device(), clock, &std::thread::current(), lanes)?;
-        options.control.attach(std::thread::current());
-        let plant = HostPlant::new(clock, crew.ports(), ports.clone(), Arc::clone(&options.control));
+        let (driver, waiting) = (std::thread::current(), options.waiting);
+        let carriers = CrewOptions { waiting, realtime: options.realtime };
+        let crew = Crew::start(system.device(), clock, &driver, carriers, lanes)?;
+        options.control.attach(driver);
+        let plant = HostPlant::new(clock, crew.ports(), ports.clone(), Arc::clone(&options.control), waiting);
         let mut tally = Tally::new(set, &certificate);
         let now = clock.now();
         admitted(set, &certificate, now, decisions);
@@ -269,14 +275,41 @@ fn start_trace(system: &System, set: &TaskSet, options: &RunOptions) -> Result<T
         Some(path) => TraceMode::File(path.clone()),
         None => TraceMode::Memory { records: 1 << 18 },
     };
-    let schemas = [aegis_types::records::SCHEMAS, aegis_context::watch::SCHEMAS].concat();
+    let schemas = schemas();
     let epoch = crate::machine::wall_clock();
     Ok(TraceCollector::new(TraceOptions { mode, schemas, epoch, blobs })?)
+}
+
+/// What every record means that a run emits.
+fn schemas() -> Vec<Schema> {
+    [aegis_types::records::SCHEMAS, engine::SCHEMAS, aegis_context::watch::SCHEMAS].concat()
 }
 
 fn reserve_region(system: &System, plan: &MemoryPlan) -> Result<Arc<dyn DeviceMemory>, RuntimeError> {
     let size = plan.peak().get().max(1);
     Ok(system.device().reserve(MemorySpace::Device, Bytes::new(size))?)
+}
+
+/// One reservation for the staging of all tasks, carved task after task.
+fn reserve_staging(system: &System, slots: &[u32]) -> Result<Vec<Option<Staging>>, RuntimeError> {
+    let demands = system.staging(slots)?;
+    let total = demands.iter().try_fold(Bytes::ZERO, |sum, demand| sum.checked_add(*demand));
+    let total = total.ok_or_else(|| RuntimeError::System {
+        what: "reserving staging memory",
+        reason: "all tasks together take more than can be addressed".into(),
+    })?;
+    if total.is_zero() {
+        return Ok(vec![None; demands.len()]);
+    }
+    let region = system.device().reserve(MemorySpace::Staging, total)?;
+    let mut offset = Bytes::ZERO;
+    let carve = |len: Bytes| {
+        let extent = Extent { offset, len };
+        // The sum of all was found to be in range.
+        offset = offset.checked_add(len).unwrap_or(offset);
+        Some(Staging { region: Arc::clone(&region), extent })
+    };
+    Ok(demands.into_iter().map(carve).collect())
 }
 
 /// Where the inputs of each task come from.
@@ -295,11 +328,11 @@ fn sources(system: &System, set: &TaskSet, slots: &[u32]) -> Result<Vec<Source>,
 /// What every lane is set up with.
 struct Setup<'a> {
     slots: &'a [u32],
+    staging: &'a [Option<Staging>],
     keep: usize,
     /// Whether the outputs of every job are read, as a client would.
     probe: bool,
     poison: bool,
-    realtime: bool,
 }
 
 /// The carriers to be, by lane.
@@ -328,6 +361,7 @@ fn lane_specs(
                     grant,
                     usage: watched,
                     region: Arc::clone(region),
+                    staging: setup.staging.get(task.index()).cloned().flatten(),
                     slots,
                     source,
                     probe: setup.probe,
@@ -345,15 +379,12 @@ fn lane_specs(
         let models = models.remove(&lane).unwrap_or_default();
         let poison =
             if setup.poison { scratch(lane).map(|extent| (Arc::clone(region), extent)) } else { None };
-        let realtime = setup.realtime;
         LaneSpec {
             lane,
             partition,
-            make: Box::new(move |lane| {
-                let lane = LaneModels::load(lane, models, poison)?;
-                realtime::enter(Role::Carrier, realtime);
-                Ok(Box::new(lane) as Box<dyn Work>)
-            }),
+            make: Box::new(
+                move |lane| Ok(Box::new(LaneModels::load(lane, models, poison)?) as Box<dyn Work>),
+            ),
             sink: Box::new(ring),
         }
     });
@@ -361,7 +392,7 @@ fn lane_specs(
 }
 
 /// Starts the carriers of a fleet for profiling: every budget is granted in full, because nothing is known yet. The
-/// calling thread drives.
+/// calling thread drives. Everybody waits as the fleet says.
 ///
 /// # Errors
 /// As [`run`].
@@ -377,11 +408,12 @@ pub fn with_crew<R>(
     let mut discard = aegis_types::record::Discard;
     let reservation = PlanReservation::reserve(plan.clone(), &ledger, &mut discard, system.clock().now())?;
     let region = reserve_region(system, &plan)?;
+    let staging = reserve_staging(system, &slots)?;
     let feed = |model: &crate::inventory::Model| Ok(Source::Feed(model.feed()?));
     let sources = system.models().iter().map(feed).collect::<Result<Vec<_>, RuntimeError>>()?;
     let options = TraceOptions {
         mode: TraceMode::Memory { records: 64 },
-        schemas: [aegis_types::records::SCHEMAS, aegis_context::watch::SCHEMAS].concat(),
+        schemas: schemas(),
         epoch: String::new(),
         blobs: BTreeMap::new(),
     };
@@ -389,13 +421,16 @@ pub fn with_crew<R>(
     let rings = carrier_rings(&mut trace, system.by_lane().len(), 4_096)?;
     // The writer runs as in production, and outputs are read as for a client: both lie inside what is measured.
     let writer = TraceWriter::start(trace, FLUSH)?;
-    let setup = Setup { slots: &slots, keep: 0, probe: true, poison: false, realtime };
+    let setup = Setup { slots: &slots, staging: &staging, keep: 0, probe: true, poison: false };
     let lanes = lane_specs(system, &plan, reservation, &region, sources, rings, &setup);
+    let waiting = Waiting::from(system.fleet().wait());
     let clock = system.clock();
-    let crew = Crew::start(system.device(), clock, &std::thread::current(), lanes)?;
+    let carriers = CrewOptions { waiting, realtime };
+    let crew = Crew::start(system.device(), clock, &std::thread::current(), carriers, lanes)?;
     let _told = realtime::enter(Role::Driver, realtime);
     let ports = system.models().iter().map(|_| None).collect();
-    let mut plant = HostPlant::new(clock, crew.ports(), ports, Arc::new(ControlRequest::default()));
+    let control = Arc::new(ControlRequest::default());
+    let mut plant = HostPlant::new(clock, crew.ports(), ports, control, waiting);
     let result = drive(&mut plant);
     realtime::leave(realtime);
     drop(plant);

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use aegis_cuda::host::{HostDevice, HostOptions};
-use aegis_cuda::{Device, DeviceKind, HostClock, Partition};
+use aegis_cuda::{Device, HostClock, Partition, discovery};
 use aegis_memory::{Demand, LowestOffsetFirst, MemoryOrchestrator, MemoryPlan, Planner};
 use aegis_sched::{SchedulingPolicy, TaskSet, policy};
 use aegis_types::{Bytes, LaneId, TaskId};
@@ -12,6 +11,8 @@ use crate::config::{Calibration, Facts, Fleet, Prepared, Profile, prepare};
 use crate::error::RuntimeError;
 use crate::inventory::{self, Loaders, Model};
 
+pub mod device;
+
 /// Puts a system together. Whatever is not chosen is what the fleet says.
 pub struct Builder {
     fleet: Fleet,
@@ -19,13 +20,15 @@ pub struct Builder {
     device: Option<Arc<dyn Device>>,
     policy: Option<Arc<dyn SchedulingPolicy>>,
     planner: Box<dyn Planner>,
+    queues: u32,
 }
 
 impl Builder {
     /// A builder for a fleet.
     pub fn new(fleet: Fleet) -> Self {
         let planner = Box::new(LowestOffsetFirst);
-        Self { fleet, loaders: Loaders::default(), device: None, policy: None, planner }
+        let queues = discovery::QUEUES;
+        Self { fleet, loaders: Loaders::default(), device: None, policy: None, planner, queues }
     }
 
     /// Chooses the backends.
@@ -38,6 +41,12 @@ impl Builder {
     #[must_use]
     pub fn device(self, device: Arc<dyn Device>) -> Self {
         Self { device: Some(device), ..self }
+    }
+
+    /// Says how many hardware queues a GPU gives this process, where the fleet's device is opened here.
+    #[must_use]
+    pub fn queues(self, queues: u32) -> Self {
+        Self { queues, ..self }
     }
 
     /// Chooses the policy instead of the fleet's.
@@ -59,11 +68,9 @@ impl Builder {
     pub fn build(self, tell: impl FnMut(&str)) -> Result<System, RuntimeError> {
         let device = match self.device {
             Some(device) => device,
-            None => device_of(&self.fleet)?,
+            None => device::open(&self.fleet, self.queues)?,
         };
-        let partitions = device.partition(&self.fleet.partition_requests())?;
-        let lanes = self.fleet.partitions().iter().map(|partition| partition.lanes);
-        let partitions = partitions.into_iter().zip(lanes).collect();
+        let partitions = device::divide(device.as_ref(), &self.fleet)?;
         let policy = match self.policy {
             Some(policy) => policy,
             None => policy::by_name(self.fleet.policy()).map(Arc::from).ok_or_else(|| {
@@ -103,6 +110,25 @@ pub struct System {
 }
 
 impl System {
+    /// Other models on the same device, its partitions and its clock; every task is where its fleet says.
+    ///
+    /// # Panics
+    /// If there is not one model for each task, or the fleet has other partitions.
+    pub fn beside(&self, fleet: Fleet, models: Vec<Model>) -> Self {
+        assert_eq!(fleet.tasks().len(), models.len(), "one model for each task");
+        assert_eq!(fleet.partitions(), self.fleet.partitions(), "the device is divided once");
+        Self {
+            lanes: fleet.first_lanes(),
+            fleet,
+            device: Arc::clone(&self.device),
+            partitions: self.partitions.clone(),
+            policy: Arc::clone(&self.policy),
+            planner: Box::new(LowestOffsetFirst),
+            models,
+            clock: self.clock,
+        }
+    }
+
     /// The fleet.
     pub const fn fleet(&self) -> &Fleet {
         &self.fleet
@@ -200,25 +226,56 @@ impl System {
             .io_plan(slots)
             .bytes(&model.description)?
             .ok_or_else(|| too_small("more than can be addressed".into()))?;
+        let staging =
+            self.staging_of(model, slots)?.ok_or_else(|| too_small("more than can be addressed".into()))?;
+        let outside = exchange.checked_add(staging);
+        let outside = outside.ok_or_else(|| too_small("more than can be addressed".into()))?;
         let weights = model.description.memory.weights;
         let (persistent, scratch) = match profile.and_then(|profile| profile.task(&model.config.name)) {
             Some(known) => {
                 let (persistent, scratch) = (known.memory.persistent, known.memory.scratch);
-                let needed = persistent.checked_add(exchange).and_then(|sum| sum.checked_add(scratch));
+                let needed = persistent.checked_add(outside).and_then(|sum| sum.checked_add(scratch));
                 if needed.is_none_or(|needed| needed > budget) {
+                    let staged = staged(staging);
                     return Err(too_small(format!(
-                        "{persistent} persistent, {exchange} of I/O and {scratch} of scratch"
+                        "{persistent} persistent, {exchange} of I/O{staged} and {scratch} of scratch"
                     )));
                 }
                 (persistent, scratch)
             }
             // Either may take what the other leaves of the budget, so both are planned with all of it.
-            None => match budget.checked_sub(exchange) {
+            None => match budget.checked_sub(outside) {
                 Some(rest) if rest >= weights => (rest, rest),
-                _ => return Err(too_small(format!("{weights} of weights and {exchange} of I/O"))),
+                _ => {
+                    let staged = staged(staging);
+                    return Err(too_small(format!("{weights} of weights and {exchange} of I/O{staged}")));
+                }
             },
         };
         Ok(Demand { task, lane: self.lanes[task.index()], persistent, exchange, scratch: vec![scratch] })
+    }
+
+    /// Staging memory of each task with so many input slots: host memory that its inputs and outputs pass through on
+    /// their way to and from the device. Nothing where the device's memory is the host's.
+    ///
+    /// # Errors
+    /// As [`System::demands`].
+    pub fn staging(&self, slots: &[u32]) -> Result<Vec<Bytes>, RuntimeError> {
+        let of = |model: &Model| {
+            let slots = slots.get(model.task.index()).copied().unwrap_or(1).max(1);
+            // What overflows is refused by the budget, with the task's name.
+            Ok(self.staging_of(model, slots)?.unwrap_or(Bytes::MAX))
+        };
+        self.models.iter().map(of).collect()
+    }
+
+    /// Host memory that inputs and outputs of a task pass through on their way to and from the device: none where the
+    /// device's memory is the host's, `None` on overflow.
+    fn staging_of(&self, model: &Model, slots: u32) -> Result<Option<Bytes>, RuntimeError> {
+        if self.device.context().capabilities.unified_memory {
+            return Ok(Some(Bytes::ZERO));
+        }
+        Ok(model.io_plan(slots).staging_bytes(&model.description)?)
     }
 
     /// One plan for all tasks.
@@ -234,6 +291,10 @@ impl System {
     }
 }
 
+fn staged(staging: Bytes) -> String {
+    if staging.is_zero() { String::new() } else { format!(", {staging} of staging") }
+}
+
 /// The largest number of jobs that may be pending by the contract alone: ceil(D / T), what a certificate grants at
 /// most. Input slots are sized by it before a certificate exists.
 pub fn slots_by_contract(set: &TaskSet) -> Vec<u32> {
@@ -241,26 +302,4 @@ pub fn slots_by_contract(set: &TaskSet) -> Vec<u32> {
         .iter()
         .map(|task| u32::try_from(task.deadline.get().div_ceil(task.period.get())).unwrap_or(u32::MAX))
         .collect()
-}
-
-/// The device that a fleet names.
-fn device_of(fleet: &Fleet) -> Result<Arc<dyn Device>, RuntimeError> {
-    let memory = fleet.memory().unwrap_or_else(default_memory);
-    match fleet.device() {
-        DeviceKind::Host => Ok(Arc::new(HostDevice::new(HostOptions { memory })?)),
-        kind => Err(RuntimeError::System {
-            what: "opening the device",
-            reason: format!(
-                "{kind:?} devices are not driven from a fleet; `aegis simulate` runs the simulator"
-            ),
-        }),
-    }
-}
-
-/// Half of the memory that is free, where the fleet names none.
-fn default_memory() -> Bytes {
-    let info = rustix::system::sysinfo();
-    let unit = u64::from(info.mem_unit.max(1));
-    let free = (info.freeram as u64).saturating_add(info.bufferram as u64).saturating_mul(unit);
-    Bytes::new(free / 2)
 }

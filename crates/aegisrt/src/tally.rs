@@ -1,5 +1,6 @@
 //! Counts what the engine decided, job by job, while it runs: the source of live lines, summary and exit code.
 
+use aegis_sched::engine::OverrunRunning;
 use aegis_sched::{Certificate, TaskSet};
 use aegis_types::records::{
     Assumption, AssumptionBroken, Consequence, JobFinished, JobOutcome, JobRefused, JobReleased, Refusal,
@@ -47,6 +48,8 @@ pub struct TaskTally {
     pub broken: [u64; 5],
     /// The largest excess over a budget seen in a job of this task.
     pub excess_max: Nanos,
+    /// Segments that were told of while they ran beyond their budget.
+    pub running_over: u64,
     /// Responses of completed jobs, in nanoseconds, to three significant digits.
     pub responses: Histogram<u64>,
 }
@@ -133,6 +136,7 @@ impl Tally {
                 covered_max: Nanos::ZERO,
                 broken: [0; 5],
                 excess_max: Nanos::ZERO,
+                running_over: 0,
                 responses: histogram(),
             }
         });
@@ -216,6 +220,10 @@ impl Sink for Tally {
             && let Some(task) = self.tasks.get_mut(record.task.index())
         {
             task.refusals[record.reason as usize] += 1;
+        } else if let Some(record) = OverrunRunning::read(&raw)
+            && let Some(task) = self.tasks.get_mut(record.job.task.index())
+        {
+            task.running_over += 1;
         }
     }
 }
@@ -252,6 +260,7 @@ pub struct TaskSummary {
     pub late_decisions: u64,
     pub failures: u64,
     pub excess_max_ns: u64,
+    pub running_over: u64,
     /// The histogram of responses, in the V2 encoding of HdrHistogram with deflate left out, as hexadecimal digits.
     pub histogram: String,
 }
@@ -301,6 +310,7 @@ impl TaskTally {
             late_decisions: broken(Assumption::PromptDecision),
             failures: broken(Assumption::SegmentSucceeds),
             excess_max_ns: self.excess_max.get(),
+            running_over: self.running_over,
             histogram: encode(&self.responses),
         }
     }

@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use aegis_cuda::script::{Durations, ScriptedLoader};
 use aegis_cuda::{
-    BackendError, BackendLoader, BindingId, Bindings, HostDevice, HostOptions, ModelDescription, ModelMemory,
-    ModelRequest, RuntimeBackend, Stream,
+    BackendError, BackendLoader, BindingId, Bindings, Device, HostDevice, HostOptions, ModelDescription,
+    ModelMemory, ModelRequest, RuntimeBackend, SimOptions, Stream,
 };
 use aegis_sched::engine::{Answer, Dispatch, Engine};
 use aegis_sched::policy::{ReadyJob, by_name};
@@ -29,14 +29,19 @@ use aegisrt::driver::{Driver, Plant};
 use aegisrt::feed::SplitMix;
 use aegisrt::inventory::Loaders;
 use aegisrt::live::{Live, Watched};
-use aegisrt::plant::ControlRequest;
+use aegisrt::plant::{ControlRequest, Waiting};
 use aegisrt::run::{RunOptions, run};
 use aegisrt::system::Builder;
 use aegisrt::tally::{Counted, Tally};
+use late::LateDevice;
 
 /// The allocator that the benches count with.
 #[path = "../../../benches/src/counting.rs"]
 mod counting;
+
+/// An asynchronous device with memory of its own.
+#[path = "../../aegis-context/tests/late/mod.rs"]
+mod late;
 
 use counting::{CountingAllocator, allocations, count};
 
@@ -400,14 +405,13 @@ fn fleet(folder: &Path) -> Result<Fleet, Box<dyn Error>> {
 }
 
 /// Whether the machine keeps its pace is not asked: overheads are taken as zero, so that every wake-up is a stall.
-#[test]
-fn a_run_on_the_host_allocates_nothing_per_job() -> Result<(), Box<dyn Error>> {
+fn a_run_allocates_nothing_per_job(device: Arc<dyn Device>) -> Result<(), Box<dyn Error>> {
     let (driver, carrier) = (Arc::new(Looks::default()), Arc::new(Looks::default()));
     let folder = tempfile::tempdir()?;
     let loader = LookingLoader(ScriptedLoader::new(Durations::Seeded(1)), Arc::clone(&carrier));
     let system = Builder::new(fleet(folder.path())?)
         .loaders(Loaders::default().with(Arc::new(loader)))
-        .device(Arc::new(HostDevice::new(HostOptions { memory: Bytes::new(1 << 20) })?))
+        .device(device)
         .policy(Arc::new(Looking(Arc::clone(&driver))))
         .build(|_| {})?;
     let calibration = Calibration::new(Path::new("platform.json"), Overheads::default());
@@ -419,6 +423,7 @@ fn a_run_on_the_host_allocates_nothing_per_job() -> Result<(), Box<dyn Error>> {
         keep_outputs: 4,
         poison: false,
         realtime: false,
+        waiting: Waiting::Blocking,
         control: Arc::new(ControlRequest::default()),
         live: Arc::new(Live::default()),
     };
@@ -429,5 +434,19 @@ fn a_run_on_the_host_allocates_nothing_per_job() -> Result<(), Box<dyn Error>> {
     }
     driver.check("driver");
     carrier.check("carrier");
+    Ok(())
+}
+
+#[test]
+fn a_run_on_the_host_allocates_nothing_per_job() -> Result<(), Box<dyn Error>> {
+    a_run_allocates_nothing_per_job(Arc::new(HostDevice::new(HostOptions { memory: Bytes::new(1 << 20) })?))
+}
+
+#[test]
+fn a_run_on_an_asynchronous_device_allocates_nothing_per_job() -> Result<(), Box<dyn Error>> {
+    let options = SimOptions { granularity: 1, ..SimOptions::default() };
+    let device = Arc::new(LateDevice::new(false, options));
+    a_run_allocates_nothing_per_job(Arc::<LateDevice>::clone(&device))?;
+    assert!(!device.operations().is_empty(), "inputs and outputs are copied");
     Ok(())
 }

@@ -2,11 +2,20 @@
 //! interface, and nothing in the product knows them.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use aegis_cuda::kernel::{KernelLoader, reference};
+use aegis_cuda::{Device, SimOptions};
 use aegis_memory::{LowestOffsetFirst, MemoryError, MemoryPlan};
 use aegis_sched::ReplayEnd;
-use aegis_types::{Nanos, TaskId};
+use aegis_types::{Bytes, Nanos, TaskId};
 use aegisrt::RuntimeError;
+use aegisrt::config::{Fleet, WaitMode};
+use aegisrt::inventory::Loaders;
+use aegisrt::system::{Builder, System};
+
+#[path = "../../aegis-context/tests/late/mod.rs"]
+mod late;
 
 #[path = "../examples/custom_planner.rs"]
 #[expect(dead_code, reason = "its main is run by hand")]
@@ -114,5 +123,62 @@ fn below(folder: &Path, files: &mut Vec<PathBuf>) {
         } else {
             files.push(path);
         }
+    }
+}
+
+/// The fleet for GPUs on a device of that shape: nothing is launched.
+fn gpu_example() -> System {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/gpu/fleet.toml");
+    let fleet = Fleet::read(&path).expect("the example is legal");
+    assert_eq!((fleet.tasks().len(), fleet.partitions().len(), fleet.wait()), (6, 2, WaitMode::Spin));
+    let options =
+        SimOptions { memory: fleet.memory().expect("it says"), units: 132, ..SimOptions::default() };
+    let device = Arc::new(late::LateDevice::new(true, options));
+    let shared: Arc<dyn Device> = Arc::<late::LateDevice>::clone(&device);
+    let loaders = Loaders::default().with(Arc::new(KernelLoader::new()));
+    let system = Builder::new(fleet).loaders(loaders).device(shared).build(|_| {});
+    assert_eq!(device.operations(), [], "describing launches nothing");
+    system.expect("every model is one of kernels")
+}
+
+#[test]
+fn the_fleet_for_gpus_is_described_and_planned_without_one() {
+    let system = gpu_example();
+    let slots = vec![1; 6];
+    let demands = system.demands(None, &slots).expect("every budget holds its task");
+    let plan = system.plan(&demands, system.device().context().memory).expect("it fits into its memory");
+    assert!(plan.peak() >= plan.lower_bound());
+    let staging = system.staging(&slots).expect("it can be addressed");
+    for (model, staged) in system.models().iter().zip(&staging) {
+        let io = model.io_plan(1).bytes(&model.description).expect("legal").expect("small");
+        let state = !model.config.state.is_empty();
+        assert!(
+            !staged.is_zero() && (if state { *staged < io } else { *staged == io }),
+            "{}",
+            model.config.name
+        );
+    }
+    // Twice the slots, twice the inputs: what is staged counts against the budget as much as what is on the device.
+    let rest = |slots: u32| system.demands(None, &[slots; 6]).map(|demands| demands[0].persistent.get());
+    let (one, three) = (rest(1).expect("it fits"), rest(3).expect("it fits"));
+    let image = 3 * 160 * 160 * 4;
+    assert_eq!(one - three, 2 * 2 * image, "two more slots, on the device and in staging");
+    let error = rest(4_000).expect_err("too many slots").to_string();
+    assert!(error.contains("budget.memory") && error.contains("of staging"), "{error}");
+}
+
+#[test]
+fn models_of_the_fleet_for_gpus_answer_by_their_inputs() {
+    for model in gpu_example().models() {
+        let inputs = |job: u8| -> Vec<Vec<u8>> {
+            let bytes = |spec: &aegis_cuda::TensorSpec| vec![job; spec.bytes.get() as usize];
+            model.description.inputs.iter().map(bytes).collect()
+        };
+        let answers = |job: u8| reference(&model.request(), &inputs(job)).expect("it can be computed");
+        let (one, two) = (answers(1), answers(2));
+        let sizes: Vec<Bytes> = one.iter().map(|output| Bytes::new(output.len() as u64)).collect();
+        let described: Vec<Bytes> = model.description.outputs.iter().map(|spec| spec.bytes).collect();
+        assert_eq!(sizes, described, "{}", model.config.name);
+        assert_ne!(one, two, "{}", model.config.name);
     }
 }

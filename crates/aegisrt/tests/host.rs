@@ -16,7 +16,7 @@ use aegisrt::feed::Feed;
 use aegisrt::inventory::Loaders;
 use aegisrt::live::Live;
 use aegisrt::measure;
-use aegisrt::plant::ControlRequest;
+use aegisrt::plant::{ControlRequest, Waiting};
 use aegisrt::profile::ProfileOptions;
 use aegisrt::run::{RunOptions, run, run_with};
 use aegisrt::system::{Builder, System};
@@ -95,6 +95,7 @@ fn options(duration: Nanos) -> RunOptions {
         keep_outputs: 4,
         poison: true,
         realtime: false,
+        waiting: Waiting::Blocking,
         control: Arc::new(ControlRequest::default()),
         live: Arc::new(Live::default()),
     }

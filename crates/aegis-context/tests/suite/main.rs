@@ -5,3 +5,7 @@ mod creation;
 mod documents;
 mod fixture;
 mod launch;
+mod staged;
+
+#[path = "../late/mod.rs"]
+mod late;

@@ -104,6 +104,12 @@ impl Loaded {
 
     /// Runs a whole job and returns its outputs.
     fn job(&mut self, io: &Bindings, binding: BindingId, inputs: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, Stop> {
+        self.submit(io, binding, inputs)?;
+        self.collect(io)
+    }
+
+    /// Enqueues a whole job.
+    fn submit(&mut self, io: &Bindings, binding: BindingId, inputs: &[Vec<u8>]) -> Result<(), Stop> {
         for (slice, bytes) in io.inputs.iter().zip(inputs) {
             slice.write(bytes);
         }
@@ -112,7 +118,11 @@ impl Loaded {
             self.model.enqueue(&mut *self.stream, SegmentIndex::new(segment), binding)?;
         }
         self.seq = self.seq.next();
-        self.stream.signal(self.seq)?;
+        Ok(self.stream.signal(self.seq)?)
+    }
+
+    /// Waits for the job that was enqueued last and returns its outputs.
+    fn collect(&mut self, io: &Bindings) -> Result<Vec<Vec<u8>>, Stop> {
         self.stream.synchronize()?;
         let seen = self.stream.flag().load();
         ensure(seen == self.seq, || format!("after dispatch {:?} the flag shows {seen:?}", self.seq))?;
@@ -252,9 +262,36 @@ fn damage(case: &BackendCase<'_>) -> Result<(), Stop> {
 }
 
 fn two_lanes(case: &BackendCase<'_>) -> Result<(), Stop> {
-    if case.device.context().queue_limit < 2 {
+    let context = case.device.context();
+    if context.queue_limit < 2 {
         return Err(Stop::Skip("the device carries one lane".into()));
     }
+    if context.capabilities.asynchronous { one_launcher(case) } else { two_carriers(case) }
+}
+
+/// Lanes whose work is queued are carried by one thread, and their jobs run at the same time.
+fn one_launcher(case: &BackendCase<'_>) -> Result<(), Stop> {
+    let mut lanes = Vec::new();
+    for number in 0..2 {
+        let mut loaded = load(case, number)?;
+        let io = loaded.lend(case, 0)?;
+        let id = loaded.model.bind(io.clone())?;
+        lanes.push((loaded, io, id));
+    }
+    for turn in 0..8 {
+        let inputs = |lane: usize| &case.jobs[(turn + lane) % case.jobs.len()];
+        for (lane, (loaded, io, id)) in lanes.iter_mut().enumerate() {
+            loaded.submit(io, *id, inputs(lane))?;
+        }
+        for (lane, (loaded, io, _)) in lanes.iter_mut().enumerate() {
+            let outputs = loaded.collect(io)?;
+            (case.judge)(inputs(lane), &outputs).map_err(Stop::Violated)?;
+        }
+    }
+    Ok(())
+}
+
+fn two_carriers(case: &BackendCase<'_>) -> Result<(), Stop> {
     let barrier = std::sync::Barrier::new(2);
     let lane = |number| {
         let loaded = load(case, number);

@@ -13,7 +13,7 @@ use crate::memory::{DeviceMemory, DeviceSlice, MemorySpace};
 const REGION: u64 = 1 << 16;
 
 /// Makes the device under test. Called for each check, because a device is divided once.
-type Make<'a> = &'a (dyn Fn() -> Result<Box<dyn Device>, DeviceError> + Sync);
+pub type Make<'a> = &'a (dyn Fn() -> Result<Box<dyn Device>, DeviceError> + Sync);
 
 /// Checks the contract of [`Device`], [`Stream`](crate::Stream) and [`DeviceMemory`] on fresh devices from `make`.
 ///
@@ -50,7 +50,7 @@ fn undivided(make: &Make<'_>) -> Result<(), Stop> {
 }
 
 /// Two partitions of the smallest size, or why there cannot be two.
-fn two(device: &dyn Device) -> Result<Vec<PartitionRequest>, Stop> {
+pub(super) fn two(device: &dyn Device) -> Result<Vec<PartitionRequest>, Stop> {
     let context = device.context();
     if !context.capabilities.partitions || context.units / 2 < context.unit_minimum {
         return Err(Stop::Skip(format!("{} units cannot be divided", context.units)));
@@ -118,7 +118,11 @@ fn region(device: &dyn Device) -> Result<Arc<dyn DeviceMemory>, Stop> {
     Ok(region)
 }
 
-fn slice(region: &Arc<dyn DeviceMemory>, offset: u64, len: u64) -> Result<DeviceSlice, DeviceError> {
+pub(super) fn slice(
+    region: &Arc<dyn DeviceMemory>,
+    offset: u64,
+    len: u64,
+) -> Result<DeviceSlice, DeviceError> {
     DeviceSlice::lend(region, Extent { offset: Bytes::new(offset), len: Bytes::new(len) })
 }
 

@@ -66,6 +66,67 @@ fn scripts_conform_on_the_host_device() {
     passes(check_backend(&*device, &ScriptedLoader::new(Durations::Seeded(1))));
 }
 
+/// A host device that says of itself what is not true.
+struct Boastful {
+    device: Box<dyn Device>,
+    context: crate::device::DeviceContext,
+}
+
+impl Device for Boastful {
+    fn context(&self) -> &crate::device::DeviceContext {
+        &self.context
+    }
+
+    fn partition(
+        &self,
+        requests: &[crate::device::PartitionRequest],
+    ) -> Result<Vec<crate::device::Partition>, DeviceError> {
+        self.device.partition(requests)
+    }
+
+    fn partitions(&self) -> Vec<crate::device::Partition> {
+        self.device.partitions()
+    }
+
+    fn reserve(
+        &self,
+        space: crate::memory::MemorySpace,
+        bytes: Bytes,
+    ) -> Result<std::sync::Arc<dyn crate::memory::DeviceMemory>, DeviceError> {
+        self.device.reserve(space, bytes)
+    }
+
+    fn bind_lane(
+        &self,
+        partition: aegis_types::PartitionId,
+        lane: aegis_types::LaneId,
+    ) -> Result<Box<dyn Stream>, DeviceError> {
+        self.device.bind_lane(partition, lane)
+    }
+}
+
+/// Host lanes have their copies and flags in order, and no graphs: the suite sees both.
+#[test]
+fn a_device_that_claims_graphs_and_has_none_is_found() {
+    let boastful = || -> Result<Box<dyn Device>, DeviceError> {
+        let device: Box<dyn Device> =
+            Box::new(HostDevice::new(HostOptions { memory: Bytes::new(64 << 20) })?);
+        let mut context = device.context().clone();
+        context.capabilities.asynchronous = true;
+        context.capabilities.graphs = true;
+        Ok(Box::new(Boastful { device, context }))
+    };
+    let probe = |_: &mut dyn Stream| -> Result<Box<dyn Probe>, BackendError> {
+        Err(DeviceError::Unsupported { what: "a kernel" }.into())
+    };
+    let case = AsynchronousCase { make: &boastful, probe: &probe, copy_chunk: Bytes::new(1000) };
+    let violation = asynchronous(&case).expect_err("no graphs");
+    assert!(violation.check.contains("graph"), "{violation}");
+    let honest = AsynchronousCase { make: &host, ..case };
+    let report = asynchronous(&honest).expect("everything is skipped");
+    assert!(report.passed.is_empty() && report.skipped.len() == 6, "{report:?}");
+}
+
 /// Keeps a byte of its grant for ever.
 struct Leaky(ScriptedLoader);
 

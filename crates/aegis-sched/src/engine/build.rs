@@ -168,6 +168,7 @@ fn lane(index: usize, set: &TaskSet, certificate: &Certificate, start: Time) -> 
         ended: 0,
         pending: 0,
         last_dispatch: DispatchSeq::NONE,
+        expires: None,
         last_breach: None,
         tasks,
         shed_order: shed_order.into_iter().map(|(_, task)| task).collect(),

@@ -31,6 +31,7 @@ impl Engine {
             return;
         }
         self.lanes[lane].advance(PhaseEvent::Vacate(now));
+        self.lanes[lane].expires = None;
         self.watch_budget(lane, job.id, now.since(flight.first), budget, now, out);
         let last = job.segment.index() + 1 == segments;
         let stopped = self.mode == Mode::Stopped;

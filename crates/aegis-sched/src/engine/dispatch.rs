@@ -116,6 +116,7 @@ impl Engine {
         }
         let dispatch = self.lanes[lane].last_dispatch.next();
         let flight = InFlight { task: self.tasks[choice.task].id, dispatch, since: now, first: now };
+        self.watch_running(lane, &flight);
         self.launch(lane, PhaseEvent::Dispatch(flight), flight, choice.reason, now, out);
     }
 

@@ -9,7 +9,7 @@ use aegis_types::{DispatchSeq, LaneId, Nanos, RawRecord, Record, TaskId, Time};
 /// What the driver tells the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// Release what is due: at most one job of each task.
+    /// Release what is due: at most one job of each task; and tell of segments in flight whose budget is over.
     Tick,
     /// A client submits a job.
     Arrival {

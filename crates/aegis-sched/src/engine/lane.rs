@@ -62,6 +62,8 @@ pub(super) struct Lane {
     /// Jobs that are pending, the running one included.
     pub(super) pending: usize,
     pub(super) last_dispatch: DispatchSeq,
+    /// When the segment in flight will have exceeded its budget; `None` once that was told.
+    pub(super) expires: Option<Time>,
     /// When a budget was last overrun.
     pub(super) last_breach: Option<Time>,
     /// Its tasks, by number.

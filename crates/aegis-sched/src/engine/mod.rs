@@ -19,7 +19,7 @@
 //! | `arrival`, `release` | clients' submissions and timers: the arrival rule, queue bounds |
 //! | `dispatch` | which ready job a free lane runs |
 //! | `complete` | the end of a segment and of a job |
-//! | `overrun` | broken assumptions: what still holds, what is shed |
+//! | `overrun` | broken assumptions: what still holds, what is shed; budgets that are over while a segment runs |
 //! | `control` | draining and stopping |
 //! | `job`, `phase`, `queue`, `lane` | state machines and the slabs that hold them |
 
@@ -47,6 +47,7 @@ use aegis_types::{Nanos, Time};
 pub use control::Mode;
 pub use input::{Input, Misuse};
 pub use outbox::{Answer, Decision, Dispatch, JobEnd, Outbox};
+pub use overrun::{OverrunRunning, SCHEMAS};
 pub use phase::Trust;
 pub use view::{Activity, LaneView};
 
@@ -97,13 +98,13 @@ impl Engine {
         }
     }
 
-    /// The earliest timer release that is not handled yet; the driver tells [`Input::Tick`] no later. `None` when no
-    /// timer is running.
+    /// The earliest timer that is not handled yet, a release or the end of the budget of a segment in flight; the driver
+    /// tells [`Input::Tick`] no later. `None` when no timer is running.
     pub fn wake_at(&self) -> Option<Time> {
-        if self.mode != Mode::Serving {
-            return None;
-        }
-        self.tasks.iter().filter(|task| !task.sporadic).map(|task| task.next_arrival).min()
+        let releases = self.tasks.iter().filter(|task| !task.sporadic).map(|task| task.next_arrival);
+        let release = if self.mode == Mode::Serving { releases.min() } else { None };
+        let expiry = self.lanes.iter().filter_map(|lane| lane.expires).min();
+        release.into_iter().chain(expiry).min()
     }
 
     /// Whether `input` may be told at `now`.

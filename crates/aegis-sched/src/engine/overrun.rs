@@ -1,14 +1,59 @@
 //! Broken assumptions: what still holds, and what is shed to bring a lane back to a certified state.
 
 use aegis_types::records::{Assumption, AssumptionBroken, Consequence, JobOutcome};
-use aegis_types::{JobId, Nanos, Time};
+use aegis_types::{DispatchSeq, JobId, LaneId, Nanos, Record, Schema, SegmentIndex, Time, record};
 
 use super::Engine;
 use super::job::JobEvent;
 use super::outbox::Outbox;
-use super::phase::{Phase, Trust};
+use super::phase::{InFlight, Phase, Trust};
+
+record! {
+    /// A segment is in flight beyond its occupancy budget, all its attempts counted. Told once for each segment, while it
+    /// runs: what follows from the overrun is known when the segment has ended.
+    pub struct OverrunRunning(28) {
+        /// The lane.
+        lane: LaneId,
+        /// The job.
+        job: JobId,
+        /// Which segment of the job.
+        segment: SegmentIndex,
+        /// The dispatch in flight.
+        dispatch: DispatchSeq,
+        /// Since its first dispatch.
+        seen: Nanos,
+        /// The occupancy budget C'.
+        budget: Nanos,
+    }
+}
+
+/// The schemas of the records that the engine declares itself, for the head of a trace.
+pub const SCHEMAS: &[Schema] = &[OverrunRunning::SCHEMA];
 
 impl Engine {
+    /// Sets the lane's timer: a segment that never ends is told of when its budget is over, not when it has ended.
+    pub(super) fn watch_running(&mut self, lane: usize, flight: &InFlight) {
+        let task = &self.tasks[flight.task.index()];
+        let budget = task.head().map_or(Nanos::MAX, |job| task.budgets[job.segment.index()]);
+        self.lanes[lane].expires = Some(flight.first.saturating_add(budget).saturating_add(Nanos::new(1)));
+    }
+
+    /// Tells of every segment in flight whose budget is over.
+    pub(super) fn tell_running(&mut self, now: Time, out: &mut Outbox) {
+        for lane in &mut self.lanes {
+            let Phase::Running(InFlight { task, dispatch, first, .. }) = lane.phase else { continue };
+            if lane.expires.take_if(|expires| *expires <= now).is_none() {
+                continue;
+            }
+            let task = &self.tasks[task.index()];
+            if let Some(job) = task.head() {
+                let (lane, segment, seen) = (lane.id, job.segment, now.since(first));
+                let budget = task.budgets[segment.index()];
+                out.tell(now, OverrunRunning { lane, job: job.id, segment, dispatch, seen, budget });
+            }
+        }
+    }
+
     /// E4: compares a segment's occupancy, over all its attempts, with its budget, and draws the consequence.
     pub(super) fn watch_budget(
         &mut self,

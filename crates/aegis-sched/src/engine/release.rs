@@ -10,8 +10,10 @@ use super::outbox::Outbox;
 use super::phase::{Phase, PhaseEvent};
 
 impl Engine {
-    /// Releases at most one due job of each periodic task: a burst would lengthen the decider's cycle.
+    /// Tells of running overruns, and releases at most one due job of each periodic task: a burst would lengthen the
+    /// decider's cycle.
     pub(super) fn tick(&mut self, now: Time, out: &mut Outbox) {
+        self.tell_running(now, out);
         if self.mode != Mode::Serving {
             return;
         }

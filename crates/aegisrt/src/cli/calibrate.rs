@@ -2,18 +2,21 @@
 
 use std::path::{Path, PathBuf};
 
+use aegis_sched::{Arrival, Overheads};
 use aegis_types::Nanos;
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::answer::{Answer, CliError};
 use super::progress::line;
 use super::setup::{beside, open_system};
 use super::table::Grid;
 use super::{Environment, figures, target};
+use crate::calibrate::charges::{Charge, samples_of};
 use crate::calibrate::{CalibrateOptions, Samples};
-use crate::config::{Calibration, Fleet};
-use crate::measure::{self, CHARGES, NamedSamples, samples_of};
+use crate::config::{Calibration, Figure, Fleet};
+use crate::measure::{self, NamedSamples};
+use crate::system::System;
 
 /// Measure what the runtime itself costs on this machine.
 #[derive(Debug, Args)]
@@ -46,54 +49,140 @@ impl Calibrate {
         line(&format!("keeping every lane busy for {} ...", figures::span(options.duration)));
         let (file, samples) = measure::calibrate(&system, &output, options, self.realtime)?;
         file.save(&output)?;
-        Ok(answer(&file, &samples, options.margin_ppm, &output))
+        let charges = measure::charges_of(&system);
+        let shown = Shown { file: &file, samples: &samples, charges, margin_ppm: options.margin_ppm };
+        Ok(Answer::done(shown.text(&system, &output), shown.json(&output)))
     }
 }
 
-fn answer(file: &Calibration, samples: &[NamedSamples], margin_ppm: u64, output: &Path) -> Answer {
-    let mut grid = Grid::new(1, &["overhead", "n", "p50", "p99", "max", "charged"]);
-    let mut rows = Vec::new();
-    for (&(name, from, method), charged) in CHARGES.iter().zip(file.charged()) {
-        let of = from.and_then(|from| samples_of(samples, from));
-        let figure = |figure: fn(&Samples) -> Nanos| of.map(figure);
-        let marks = [figure(|of| of.quantile(500)), figure(|of| of.quantile(990)), figure(Samples::max)];
-        let count = of.map_or_else(|| "-".to_owned(), |of| of.count().to_string());
-        let [p50, p99, max] = marks.map(figures::maybe);
-        grid.row([name.to_owned(), count, p50, p99, max, figures::span(charged)]);
-        let [p50, p99, max] = marks.map(|mark| mark.map(Nanos::get));
-        rows.push(json!({
-            "overhead": name, "method": method, "samples": of.map(Samples::count),
-            "p50_ns": p50, "p99_ns": p99, "max_ns": max, "charged_ns": charged.get(),
-        }));
+/// What is shown of a calibration.
+struct Shown<'a> {
+    file: &'a Calibration,
+    samples: &'a [NamedSamples],
+    charges: &'static [Charge; 13],
+    margin_ppm: u64,
+}
+
+impl Shown<'_> {
+    fn text(&self, system: &System, output: &Path) -> String {
+        let file = self.file;
+        let mut text = format!("{}, {}\n", file.machine, file.kernel);
+        if let Some(device) = &file.device {
+            text.push_str(&format!("{}, {}\n", device.name, device.versions.join(", ")));
+        }
+        text.push_str(&format!("driver: {}\n\n{}\n", file.driver, self.charged()));
+        if let Some(figures) = grid_of(&file.figures) {
+            text.push_str(&format!("{figures}\n"));
+        }
+        if let Some(stalls) = &file.stalls {
+            let closest = stalls.closest.map_or_else(String::new, |closest| {
+                format!(", the closest two {} apart", figures::span(closest))
+            });
+            text.push_str(&format!(
+                "stalls: the spinning driver watched itself for {}: {} gaps of {} or more{closest}\n",
+                figures::span(stalls.observed),
+                stalls.count,
+                figures::span(stalls.limit),
+            ));
+        }
+        text.push_str(&format!(
+            "decider cycle G of this fleet: {}\n",
+            figures::maybe(cycle(&file.overheads, system.fleet()))
+        ));
+        text.push_str(&format!(
+            "charged: the largest sample plus {}; of steps of a thread without the largest thousandth, which are \
+             stalls\nwrote {}\n",
+            figures::margin(self.margin_ppm),
+            output.display()
+        ));
+        text
     }
-    let text = format!(
-        "{}, {}\ndriver: {}\n\n{}\ncharged: the largest sample plus {}; of engine steps without the largest \
-         thousandth, which are stalls\nwrote {}\n",
-        file.machine,
-        file.kernel,
-        file.driver,
-        grid.text(),
-        figures::margin(margin_ppm),
-        output.display()
-    );
-    let json = json!({
-        "machine": file.machine, "kernel": file.kernel, "driver": file.driver, "output": output,
-        "decider_shares_cores": file.decider_shares_cores, "overheads": rows,
-    });
-    Answer::done(text, json)
+
+    fn charged(&self) -> String {
+        let mut grid = Grid::new(1, &["overhead", "n", "p50", "p99", "max", "charged"]);
+        for (charge, charged) in self.charges.iter().zip(self.file.charged()) {
+            let of = charge.from.and_then(|from| samples_of(self.samples, from));
+            let [p50, p99, max] = marks(of).map(figures::maybe);
+            let count = of.map_or_else(|| "-".to_owned(), |of| of.count().to_string());
+            grid.row([charge.overhead.to_owned(), count, p50, p99, max, figures::span(charged)]);
+        }
+        grid.text()
+    }
+
+    fn json(&self, output: &Path) -> Value {
+        let file = self.file;
+        let row = |(charge, charged): (&Charge, Nanos)| {
+            let of = charge.from.and_then(|from| samples_of(self.samples, from));
+            let [p50, p99, max] = marks(of).map(|mark| mark.map(Nanos::get));
+            json!({
+                "overhead": charge.overhead, "method": charge.method, "samples": of.map(Samples::count),
+                "p50_ns": p50, "p99_ns": p99, "max_ns": max, "charged_ns": charged.get(),
+            })
+        };
+        let figure = |figure: &Figure| {
+            let [p50, p99, p999, max] = figure.marks().map(|(_, mark)| mark.get());
+            json!({
+                "name": figure.name, "samples": figure.samples,
+                "p50_ns": p50, "p99_ns": p99, "p999_ns": p999, "max_ns": max,
+            })
+        };
+        let stalls = file.stalls.map(|stalls| {
+            json!({
+                "observed_ns": stalls.observed.get(), "limit_ns": stalls.limit.get(), "count": stalls.count,
+                "largest_ns": stalls.largest.get(), "closest_ns": stalls.closest.map(Nanos::get),
+            })
+        });
+        json!({
+            "machine": file.machine, "kernel": file.kernel, "driver": file.driver, "output": output,
+            "device": file.device, "decider_shares_cores": file.decider_shares_cores,
+            "overheads": self.charges.iter().zip(file.charged()).map(row).collect::<Vec<_>>(),
+            "figures": file.figures.iter().map(figure).collect::<Vec<_>>(),
+            "stalls": stalls,
+        })
+    }
+}
+
+fn marks(of: Option<&Samples>) -> [Option<Nanos>; 3] {
+    let figure = |figure: fn(&Samples) -> Nanos| of.map(figure);
+    [figure(|of| of.quantile(500)), figure(|of| of.quantile(990)), figure(Samples::max)]
+}
+
+/// What was measured and is not charged; `None` without any.
+fn grid_of(measured: &[Figure]) -> Option<String> {
+    if measured.is_empty() {
+        return None;
+    }
+    let mut grid = Grid::new(1, &["not charged", "n", "p50", "p99", "p99.9", "max"]);
+    for figure in measured {
+        let mut row = vec![figure.name.clone(), figure.samples.to_string()];
+        row.extend(figure.marks().map(|(_, mark)| figures::span(mark)));
+        grid.row(row);
+    }
+    Some(grid.text())
+}
+
+/// The longest cycle of the decider with the tasks of a fleet, as the analysis will charge it; `None` on overflow.
+fn cycle(overheads: &Overheads, fleet: &Fleet) -> Option<Nanos> {
+    let sporadic = fleet.tasks().iter().filter(|task| task.arrival == Arrival::Sporadic).count() as u64;
+    let periodic = fleet.tasks().len() as u64 - sporadic;
+    let lanes = fleet.partitions().iter().map(|partition| u64::from(partition.lanes)).sum();
+    let lane = overheads.completion.checked_add(overheads.decision)?.checked_add(overheads.dispatch)?;
+    let parts = [
+        overheads.release.checked_mul(periodic)?,
+        overheads.arrival.checked_mul(sporadic)?,
+        lane.checked_mul(lanes)?,
+        overheads.control,
+    ];
+    parts.into_iter().try_fold(overheads.poll, Nanos::checked_add)
 }
 
 #[cfg(test)]
 mod tests {
-    use aegis_sched::Overheads;
-
     use super::*;
 
     #[test]
     fn every_overhead_has_a_charge_in_its_own_place() {
-        let names: Vec<&str> = CHARGES.iter().map(|(name, _, _)| *name).collect();
-        assert_eq!(names, Calibration::OVERHEADS);
-        for (place, name) in names.iter().enumerate() {
+        for (place, name) in Calibration::OVERHEADS.iter().enumerate() {
             let mut written = serde_json::to_value(Overheads::default()).unwrap();
             written[*name] = json!("7ns");
             let overheads: Overheads = serde_json::from_value(written).unwrap();

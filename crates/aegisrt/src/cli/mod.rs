@@ -6,6 +6,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
+//! | [`connections`] | hardware queues of a GPU, asked for before anything is started |
 //! | [`answer`] | answers, errors and the documented exit codes |
 //! | [`figures`], [`table`], [`progress`] | quantities, tables and progress for people |
 //! | [`setup`] | a fleet with its measured files, on its device, every task on a lane |
@@ -16,6 +17,7 @@
 mod admit;
 pub mod answer;
 mod calibrate;
+pub mod connections;
 mod devices;
 mod explain;
 mod export;
@@ -40,7 +42,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use answer::{Answer, CliError, Exit};
 
@@ -57,7 +59,10 @@ Exit codes:
 
 Environment:
   AEGIS_ONNXRUNTIME  the path of libonnxruntime.so
-  AEGIS_CACHE        a folder that holds onnxruntime/libonnxruntime.so, used where the other is not set";
+  AEGIS_CACHE        a folder that holds onnxruntime/libonnxruntime.so, used where the other is not set
+  CUDA_DEVICE_MAX_CONNECTIONS
+                     hardware queues of a GPU, 1 to 32; where it is not set and the fleet names a cuda
+                     device, the program starts itself over with 32";
 
 /// Lets many models share one device with certified response times, and says where the time of every job went.
 #[derive(Debug, Parser)]
@@ -110,22 +115,33 @@ pub struct Environment {
     pub onnxruntime: Option<PathBuf>,
     /// `AEGIS_CACHE`.
     pub cache: Option<PathBuf>,
+    /// `CUDA_DEVICE_MAX_CONNECTIONS`.
+    pub connections: Option<OsString>,
 }
 
 impl Environment {
     fn read() -> Self {
         let path =
             |name| std::env::var_os(name).filter(|value: &OsString| !value.is_empty()).map(PathBuf::from);
-        Self { onnxruntime: path("AEGIS_ONNXRUNTIME"), cache: path("AEGIS_CACHE") }
+        Self {
+            onnxruntime: path("AEGIS_ONNXRUNTIME"),
+            cache: path("AEGIS_CACHE"),
+            connections: std::env::var_os(connections::VARIABLE),
+        }
     }
 }
 
 /// Reads the arguments of the process, does what they ask, and writes the answer.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let matches = match Cli::command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => return misused(&error),
+    };
+    let cli = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,
         Err(error) => return misused(&error),
     };
+    connections::provide(&matches);
     let answer = perform(cli.command, &Environment::read());
     let (text, exit) = match (answer, cli.format) {
         (Ok(answer), Format::Text) => (answer.text, answer.exit),
@@ -184,7 +200,7 @@ fn complain(error: &CliError) {
 
 fn perform(command: Command, environment: &Environment) -> Result<Answer, CliError> {
     match command {
-        Command::Devices(command) => command.perform(),
+        Command::Devices(command) => command.perform(environment),
         Command::Calibrate(command) => command.perform(environment),
         Command::Profile(command) => command.perform(environment),
         Command::Admit(command) => command.perform(environment),
@@ -199,8 +215,6 @@ fn perform(command: Command, environment: &Environment) -> Result<Answer, CliErr
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

@@ -24,9 +24,15 @@ pub struct Plan {
 impl Plan {
     pub(super) fn perform(&self, environment: &Environment) -> Result<Answer, CliError> {
         let setup = Setup::open(&self.fleet, Fleet::read(&self.fleet.fleet)?, environment)?;
-        let plan = setup.plan(&setup.analyze())?;
-        let (set, measured) = (&setup.prepared.set, setup.profile.is_some());
-        Ok(Answer::done(text(&plan, set, measured), json(&plan, set, measured)))
+        let report = setup.analyze();
+        let plan = setup.plan(&report)?;
+        let shown = Shown {
+            plan: &plan,
+            set: &setup.prepared.set,
+            measured: setup.profile.is_some(),
+            staging: setup.system.staging(&setup.slots(&report))?,
+        };
+        Ok(Answer::done(shown.text(), shown.json()))
     }
 }
 
@@ -36,64 +42,94 @@ fn private_total(plan: &MemoryPlan) -> Bytes {
     Bytes::new(plan.tasks().iter().fold(0u64, |sum, share| sum.saturating_add(alone(share))))
 }
 
-fn text(plan: &MemoryPlan, set: &TaskSet, measured: bool) -> String {
-    let mut tasks = Grid::new(2, &["task", "lane", "private", "shared", "saved"]);
-    for share in plan.tasks() {
-        tasks.row([
-            verdict::name(share.task, set),
-            share.lane.to_string(),
-            size(share.private),
-            size(share.shared),
-            size(share.saved),
-        ]);
-    }
-    let mut lanes = Grid::new(2, &["lane", "largest need of", "scratch", "at offset"]);
-    for lane in plan.lanes() {
-        let holder = verdict::name(lane.holder, set);
-        lanes.row([lane.lane.to_string(), holder, size(lane.extent.len), size(lane.extent.offset)]);
-    }
-    let (alone, peak) = (private_total(plan), plan.peak());
-    let saved = alone.saturating_sub(peak);
-    let basis = if measured {
-        ""
-    } else {
-        "note: there is no profile, so every task gets all that its budget allows\n"
-    };
-    format!(
-        "{}\n{}\npeak         {} of {}\nlower bound  {} (no plan that shares scratch within lanes is smaller)\n\
-         each alone   {} without sharing; the plan saves {} ({})\n{basis}",
-        tasks.text(),
-        lanes.text(),
-        size(peak),
-        size(plan.parts().capacity),
-        size(plan.lower_bound()),
-        size(alone),
-        size(saved),
-        figures::percent(saved.get(), alone.get()),
-    )
+/// What is shown of a plan.
+struct Shown<'a> {
+    plan: &'a MemoryPlan,
+    set: &'a TaskSet,
+    /// Whether there is a profile.
+    measured: bool,
+    /// Staging memory of each task.
+    staging: Vec<Bytes>,
 }
 
-fn json(plan: &MemoryPlan, set: &TaskSet, measured: bool) -> serde_json::Value {
-    let task = |share: &TaskShare| {
+impl Shown<'_> {
+    fn staging_total(&self) -> Bytes {
+        Bytes::new(self.staging.iter().fold(0u64, |sum, bytes| sum.saturating_add(bytes.get())))
+    }
+
+    fn staging_of(&self, share: &TaskShare) -> Bytes {
+        self.staging.get(share.task.index()).copied().unwrap_or(Bytes::ZERO)
+    }
+
+    fn text(&self) -> String {
+        let Self { plan, set, .. } = self;
+        let staged = !self.staging_total().is_zero();
+        let mut header = vec!["task", "lane", "private", "shared", "saved"];
+        header.extend(staged.then_some("staging"));
+        let mut tasks = Grid::new(2, &header);
+        for share in plan.tasks() {
+            let name = verdict::name(share.task, set);
+            let mut row = vec![name, share.lane.to_string(), size(share.private), size(share.shared)];
+            row.push(size(share.saved));
+            row.extend(staged.then(|| size(self.staging_of(share))));
+            tasks.row(row);
+        }
+        let mut lanes = Grid::new(2, &["lane", "largest need of", "scratch", "at offset"]);
+        for lane in plan.lanes() {
+            let holder = verdict::name(lane.holder, set);
+            lanes.row([lane.lane.to_string(), holder, size(lane.extent.len), size(lane.extent.offset)]);
+        }
+        let (alone, peak) = (private_total(plan), plan.peak());
+        let saved = alone.saturating_sub(peak);
+        let staging = match staged {
+            true => format!(
+                "staging      {} of pinned host memory beside the plan, one reservation\n",
+                size(self.staging_total())
+            ),
+            false => String::new(),
+        };
+        let basis = match self.measured {
+            true => "",
+            false => "note: there is no profile, so every task gets all that its budget allows\n",
+        };
+        format!(
+            "{}\n{}\npeak         {} of {}\nlower bound  {} (no plan that shares scratch within lanes is smaller)\n\
+             each alone   {} without sharing; the plan saves {} ({})\n{staging}{basis}",
+            tasks.text(),
+            lanes.text(),
+            size(peak),
+            size(plan.parts().capacity),
+            size(plan.lower_bound()),
+            size(alone),
+            size(saved),
+            figures::percent(saved.get(), alone.get()),
+        )
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let Self { plan, set, measured, .. } = self;
+        let task = |share: &TaskShare| {
+            json!({
+                "task": verdict::name(share.task, set), "lane": share.lane.get(),
+                "private_bytes": share.private.get(), "shared_bytes": share.shared.get(),
+                "saved_bytes": share.saved.get(), "staging_bytes": self.staging_of(share).get(),
+                "persistent": { "offset": share.persistent.offset.get(), "bytes": share.persistent.len.get() },
+                "exchange": { "offset": share.exchange.offset.get(), "bytes": share.exchange.len.get() },
+            })
+        };
+        let lane = |lane: &aegis_memory::LaneScratch| {
+            json!({
+                "lane": lane.lane.get(), "holder": verdict::name(lane.holder, set),
+                "scratch": { "offset": lane.extent.offset.get(), "bytes": lane.extent.len.get() },
+            })
+        };
         json!({
-            "task": verdict::name(share.task, set), "lane": share.lane.get(),
-            "private_bytes": share.private.get(), "shared_bytes": share.shared.get(),
-            "saved_bytes": share.saved.get(),
-            "persistent": { "offset": share.persistent.offset.get(), "bytes": share.persistent.len.get() },
-            "exchange": { "offset": share.exchange.offset.get(), "bytes": share.exchange.len.get() },
+            "planner": plan.parts().planner, "measured": measured,
+            "capacity_bytes": plan.parts().capacity.get(), "peak_bytes": plan.peak().get(),
+            "lower_bound_bytes": plan.lower_bound().get(), "private_total_bytes": private_total(plan).get(),
+            "staging_bytes": self.staging_total().get(),
+            "tasks": plan.tasks().iter().map(task).collect::<Vec<_>>(),
+            "lanes": plan.lanes().iter().map(lane).collect::<Vec<_>>(),
         })
-    };
-    let lane = |lane: &aegis_memory::LaneScratch| {
-        json!({
-            "lane": lane.lane.get(), "holder": verdict::name(lane.holder, set),
-            "scratch": { "offset": lane.extent.offset.get(), "bytes": lane.extent.len.get() },
-        })
-    };
-    json!({
-        "planner": plan.parts().planner, "measured": measured,
-        "capacity_bytes": plan.parts().capacity.get(), "peak_bytes": plan.peak().get(),
-        "lower_bound_bytes": plan.lower_bound().get(), "private_total_bytes": private_total(plan).get(),
-        "tasks": plan.tasks().iter().map(task).collect::<Vec<_>>(),
-        "lanes": plan.lanes().iter().map(lane).collect::<Vec<_>>(),
-    })
+    }
 }

@@ -121,6 +121,7 @@ impl Run {
             },
             poison: self.poison,
             realtime: self.realtime,
+            waiting: setup.system.fleet().wait().into(),
             control,
             live,
         };
@@ -132,7 +133,7 @@ impl Run {
 
     fn judge(&self, setup: &Setup, report: RunReport) -> Result<Ended, CliError> {
         let compared = match self.check_outputs {
-            true => Some(outputs::compare(&setup.system, &setup.library, &report.lanes)?),
+            true => Some(outputs::compare(&setup.system, setup.library.as_ref(), &report.lanes)?),
             false => None,
         };
         let lost = decisions_lost(&report.trace)?;

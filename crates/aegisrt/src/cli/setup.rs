@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aegis_backend_onnx::{OnnxLoader, OnnxRuntime};
+use aegis_cuda::kernel::KernelLoader;
 use aegis_cuda::{Device, DeviceKind, HostDevice, HostOptions, Units};
 use aegis_memory::{MemoryError, MemoryPlan};
 use aegis_sched::assign::{LaneChoice, assign};
@@ -11,15 +12,14 @@ use aegis_sched::{AdmissionController, AdmissionReport, AdmissionRequest, TaskSe
 use aegis_types::{Bytes, LaneId};
 use clap::Args;
 
-use crate::config::{Calibration, Facts, Fleet, InputSource, Prepared, Profile, prepare};
+use crate::config::{BackendKind, Calibration, Facts, Fleet, InputSource, Prepared, Profile, prepare};
 use crate::error::RuntimeError;
 use crate::inventory::Loaders;
 use crate::machine;
-use crate::system::{Builder, System, slots_by_contract};
+use crate::system::{Builder, System, device, slots_by_contract};
 
-use super::Environment;
 use super::answer::CliError;
-use super::verdict;
+use super::{Environment, connections, verdict};
 
 /// A fleet and the files beside it.
 #[derive(Clone, Debug, Args)]
@@ -93,8 +93,8 @@ pub struct Setup {
     pub calibration: Calibration,
     /// The task set, each task on the lane that is fixed or was found for it.
     pub prepared: Prepared,
-    /// The library that runs the models.
-    pub library: OnnxRuntime,
+    /// The library that runs the models, where one does.
+    pub library: Option<OnnxRuntime>,
 }
 
 impl Setup {
@@ -103,9 +103,12 @@ impl Setup {
     /// # Errors
     /// What is wrong in any of them.
     pub fn open(args: &FleetArgs, fleet: Fleet, environment: &Environment) -> Result<Self, CliError> {
+        // A device that is not here is said first: no file beside the fleet would help.
+        let device = open_device(&fleet, environment)?;
         let calibration = args.load_calibration()?;
+        calibration.matches_device(device.context(), lanes_of(&fleet))?;
         let profile = args.load_profile()?;
-        let (mut system, library) = open_system(fleet, environment)?;
+        let (mut system, library) = open_system_on(device, fleet, environment)?;
         let mut prepared = system.prepare(profile.as_ref(), &calibration)?;
         if let Some(lanes) = choose_lanes(system.fleet(), &prepared.set, &system)? {
             system.assign(lanes);
@@ -124,19 +127,24 @@ impl Setup {
         AdmissionController::new(Box::new(Arc::clone(self.system.policy())))
     }
 
-    /// One memory plan for all tasks, with as many input slots as the certificate grants, or else the contract.
-    ///
-    /// # Errors
-    /// [`CliError::Refused`] with the missing bytes and the smallest change; a budget that is too small.
-    pub fn plan(&self, report: &AdmissionReport) -> Result<MemoryPlan, CliError> {
+    /// Input slots of each task: as many as the certificate grants, or else the contract.
+    pub fn slots(&self, report: &AdmissionReport) -> Vec<u32> {
         let set = &self.prepared.set;
         let queue = |task: &aegis_sched::Task| {
             let (lane, position) = report.certificate()?.task(task.id)?;
             Some(lane.tasks()[position].queue.max(1))
         };
         let certified: Option<Vec<u32>> = set.tasks().iter().map(queue).collect();
-        let slots = certified.unwrap_or_else(|| slots_by_contract(set));
-        let demands = self.system.demands(self.profile.as_ref(), &slots)?;
+        certified.unwrap_or_else(|| slots_by_contract(set))
+    }
+
+    /// One memory plan for all tasks, with the input slots of [`Setup::slots`].
+    ///
+    /// # Errors
+    /// [`CliError::Refused`] with the missing bytes and the smallest change; a budget that is too small.
+    pub fn plan(&self, report: &AdmissionReport) -> Result<MemoryPlan, CliError> {
+        let set = &self.prepared.set;
+        let demands = self.system.demands(self.profile.as_ref(), &self.slots(report))?;
         self.system.plan(&demands, self.system.device().context().memory).map_err(|error| match error {
             RuntimeError::Memory(MemoryError::Shortage(shortage)) => {
                 CliError::Refused(verdict::shortage(&shortage, set))
@@ -160,20 +168,59 @@ impl Setup {
 ///
 /// # Errors
 /// What device, library or fleet refuse.
-pub fn open_system(fleet: Fleet, environment: &Environment) -> Result<(System, OnnxRuntime), CliError> {
-    if fleet.device() != DeviceKind::Host {
-        return Err(CliError::Input(format!(
-            "{}: device.kind: this command drives real devices; legal: \"host\" (the simulator is run by \
-             `aegis simulate`)",
-            fleet.path().display()
-        )));
-    }
-    usable_cores(&fleet)?;
+pub fn open_system(
+    fleet: Fleet,
+    environment: &Environment,
+) -> Result<(System, Option<OnnxRuntime>), CliError> {
+    let device = open_device(&fleet, environment)?;
+    open_system_on(device, fleet, environment)
+}
+
+/// As [`open_system`], on the fleet's device, which is open already.
+fn open_system_on(
+    device: Arc<dyn Device>,
+    fleet: Fleet,
+    environment: &Environment,
+) -> Result<(System, Option<OnnxRuntime>), CliError> {
     readable_files(&fleet)?;
-    let library = OnnxRuntime::load(&find_library(environment)?)?;
-    let loaders = Loaders::default().with(Arc::new(OnnxLoader::new(library.clone())));
-    let system = Builder::new(fleet).loaders(loaders).build(|_| {})?;
+    let (loaders, library) = loaders(&fleet, environment)?;
+    let system = Builder::new(fleet).loaders(loaders).device(device).build(|_| {})?;
     Ok((system, library))
+}
+
+/// The backends that the fleet's tasks name; vendor libraries are loaded only for those.
+fn loaders(fleet: &Fleet, environment: &Environment) -> Result<(Loaders, Option<OnnxRuntime>), CliError> {
+    let named = |backend: BackendKind| fleet.tasks().iter().any(|task| task.backend == backend);
+    let mut loaders = Loaders::default();
+    let mut library = None;
+    if named(BackendKind::Onnx) {
+        let runtime = OnnxRuntime::load(&find_library(environment)?)?;
+        loaders = loaders.with(Arc::new(OnnxLoader::new(runtime.clone())));
+        library = Some(runtime);
+    }
+    if named(BackendKind::Kernel) {
+        loaders = loaders.with(Arc::new(KernelLoader::new()));
+    }
+    Ok((loaders, library))
+}
+
+/// Opens the fleet's device, if it is a real one.
+fn open_device(fleet: &Fleet, environment: &Environment) -> Result<Arc<dyn Device>, CliError> {
+    match fleet.device() {
+        DeviceKind::Host => usable_cores(fleet)?,
+        DeviceKind::Cuda => {}
+        DeviceKind::Sim => {
+            let problem = "this command drives real devices, and the simulator is run by `aegis simulate`";
+            return Err(fleet.complain_device("kind", problem, "\"host\" or \"cuda:0\"").into());
+        }
+    }
+    Ok(device::open(fleet, connections::given(environment.connections.as_deref())?)?)
+}
+
+/// Lanes of all partitions of a fleet.
+fn lanes_of(fleet: &Fleet) -> u16 {
+    // The check of the fleet keeps the sum within u16.
+    fleet.partitions().iter().map(|partition| partition.lanes).sum()
 }
 
 /// A core that this machine does not have is reported where the fleet names it.

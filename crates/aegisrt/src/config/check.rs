@@ -8,9 +8,10 @@ use aegis_types::PartitionId;
 
 use super::error::ConfigError;
 use super::file::{
-    ArrivalFile, BudgetFile, DeviceFile, FleetFile, InputsFile, LaneFile, PartitionFile, PolicyFile, TaskFile,
+    ArrivalFile, BudgetFile, DEVICES, DeviceFile, FleetFile, InputsFile, LaneFile, PartitionFile, PolicyFile,
+    TaskFile,
 };
-use super::fleet::{Fleet, InputSource, LaneChoice, PartitionConfig, TaskConfig};
+use super::fleet::{DeviceConfig, Fleet, InputSource, LaneChoice, PartitionConfig, TaskConfig, WaitMode};
 use super::source::{Source, Step, key};
 use super::task;
 
@@ -67,10 +68,10 @@ const NAME_MAX: usize = 64;
 const UNIT_MAX: i64 = 65_535;
 
 pub(super) fn fleet(written: FleetFile, source: Source) -> Result<Fleet, ConfigError> {
-    let (device, memory) = device(&written.device, &source)?;
-    let partitions = partitions(&written.partition, device, &source)?;
+    let device = device(&written.device, &source)?;
+    let partitions = partitions(&written.partition, device.kind, &source)?;
     let policy = policy(&written.policy, &source)?;
-    let mut fleet = Fleet { device, memory, partitions, policy, tasks: Vec::new(), sources: vec![source] };
+    let mut fleet = Fleet { device, partitions, policy, tasks: Vec::new(), sources: vec![source] };
     add_tasks(&mut fleet, written.task)?;
     Ok(fleet)
 }
@@ -99,31 +100,33 @@ pub(super) fn add_tasks(fleet: &mut Fleet, written: Vec<TaskFile>) -> Result<(),
     Ok(())
 }
 
-fn device(
-    written: &DeviceFile,
-    source: &Source,
-) -> Result<(DeviceKind, Option<aegis_types::Bytes>), ConfigError> {
+fn device(written: &DeviceFile, source: &Source) -> Result<DeviceConfig, ConfigError> {
     let table = Table::new(source, &key!["device"]);
-    let legal = "\"host\" or \"sim\"";
-    let kind = match written.kind.as_str() {
-        "host" => DeviceKind::Host,
-        "sim" => DeviceKind::Sim,
-        cuda if is_cuda(cuda) => {
-            let problem = "a CUDA device is named, and this build has no CUDA device yet";
-            return Err(table.bad(&key!["kind"], problem, legal));
-        }
-        _ => return Err(table.bad(&key!["kind"], "no such device", legal)),
+    let (kind, ordinal) = match written.kind.as_str() {
+        "host" => (DeviceKind::Host, 0),
+        "sim" => (DeviceKind::Sim, 0),
+        other => match cuda_ordinal(other) {
+            Some(ordinal) => (DeviceKind::Cuda, ordinal),
+            None => return Err(table.bad(&key!["kind"], "no such device", DEVICES)),
+        },
     };
     if written.memory.is_some_and(aegis_types::Bytes::is_zero) {
         let legal = "a size above zero, for example \"2GiB\", or no entry: the runtime then chooses";
         return Err(table.bad(&key!["memory"], "no memory at all", legal));
     }
-    Ok((kind, written.memory))
+    let wait = written.wait.as_deref().map(|word| {
+        let legal = || WaitMode::ALL.map(|mode| format!("\"{}\"", mode.name())).join(", ");
+        let mode = WaitMode::ALL.into_iter().find(|mode| mode.name() == word);
+        mode.ok_or_else(|| table.bad(&key!["wait"], "no such way to wait", legal()))
+    });
+    Ok(DeviceConfig { kind, ordinal, memory: written.memory, wait: wait.transpose()? })
 }
 
-fn is_cuda(kind: &str) -> bool {
-    let number = kind.strip_prefix("cuda:");
-    number.is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
+/// The number of a GPU, as the driver counts them.
+fn cuda_ordinal(kind: &str) -> Option<u32> {
+    let digits = kind.strip_prefix("cuda:")?;
+    let number: u32 = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())??;
+    (i64::from(number) <= UNIT_MAX).then_some(number)
 }
 
 fn policy(written: &PolicyFile, source: &Source) -> Result<String, ConfigError> {
@@ -175,13 +178,16 @@ fn partitions(
 fn units(written: &PartitionFile, device: DeviceKind, table: &Table<'_>) -> Result<Units, ConfigError> {
     let legal = match device {
         DeviceKind::Host => "cores, an array of core numbers, for example [0, 1]",
-        DeviceKind::Sim | DeviceKind::Cuda => {
-            "exactly one of cores, for example [0, 1], and sms, for example 64"
-        }
+        DeviceKind::Cuda => "sms, a number of streaming multiprocessors, for example 64",
+        DeviceKind::Sim => "exactly one of cores, for example [0, 1], and sms, for example 64",
     };
     match (&written.cores, written.sms) {
         (Some(_), Some(_)) => Err(table.bad(&key!["sms"], "cores and sms are both given", legal)),
+        (None, None) if device == DeviceKind::Cuda => Err(table.bad(&key!["sms"], "is missing", legal)),
         (None, None) => Err(table.bad(&key!["cores"], "is missing", legal)),
+        (Some(_), None) if device == DeviceKind::Cuda => {
+            Err(table.bad(&key!["cores"], "a cuda device is divided by sms", legal))
+        }
         (None, Some(_)) if device == DeviceKind::Host => {
             Err(table.bad(&key!["sms"], "the host device is divided by cores", legal))
         }
@@ -215,13 +221,10 @@ fn check_overlap(units: &Units, earlier: &[PartitionConfig], table: &Table<'_>) 
 
 /// The tables of a fleet. Files inside `folder` are written relative to it.
 pub(super) fn write(fleet: &Fleet, folder: &Path) -> FleetFile {
-    let kind = match fleet.device {
-        DeviceKind::Host => "host",
-        DeviceKind::Sim => "sim",
-        DeviceKind::Cuda => "cuda:0",
-    };
+    let DeviceConfig { memory, wait, .. } = fleet.device;
+    let wait = wait.map(|mode| mode.name().to_owned());
     FleetFile {
-        device: DeviceFile { kind: kind.into(), memory: fleet.memory },
+        device: DeviceFile { kind: fleet.device.word(), memory, wait },
         partition: fleet.partitions.iter().map(write_partition).collect(),
         policy: PolicyFile { kind: fleet.policy.clone() },
         task: fleet.tasks.iter().map(|task| write_task(task, fleet, folder)).collect(),

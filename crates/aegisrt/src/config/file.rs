@@ -33,6 +33,8 @@ pub(super) struct DeviceFile {
     pub(super) kind: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) memory: Option<Bytes>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) wait: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -173,7 +175,7 @@ fn legal_below(path: &str) -> &'static str {
     let table = path.rsplit_once('.').map_or("", |(table, _)| table);
     match table {
         "" => "the tables device, partition, policy and task",
-        "device" => "kind, memory",
+        "device" => "kind, memory, wait",
         "partition" => "name, cores or sms, lanes",
         "policy" => "kind",
         "task" => {
@@ -191,6 +193,8 @@ const SPAN: &str = "a text of a number with a unit above zero, for example \"33m
 const SPAN_OR_ZERO: &str = "a text of a number with a unit, for example \"0ms\"; units are ns, us, ms, s";
 const SIZE: &str =
     "a text of a number with a unit above zero, for example \"256MiB\"; units are B, KiB, MiB, GiB";
+/// The devices that a fleet may name.
+pub(super) const DEVICES: &str = "\"host\", \"sim\", or \"cuda:0\" with the number of a GPU of this machine";
 /// Whatever is wrong with a shape, the answer is the same.
 pub(super) const SHAPES: &str = "a table of axis lengths by input name, for example { x = [1, 3, 480, 640] }";
 /// Whatever is wrong with a pair of state tensors, the answer is the same.
@@ -198,9 +202,10 @@ pub(super) const STATE: &str =
     "pairs of an output's and an input's name, for example [[\"h_out\", \"h_in\"]], each input once";
 
 const LEGAL: &[(&str, &str)] = &[
-    ("device", "a table [device] with kind and, if wanted, memory"),
-    ("device.kind", "\"host\" or \"sim\""),
+    ("device", "a table [device] with kind and, if wanted, memory and wait"),
+    ("device.kind", DEVICES),
     ("device.memory", SIZE),
+    ("device.wait", "\"spin\", \"hybrid\" or \"blocking\""),
     ("partition", "tables [[partition]] with name, cores or sms, and lanes"),
     ("partition.name", "a text that no other partition has"),
     ("partition.cores", "an array of core numbers, for example [0, 1]"),
@@ -211,7 +216,10 @@ const LEGAL: &[(&str, &str)] = &[
     ("task", "tables [[task]] with name, model, backend, period, partition and budget"),
     ("task.name", "a text that no other task has"),
     ("task.model", "a text with the path of a file, relative to the folder of this file"),
-    ("task.backend", "\"onnx\" on the host device, \"script\" on the sim device"),
+    (
+        "task.backend",
+        "\"onnx\" on the host device, \"kernel\" on a cuda device, \"script\" on the sim device",
+    ),
     ("task.period", SPAN),
     ("task.deadline", SPAN),
     ("task.natural_period", SPAN),

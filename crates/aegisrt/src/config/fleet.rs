@@ -19,13 +19,60 @@ use super::source::{Source, Step, key};
 /// A checked fleet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fleet {
-    /// Which device it runs on: host or sim.
-    pub(super) device: DeviceKind,
-    pub(super) memory: Option<Bytes>,
+    pub(super) device: DeviceConfig,
     pub(super) partitions: Vec<PartitionConfig>,
     pub(super) policy: String,
     pub(super) tasks: Vec<TaskConfig>,
     pub(super) sources: Vec<Source>,
+}
+
+/// The device of a fleet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceConfig {
+    /// What kind of device it is.
+    pub kind: DeviceKind,
+    /// Its number among the devices of its kind; zero where there is only one.
+    pub ordinal: u32,
+    /// Device memory that may be reserved; `None` leaves it to the runtime.
+    pub memory: Option<Bytes>,
+    /// How driver and carriers wait; `None` where the fleet says nothing: see [`Fleet::wait`].
+    pub wait: Option<WaitMode>,
+}
+
+impl DeviceConfig {
+    /// The word for the device in a fleet.
+    pub fn word(&self) -> String {
+        match self.kind {
+            DeviceKind::Host => "host".into(),
+            DeviceKind::Sim => "sim".into(),
+            DeviceKind::Cuda => format!("cuda:{}", self.ordinal),
+        }
+    }
+}
+
+/// How the driver, and on an asynchronous device the launcher, waits between events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitMode {
+    /// It never sleeps: a core for each of the two threads, and no wake-up to charge.
+    Spin,
+    /// It spins while something is in flight or about to happen, and sleeps otherwise.
+    Hybrid,
+    /// It sleeps until it is woken.
+    Blocking,
+}
+
+impl WaitMode {
+    /// Every mode.
+    pub const ALL: [Self; 3] = [Self::Spin, Self::Hybrid, Self::Blocking];
+
+    /// The word for it in a fleet.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Spin => "spin",
+            Self::Hybrid => "hybrid",
+            Self::Blocking => "blocking",
+        }
+    }
 }
 
 /// A partition of the device.
@@ -44,15 +91,30 @@ pub struct PartitionConfig {
 pub enum BackendKind {
     /// ONNX Runtime, on the host device.
     Onnx,
+    /// The built-in kernel workload, on a CUDA device.
+    Kernel,
     /// Scripted segments, on the sim device.
     Script,
 }
 
 impl BackendKind {
+    /// Every backend.
+    pub const ALL: [Self; 3] = [Self::Onnx, Self::Kernel, Self::Script];
+
+    /// The backend of a kind of device.
+    pub const fn of(device: DeviceKind) -> Self {
+        match device {
+            DeviceKind::Host => Self::Onnx,
+            DeviceKind::Cuda => Self::Kernel,
+            DeviceKind::Sim => Self::Script,
+        }
+    }
+
     /// The word for it in a fleet.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Onnx => "onnx",
+            Self::Kernel => "kernel",
             Self::Script => "script",
         }
     }
@@ -221,14 +283,28 @@ impl Fleet {
         toml::to_string(&check::write(self, folder)).expect("numbers, texts and tables of them are TOML")
     }
 
-    /// Which device it runs on: host or sim.
+    /// Which kind of device it runs on.
     pub const fn device(&self) -> DeviceKind {
-        self.device
+        self.device.kind
+    }
+
+    /// What it says of its device.
+    pub const fn device_config(&self) -> &DeviceConfig {
+        &self.device
     }
 
     /// Device memory that may be reserved; `None` where the fleet leaves it to the runtime.
     pub const fn memory(&self) -> Option<Bytes> {
-        self.memory
+        self.device.memory
+    }
+
+    /// How driver and carriers wait. Where the fleet says nothing, a CUDA device is spun on, because waking up would
+    /// cost more than a launch, and the host is not, because a core that spins is a core that no lane has.
+    pub fn wait(&self) -> WaitMode {
+        self.device.wait.unwrap_or(match self.device.kind {
+            DeviceKind::Cuda => WaitMode::Spin,
+            DeviceKind::Host | DeviceKind::Sim => WaitMode::Blocking,
+        })
     }
 
     /// The partitions, by [`PartitionId`]; at least one.
@@ -322,6 +398,27 @@ impl Fleet {
     ) -> ConfigError {
         // Only the first source has partitions; others add tasks.
         self.sources[0].complain(&key!["partition", partition, "cores", core], problem.into(), legal.into())
+    }
+
+    /// A complaint about the device, for what only this machine knows. `key` stands below `device`.
+    pub fn complain_device(
+        &self,
+        key: &str,
+        problem: impl Into<String>,
+        legal: impl Into<String>,
+    ) -> ConfigError {
+        self.sources[0].complain(&key!["device", key], problem.into(), legal.into())
+    }
+
+    /// A complaint about a key of a partition, counted from 0, for what only the device knows.
+    pub fn complain_partition(
+        &self,
+        partition: usize,
+        key: &str,
+        problem: impl Into<String>,
+        legal: impl Into<String>,
+    ) -> ConfigError {
+        self.sources[0].complain(&key!["partition", partition, key], problem.into(), legal.into())
     }
 
     pub(super) fn locate(&self, task: TaskId, key: &str) -> (&Source, Vec<Step>) {

@@ -5,6 +5,7 @@
 //! | [`fleet`] | `fleet.toml`: device, partitions, policy and tasks, checked |
 //! | [`profile`] | `profile.json`: what `aegis profile` measured of each task |
 //! | [`platform`] | `platform.json`: what `aegis calibrate` measured of this machine |
+//! | [`observed`] | what it saw besides: the device, plain operations, stalls of the host |
 //! | [`prepare`] | the three together as the scheduler's task set |
 //! | [`error`] | what is wrong in them: file, line, key, value and what would be legal |
 //!
@@ -15,6 +16,7 @@ pub mod error;
 mod file;
 pub mod fleet;
 mod json;
+pub mod observed;
 pub mod platform;
 pub mod prepare;
 pub mod profile;
@@ -23,8 +25,10 @@ mod task;
 
 pub use error::{ConfigError, Place};
 pub use fleet::{
-    BackendKind, BudgetConfig, Fleet, InputSource, LaneChoice, PartitionConfig, StatePair, TaskConfig,
+    BackendKind, BudgetConfig, DeviceConfig, Fleet, InputSource, LaneChoice, PartitionConfig, StatePair,
+    TaskConfig, WaitMode,
 };
+pub use observed::{CalibratedDevice, Figure, HostStalls};
 pub use platform::{Calibration, CalibrationMethod};
 pub use prepare::{ContextGap, Facts, Prepared, prepare};
 pub use profile::{

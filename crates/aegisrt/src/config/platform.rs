@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use aegis_cuda::DeviceContext;
 use aegis_sched::{ModelError, Overheads, PartitionModel, Platform};
 use aegis_types::Nanos;
 use serde::{Deserialize, Serialize};
 
 use super::error::ConfigError;
 use super::json;
+use super::observed::{self, CalibratedDevice, Figure, HostStalls};
 
 const TOOL: &str = "aegis calibrate";
 
@@ -31,6 +33,15 @@ pub struct Calibration {
     pub overheads: Overheads,
     /// How each was measured.
     pub methods: Vec<CalibrationMethod>,
+    /// The device, where the overheads are also its own: on devices whose work runs asynchronously.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<CalibratedDevice>,
+    /// What was measured and is not charged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub figures: Vec<Figure>,
+    /// When the host did not run the driver, where the driver spins and can tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stalls: Option<HostStalls>,
     /// Where it was read from, for complaints.
     #[serde(skip)]
     path: PathBuf,
@@ -83,6 +94,9 @@ impl Calibration {
             decider_shares_cores: false,
             overheads,
             methods: Vec::new(),
+            device: None,
+            figures: Vec::new(),
+            stalls: None,
             path: path.into(),
         }
     }
@@ -132,6 +146,29 @@ impl Calibration {
         Ok(())
     }
 
+    /// Whether it speaks of this device: the overheads of an asynchronous device are partly its driver's, those of a
+    /// synchronous one are the host's alone.
+    ///
+    /// # Errors
+    /// [`ConfigError::Field`] naming what differs, or that no device or fewer lanes are recorded where they matter.
+    pub fn matches_device(&self, found: &DeviceContext, lanes: u16) -> Result<(), ConfigError> {
+        if !found.capabilities.asynchronous {
+            return Ok(());
+        }
+        let legal = || format!("{:?} with {lanes} lanes; run `{TOOL}` with this fleet", found.name);
+        let Some(device) = &self.device else {
+            let problem = "is missing: it was measured without the device";
+            return Err(json::bad(&self.path, "device".into(), "nothing".into(), problem, legal()));
+        };
+        device.matches(&self.path, TOOL, found)?;
+        if device.lanes < lanes {
+            let problem = "measured with fewer lanes than the fleet has";
+            let value = device.lanes.to_string();
+            return Err(json::bad(&self.path, "device.lanes".into(), value, problem, legal()));
+        }
+        Ok(())
+    }
+
     /// What is charged, in the order of [`Self::OVERHEADS`].
     pub const fn charged(&self) -> [Nanos; 13] {
         let o = &self.overheads;
@@ -174,6 +211,7 @@ impl Calibration {
                 legal,
             ));
         }
+        observed::check_figures(&self.figures, path)?;
         for (index, method) in self.methods.iter().enumerate() {
             let known = Self::OVERHEADS.contains(&method.overhead.as_str());
             let twice = self.methods[..index].iter().any(|other| other.overhead == method.overhead);

@@ -4,7 +4,7 @@
 //! declared by the fleet. `budget.compute` in a fleet is a contract on the whole job: evidence that needs more than it
 //! is refused by name, and what it grants beyond the evidence is shared out among the segments.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use aegis_cuda::{ModelDescription, PartitionRequest};
 use aegis_sched::{Basis, ModelError, OccupancyBudget, Task, TaskSet};
@@ -13,7 +13,7 @@ use aegis_types::{ContentHash, LaneId, Nanos, Node, TaskId};
 use super::error::ConfigError;
 use super::fleet::{Fleet, TaskConfig, task_id};
 use super::platform::Calibration;
-use super::profile::{Profile, SegmentProfile};
+use super::profile::{Level, Profile, SegmentProfile, TaskProfile};
 
 /// What inspection found out about a task's model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,7 +78,11 @@ pub fn prepare(
     assert_eq!(lanes.len(), fleet.tasks().len(), "one lane for each task");
     assert_eq!(facts.len(), fleet.tasks().len(), "facts of one model for each task");
     let model = |reason: ModelError| ConfigError::Model { file: fleet.path().into(), reason };
-    let platform = calibration.platform(fleet.partition_models()).map_err(model)?;
+    let mut platform = calibration.platform(fleet.partition_models()).map_err(model)?;
+    // A turn at the launcher grows with the inputs and outputs of the task whose turn it is, and those of the fleet may
+    // be larger than those that were calibrated with.
+    let turn = longest_turn(fleet, profile);
+    platform.overheads.launch_lock = platform.overheads.launch_lock.max(turn);
     let mut tasks = Vec::with_capacity(lanes.len());
     let mut gaps = Vec::new();
     for (position, config) in fleet.tasks().iter().enumerate() {
@@ -86,7 +90,7 @@ pub fn prepare(
         check_lane(fleet, id, config, lanes[position])?;
         let unmet = unmet(fleet, profile, lanes, position);
         let segments = Evidence { fleet, id, config, facts: &facts[position] }.budgets(profile, &unmet)?;
-        if !unmet.is_empty() {
+        if !unmet.is_empty() && at_enemy_level(profile, &config.name).is_none() {
             gaps.push(ContextGap { task: id, unmet });
         }
         tasks.push(Task {
@@ -108,6 +112,13 @@ pub fn prepare(
     Ok(Prepared { set, requests: fleet.partition_requests(), gaps })
 }
 
+/// The longest turn at the launcher that was measured of any task of the fleet.
+fn longest_turn(fleet: &Fleet, profile: Option<&Profile>) -> Nanos {
+    let Some(profile) = profile else { return Nanos::ZERO };
+    let turns = fleet.tasks().iter().filter_map(|task| Some(profile.task(&task.name)?.turn));
+    turns.max().unwrap_or(Nanos::ZERO)
+}
+
 fn check_lane(fleet: &Fleet, id: TaskId, config: &TaskConfig, lane: LaneId) -> Result<(), ConfigError> {
     let range = fleet.lanes_of(config.partition);
     let fixed = fleet.fixed_lanes()[id.index()];
@@ -121,15 +132,21 @@ fn check_lane(fleet: &Fleet, id: TaskId, config: &TaskConfig, lane: LaneId) -> R
     Err(fleet.complain(id, "lane", format!("the task was put on {lane}"), legal))
 }
 
-/// Tasks on other lanes than the task's that were not on another lane when the task was profiled. Without an entry
+/// Tasks on other lanes than the task's that were not there, or not so, when the task was profiled. Without an entry
 /// there is nothing to compare.
 fn unmet(fleet: &Fleet, profile: Option<&Profile>, lanes: &[LaneId], position: usize) -> Vec<String> {
     let name = fleet.tasks()[position].name.as_str();
     let Some(profile) = profile.filter(|profile| profile.task(name).is_some()) else { return Vec::new() };
-    let elsewhere = profile.company.iter().filter(|lane| lane.tasks.iter().all(|task| task != name));
-    let met: BTreeSet<&str> = elsewhere.flat_map(|lane| lane.tasks.iter().map(String::as_str)).collect();
-    let others = fleet.tasks().iter().zip(lanes).filter(|(_, lane)| **lane != lanes[position]);
-    others.map(|(task, _)| task.name.clone()).filter(|other| !met.contains(other.as_str())).collect()
+    let mut elsewhere: BTreeMap<LaneId, Vec<&str>> = BTreeMap::new();
+    for (task, lane) in fleet.tasks().iter().zip(lanes).filter(|(_, lane)| **lane != lanes[position]) {
+        elsewhere.entry(*lane).or_default().push(&task.name);
+    }
+    profile.unmet(name, &elsewhere.into_values().collect::<Vec<_>>())
+}
+
+/// The entry of a task with the budgets that hold whatever runs on other lanes, where it has such.
+fn at_enemy_level(profile: Option<&Profile>, name: &str) -> Option<TaskProfile> {
+    profile?.task(name)?.at(Level::Enemy)
 }
 
 /// One task and what is known about its occupancy.
@@ -150,6 +167,8 @@ impl Evidence<'_> {
         if let Some(profile) = profile
             && let Some(entry) = profile.matches(name, self.facts.model, &self.config.shapes)?
         {
+            let fallback = if unmet.is_empty() { None } else { entry.at(Level::Enemy) };
+            let (entry, unmet) = fallback.as_ref().map_or((entry, unmet), |entry| (entry, &[]));
             self.check_count(entry.segments.len(), profile)?;
             let evidence = format!("{}, task `{name}`,", profile.path().display());
             // A contract that stands between the mark with its margin and the profile's own, larger budget is kept:

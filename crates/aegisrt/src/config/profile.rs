@@ -4,6 +4,7 @@
 //! is refused when it contradicts itself, and an entry is refused when the model or its shapes are others.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use aegis_types::{Bytes, ContentHash, Nanos};
@@ -28,6 +29,12 @@ pub struct Profile {
     pub company: Vec<LaneCompany>,
     /// One entry for each task.
     pub tasks: Vec<TaskProfile>,
+    /// The contention that the budgets stand for.
+    #[serde(default)]
+    pub level: Level,
+    /// How much slower each task was beside which company.
+    #[serde(default)]
+    pub slowdown: SlowdownTable,
     /// Where it was read from, for complaints.
     #[serde(skip)]
     path: PathBuf,
@@ -59,6 +66,10 @@ pub struct TaskProfile {
     pub memory: MemoryProfile,
     /// Median latency of one job with the device to itself, for comparison.
     pub alone: Nanos,
+    /// The longest that one launch of it kept the launcher from the next lane, with the margin; zero where each lane
+    /// has a thread of its own.
+    #[serde(default)]
+    pub turn: Nanos,
 }
 
 /// Measurements of one segment under contention.
@@ -81,6 +92,113 @@ pub struct SegmentProfile {
     pub p50: Nanos,
     /// The 99th percentile.
     pub p99: Nanos,
+    /// The budget at every level that was confirmed, the chosen one included.
+    #[serde(default)]
+    pub levels: Vec<LevelBudget>,
+}
+
+/// The contention that a budget stands for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// The fleet's own tasks, lane by lane as they were profiled: valid for that assignment.
+    #[default]
+    Fleet,
+    /// Kernels that are made to hurt, on every other lane: valid for any assignment.
+    Enemy,
+}
+
+impl Level {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Fleet, Self::Enemy];
+
+    /// The word for it in files and options.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Fleet => "fleet",
+            Self::Enemy => "enemy",
+        }
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// The budget of a segment at one level.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LevelBudget {
+    /// The level.
+    pub level: Level,
+    /// The occupancy budget: the high-water mark plus the margin.
+    pub budget: Nanos,
+    /// The longest occupancy seen at that level.
+    pub high_water: Nanos,
+    /// Mixes of co-runners that were confirmed with fresh samples.
+    pub strata: u32,
+    /// Fewest samples of one of them, none above the budget.
+    pub samples: u64,
+    /// What they say about the next occupancy, in any mixture of these strata.
+    pub exceedance: Exceedance,
+}
+
+impl LevelBudget {
+    /// Level, strata, samples and probability, for the text of a certificate.
+    pub fn words(&self) -> String {
+        let Exceedance { confidence_ppm, probability_ppm } = self.exceedance;
+        let percent = |ppm: u64| format!("{}.{:04}", ppm / 10_000, ppm % 10_000);
+        let percent = |ppm| percent(ppm).trim_end_matches('0').trim_end_matches('.').to_owned();
+        format!(
+            "{} level, {} strata of at least {} samples, p <= {}% with {}% confidence",
+            self.level,
+            self.strata,
+            self.samples,
+            percent(probability_ppm),
+            percent(confidence_ppm)
+        )
+    }
+}
+
+/// How much slower tasks were in company: medians over the median with the device to itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SlowdownTable {
+    /// Lanes of the device when it was measured.
+    pub lanes: u16,
+    /// Its rows, by task.
+    pub rows: Vec<Slowdown>,
+}
+
+/// One entry of a [`SlowdownTable`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Slowdown {
+    /// The task that was slowed down.
+    pub task: String,
+    /// Who ran beside it: the name of a task on one other lane, of an enemy on all others, or [`Slowdown::ALL`],
+    /// [`Slowdown::NONE`] or [`Slowdown::WORST`].
+    pub beside: String,
+    /// Median beside it over median alone, in millionths.
+    pub ppm: u64,
+}
+
+impl Slowdown {
+    /// Every other lane running its tasks in random order.
+    pub const ALL: &'static str = "all lanes";
+    /// Nobody: only lane-mates in between.
+    pub const NONE: &'static str = "lane-mates";
+    /// The harshest mix of one task on every other lane that was found.
+    pub const WORST: &'static str = "worst mix";
+}
+
+impl SlowdownTable {
+    /// How much slower the task was beside that company, in millionths; `None` where it was not measured.
+    pub fn of(&self, task: &str, beside: &str) -> Option<u64> {
+        self.rows.iter().find(|row| row.task == task && row.beside == beside).map(|row| row.ppm)
+    }
 }
 
 /// A statement about the next occupancy: with this confidence, it exceeds the budget with at most this probability.
@@ -144,7 +262,37 @@ impl Profile {
         company: Vec<LaneCompany>,
         tasks: Vec<TaskProfile>,
     ) -> Self {
-        Self { version: Self::VERSION, machine, date, company, tasks, path: path.into() }
+        let (level, slowdown) = (Level::default(), SlowdownTable::default());
+        Self { version: Self::VERSION, machine, date, company, tasks, level, slowdown, path: path.into() }
+    }
+
+    /// The same profile at that level, with that table.
+    #[must_use]
+    pub fn at(self, level: Level, slowdown: SlowdownTable) -> Self {
+        Self { level, slowdown, ..self }
+    }
+
+    /// The company that `task` would have in another assignment and did not have when the profile was taken, with
+    /// `elsewhere` the tasks of every other lane. Nothing is missing if what each other lane holds was together on one
+    /// lane then, not on the task's own, and no two of them on the same one: the budgets of the fleet level hold in
+    /// such an assignment and in no other (rule 13 of `docs/model.md`).
+    pub fn unmet(&self, task: &str, elsewhere: &[Vec<&str>]) -> Vec<String> {
+        let holds = |met: &LaneCompany, name: &str| met.tasks.iter().any(|met| met == name);
+        let others = || self.company.iter().filter(|met| !holds(met, task));
+        let mut used = BTreeSet::new();
+        let mut unmet = Vec::new();
+        for lane in elsewhere.iter().filter(|lane| !lane.is_empty()) {
+            let place = others().position(|met| lane.iter().all(|name| holds(met, name)));
+            if place.is_some_and(|place| used.insert(place)) {
+                continue;
+            }
+            let never = |name: &&&str| !others().any(|met| holds(met, name));
+            let names: Vec<String> = lane.iter().filter(never).map(|name| (*name).to_owned()).collect();
+            // All of them were met, but not so: each of them is named.
+            let all = || lane.iter().map(|name| (*name).to_owned()).collect();
+            unmet.extend(if names.is_empty() { all() } else { names });
+        }
+        unmet
     }
 
     /// Reads and checks a profile.
@@ -275,6 +423,14 @@ fn check_segment(segment: &SegmentProfile, key: &str, path: &Path) -> Result<(),
             return bad(field, mark.to_string(), &format!("more than {above}"), format!("at most {limit}"));
         }
     }
+    for level in &segment.levels {
+        let needed = level.high_water.scale_ppm_up(segment.margin_ppm.saturating_add(1_000_000));
+        if level.samples == 0 || needed.is_none_or(|needed| level.budget < needed) {
+            let problem = "less than the high-water mark plus the margin, or nothing was measured";
+            let legal = "a level as it was measured".into();
+            return bad(&format!("levels.{}", level.level), level.budget.to_string(), problem, legal);
+        }
+    }
     let needed = segment.needed();
     match needed {
         Some(needed) if segment.budget >= needed && !segment.budget.is_zero() => Ok(()),
@@ -294,7 +450,29 @@ fn check_segment(segment: &SegmentProfile, key: &str, path: &Path) -> Result<(),
     }
 }
 
+impl TaskProfile {
+    /// The same entry with the budgets of another level; `None` if a segment has none of it.
+    pub fn at(&self, level: Level) -> Option<Self> {
+        let segments = self.segments.iter().map(|segment| segment.with(level)).collect::<Option<_>>()?;
+        Some(Self { segments, ..self.clone() })
+    }
+}
+
 impl SegmentProfile {
+    fn with(&self, level: Level) -> Option<Self> {
+        let LevelBudget { budget, high_water, samples, exceedance, .. } = self.at(level)?.clone();
+        // What follows the semicolon is said of the campaign, whatever the level.
+        let rest = self.level.split_once(';').map_or_else(String::new, |(_, rest)| format!(";{rest}"));
+        let level = format!("{}{rest}", self.at(level)?.words());
+        let (p50, p99) = (self.p50.min(high_water), self.p99.min(high_water));
+        Some(Self { budget, high_water, samples, exceedance, level, p50, p99, ..self.clone() })
+    }
+
+    /// The budget at a level, if that level was confirmed.
+    pub fn at(&self, level: Level) -> Option<&LevelBudget> {
+        self.levels.iter().find(|budget| budget.level == level)
+    }
+
     /// The high-water mark plus the margin, rounded up: the least that a budget may be. `None` on overflow.
     pub fn needed(&self) -> Option<Nanos> {
         self.high_water.scale_ppm_up(self.margin_ppm.checked_add(1_000_000)?)

@@ -28,7 +28,7 @@ pub(super) fn check(
 ) -> Result<TaskConfig, ConfigError> {
     let name = table.name(&written.name)?;
     let folder = fleet.sources[origin.0].folder();
-    let backend = backend(&written.backend, fleet.device, table)?;
+    let backend = backend(&written.backend, fleet.device.kind, table)?;
     if written.model.is_empty() {
         return Err(table.bad(&key!["model"], "no file is named", "the path of the model's file"));
     }
@@ -60,14 +60,16 @@ pub(super) fn check(
 }
 
 fn backend(written: &str, device: DeviceKind, table: &Table<'_>) -> Result<BackendKind, ConfigError> {
-    let (legal, word) = match device {
-        DeviceKind::Host | DeviceKind::Cuda => (BackendKind::Onnx, "host"),
-        DeviceKind::Sim => (BackendKind::Script, "sim"),
+    let legal = BackendKind::of(device);
+    let word = match device {
+        DeviceKind::Host => "host",
+        DeviceKind::Cuda => "cuda",
+        DeviceKind::Sim => "sim",
     };
     if written == legal.name() {
         return Ok(legal);
     }
-    let known = [BackendKind::Onnx, BackendKind::Script].iter().any(|backend| backend.name() == written);
+    let known = BackendKind::ALL.iter().any(|backend| backend.name() == written);
     let problem = if known { "not a backend of this device" } else { "no such backend" };
     Err(table.bad(&key!["backend"], problem, format!("\"{}\" on the {word} device", legal.name())))
 }

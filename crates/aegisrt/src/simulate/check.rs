@@ -24,6 +24,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::fmt;
 
+use aegis_sched::engine::OverrunRunning;
 use aegis_sched::{Certificate, PolicyClass, TaskSet};
 use aegis_types::records::{
     AssumptionBroken, CompletionHandled, ControlHandled, DecideHandled, Decided, EngineStarted, JobFinished,
@@ -128,6 +129,8 @@ struct RunShadow {
     dispatch: DispatchSeq,
     since: Time,
     first: Time,
+    /// Whether it was told of while it ran beyond its budget.
+    told: bool,
 }
 
 #[derive(Debug)]
@@ -164,6 +167,8 @@ pub struct Checks<'a> {
     tasks: Vec<TaskShadow>,
     lanes: Vec<LaneShadow>,
     largest: Nanos,
+    /// How long the driver may be kept from looking without a word: a declared stall, and the wake-up before it.
+    unseen: Nanos,
     decided: Option<Time>,
     cycle: u64,
     stalled: Option<Time>,
@@ -194,6 +199,7 @@ impl<'a> Checks<'a> {
             calm,
             tasks,
             largest,
+            unseen: set.platform().overheads.stall.saturating_add(set.platform().overheads.wakeup),
             decided: None,
             cycle: 0,
             stalled: None,
@@ -312,6 +318,8 @@ impl Sink for Checks<'_> {
             self.refused(&record);
         } else if let Some(record) = LaneIdled::read(&raw) {
             self.idled(&record);
+        } else if let Some(record) = OverrunRunning::read(&raw) {
+            self.running_over(&record);
         } else if let Some(record) = Decided::read(&raw) {
             let other = record.job != record.runner_up && record.ready > 1;
             self.expect(other, 5, || format!("{} was decided against itself", record.job));

@@ -179,7 +179,7 @@ impl Script {
         let memory = ModelMemory { grant: Box::new(grant), region: Arc::clone(region) };
         let loader = ScriptedLoader::new(Durations::Seeded(seed));
         let request = request(&self.name, &self.text, &shapes);
-        let context = ExecutionContext::create(&request, &budget, &loader, lane, memory, &self.io)?;
+        let context = ExecutionContext::create(&request, &budget, &loader, lane, memory, &self.io, None)?;
         let feed = Feed::seeded(seed ^ u64::from(self.task.get()), &self.description.inputs[..1]);
         Ok(Model { context, feed })
     }

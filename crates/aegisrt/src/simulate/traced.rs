@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use aegis_sched::engine;
 use aegis_sched::explain::{Explainer, Explanation};
 use aegis_sched::replay::{ReplayEnd, replay};
 use aegis_trace::{RingProducer, Trace, TraceCollector, TraceError, TraceMode, TraceOptions};
@@ -48,7 +49,7 @@ struct Recorder {
 
 impl Recorder {
     fn new(mode: TraceMode, ring: usize) -> Result<Self, TraceError> {
-        let schemas = SCHEMAS.to_vec();
+        let schemas = [SCHEMAS, engine::SCHEMAS].concat();
         let options = TraceOptions { mode, schemas, epoch: "simulated".into(), blobs: BTreeMap::new() };
         let mut collector = TraceCollector::new(options)?;
         let producer = collector.producer("decisions", ring)?;

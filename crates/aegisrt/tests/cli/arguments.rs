@@ -57,10 +57,27 @@ fn wrong_arguments_are_bad_input() {
 #[test]
 fn devices_are_told_to_people_and_programs() {
     let folder = Folder::new();
-    folder.aegis(&["devices"]).says(0, &["host", "cores", "no CUDA device in this build", "real-time class"]);
+    folder.aegis(&["devices"]).says(0, &["host", "cores", "real-time class", "cuda", "asked", "board files"]);
     let json = folder.aegis(&["devices", "--format", "json"]).json();
     assert!(json["devices"][0]["memory_bytes"].as_u64().is_some_and(|bytes| bytes > 0));
-    assert_eq!(json["cuda"], serde_json::Value::Null);
+    let asked = json["cuda"]["sources"].as_array().expect("the sources that were asked");
+    assert_eq!(asked.len(), 3);
+    let devices = json["cuda"]["devices"].as_array().expect("a list, if an empty one");
+    let reason = |value: &serde_json::Value| value["unknown"].as_str().is_some_and(|text| !text.is_empty());
+    if devices.is_empty() {
+        assert!(
+            reason(&json["cuda"]["cuda"]) && asked.iter().all(|source| reason(&source["devices"])),
+            "{json}"
+        );
+    }
+    assert!(devices.iter().all(|device| device["queue_limit"] == 8), "{json}");
+    let mut asking = folder.command(&["devices"]);
+    let output = asking.env("CUDA_DEVICE_MAX_CONNECTIONS", "none").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("CUDA_DEVICE_MAX_CONNECTIONS: is"),
+        "{output:?}"
+    );
 }
 
 #[test]

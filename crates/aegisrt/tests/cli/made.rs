@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use aegis_sched::engine;
 use aegis_sched::policy::by_name;
 use aegis_sched::{
     AdmissionController, AdmissionRequest, Arrival, Basis, Criticality, Engine, Input, OccupancyBudget,
@@ -42,7 +43,7 @@ pub fn trace(path: &Path) {
     let names: Vec<&str> = set.tasks().iter().map(|task| task.name.as_str()).collect();
     let mut collector = TraceCollector::new(TraceOptions {
         mode: TraceMode::File(path.into()),
-        schemas: SCHEMAS.to_vec(),
+        schemas: [SCHEMAS, engine::SCHEMAS].concat(),
         epoch: "2031-01-01 00:00:00 UTC".into(),
         blobs: BTreeMap::from([
             ("tasks".to_owned(), serde_json::to_vec(&names).expect("the trace can be made")),

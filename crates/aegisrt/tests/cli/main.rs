@@ -5,8 +5,10 @@
 
 mod arguments;
 mod bench;
+mod campaign;
 mod fleets;
 mod gather;
+mod gpu;
 mod made;
 mod models;
 mod runs;

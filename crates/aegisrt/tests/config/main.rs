@@ -1,6 +1,7 @@
 //! Fleet, profile and platform files: what is read, what is refused, and what a refusal says.
 
 mod measured;
+mod observed;
 mod refusals;
 
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 use aegis_cuda::{DeviceKind, Units};
 use aegis_sched::{Arrival, Criticality, OnOverrun};
 use aegis_types::{Bytes, LaneId, Nanos, PartitionId, TaskId};
-use aegisrt::config::{BackendKind, ConfigError, Fleet, InputSource, LaneChoice};
+use aegisrt::config::{BackendKind, ConfigError, Fleet, InputSource, LaneChoice, WaitMode};
 
 /// A legal fleet; the cases of `refusals` name its lines by number.
 const GOOD: &str = r#"[device]
@@ -123,6 +124,33 @@ fn a_simulated_fleet_takes_scripts_and_shares() {
     assert_eq!(fleet.partition_requests()[0].units, Units::Count(8));
     let again = Fleet::parse(&fleet_path(), &fleet.to_toml()).expect("what is written is legal");
     assert_eq!((again.partitions(), again.tasks()), (fleet.partitions(), fleet.tasks()));
+}
+
+#[test]
+fn a_fleet_on_a_gpu_takes_kernels_and_multiprocessors() {
+    let text = GOOD
+        .replace("\"host\"", "\"cuda:3\"")
+        .replace("\"onnx\"", "\"kernel\"")
+        .replace("cores = [0, 3]", "sms = 64")
+        .replace("cores = [1, 2]", "sms = 32");
+    let fleet = Fleet::parse(&fleet_path(), &text).expect("it is legal");
+    assert_eq!((fleet.device(), fleet.device_config().ordinal), (DeviceKind::Cuda, 3));
+    assert_eq!(fleet.tasks()[0].backend, BackendKind::Kernel);
+    assert_eq!((fleet.wait(), good().wait()), (WaitMode::Spin, WaitMode::Blocking));
+    assert_eq!(fleet.partition_requests()[1].units, Units::Count(32));
+    let again = Fleet::parse(&fleet_path(), &fleet.to_toml()).expect("what is written is legal");
+    assert_eq!((again.device_config(), again.to_toml()), (fleet.device_config(), fleet.to_toml()));
+}
+
+#[test]
+fn a_fleet_says_how_to_wait() {
+    for mode in WaitMode::ALL {
+        let text = GOOD.replacen("memory", &format!("wait = \"{}\"\nmemory", mode.name()), 1);
+        let fleet = Fleet::parse(&fleet_path(), &text).expect("it is legal");
+        assert_eq!(fleet.wait(), mode);
+        let again = Fleet::parse(&fleet_path(), &fleet.to_toml()).expect("what is written is legal");
+        assert_eq!(again.device_config(), fleet.device_config());
+    }
 }
 
 #[test]

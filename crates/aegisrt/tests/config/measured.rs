@@ -6,6 +6,7 @@ use std::path::Path;
 use aegis_cuda::Units;
 use aegis_sched::{Arrival, Basis, Overheads};
 use aegis_types::{Bytes, ContentHash, LaneId, Nanos, TaskId};
+use aegisrt::config::profile::{Level, LevelBudget, Slowdown, SlowdownTable};
 use aegisrt::config::{
     Calibration, CalibrationMethod, ConfigError, Exceedance, Facts, Fleet, LaneCompany, MemoryProfile,
     Profile, SegmentProfile, TaskProfile, prepare, shapes_hash,
@@ -23,6 +24,7 @@ fn entry(task: &str, segments: &[(u64, u64)]) -> TaskProfile {
         level: "fleet".into(),
         p50: Nanos::from_micros(high_water / 2),
         p99: Nanos::from_micros(high_water),
+        levels: Vec::new(),
     };
     let shapes = good().task(task).map(|(_, task)| task.shapes.clone()).unwrap_or_default();
     TaskProfile {
@@ -36,6 +38,7 @@ fn entry(task: &str, segments: &[(u64, u64)]) -> TaskProfile {
             scratch: Bytes::new(512),
         },
         alone: Nanos::from_micros(80),
+        turn: Nanos::ZERO,
     }
 }
 
@@ -49,6 +52,11 @@ fn profile(tasks: Vec<TaskProfile>) -> Profile {
 
 fn both_measured() -> Vec<TaskProfile> {
     vec![entry("vad", &[(1_300, 1_000)]), entry("detector", &[(30_000, 25_000)])]
+}
+
+/// A profile of the good fleet.
+pub(crate) fn profiled() -> Profile {
+    profile(both_measured())
 }
 
 fn calibration() -> Calibration {
@@ -195,6 +203,104 @@ fn a_lane_outside_the_partition_is_refused() {
     check(0, 2, "put on lane0", "lane1");
     check(1, 1, "`detector`.lane", "lane2 to lane2");
     check(1, 9, "put on lane9", "lane2 to lane2");
+}
+
+#[test]
+fn an_assignment_is_covered_lane_by_lane() {
+    let lane = |tasks: &[&str]| LaneCompany {
+        partition: "p".into(),
+        tasks: tasks.iter().map(|task| (*task).to_owned()).collect(),
+    };
+    let company = vec![lane(&["victim", "mate"]), lane(&["a", "b"]), lane(&["c"]), lane(&[])];
+    let profile = Profile::new(Path::new("profile.json"), String::new(), String::new(), company, Vec::new());
+    let unmet = |elsewhere: &[&[&str]]| {
+        let lanes: Vec<Vec<&str>> = elsewhere.iter().map(|lane| lane.to_vec()).collect();
+        profile.unmet("victim", &lanes).join(" ")
+    };
+    assert_eq!(unmet(&[&["a", "b"], &["c"], &[]]), "", "as it was");
+    assert_eq!(unmet(&[&["c"], &[], &["b"]]), "", "fewer tasks, lanes by other numbers");
+    assert_eq!(unmet(&[]), "", "alone");
+    assert_eq!(unmet(&[&["a"], &["b"]]), "b", "these two never ran at once");
+    assert_eq!(unmet(&[&["a", "c"]]), "a c", "never on one lane");
+    assert_eq!(unmet(&[&["mate"]]), "mate", "a lane-mate never ran beside it");
+    assert_eq!(unmet(&[&["a", "d"]]), "d", "never met");
+}
+
+#[test]
+fn levels_are_read_back_and_checked() {
+    let budget = |level, budget, high_water| LevelBudget {
+        level,
+        budget: Nanos::from_micros(budget),
+        high_water: Nanos::from_micros(high_water),
+        strata: 7,
+        samples: 300,
+        exceedance: Exceedance::of_clean_samples(300, 12),
+    };
+    let with = |enemy: u64| {
+        let mut entry = entry("vad", &[(1_300, 1_000)]);
+        entry.turn = Nanos::new(3_400);
+        entry.segments[0].levels =
+            vec![budget(Level::Fleet, 1_300, 1_000), budget(Level::Enemy, enemy, 2_000)];
+        let row = Slowdown { task: "vad".into(), beside: Slowdown::ALL.into(), ppm: 2_500_000 };
+        let profile = profile(vec![entry]).at(Level::Enemy, SlowdownTable { lanes: 3, rows: vec![row] });
+        let text = serde_json::to_string(&profile).unwrap();
+        Profile::parse(Path::new("profile.json"), &text)
+    };
+    let read = with(2_400).unwrap();
+    let segment = &read.tasks[0].segments[0];
+    assert_eq!(segment.at(Level::Enemy).map(|level| level.budget), Some(Nanos::from_micros(2_400)));
+    assert_eq!((read.level, read.tasks[0].turn), (Level::Enemy, Nanos::new(3_400)));
+    assert_eq!(read.slowdown.of("vad", Slowdown::ALL), Some(2_500_000));
+    assert_eq!(read.slowdown.of("vad", "detector"), None);
+    // 1 - (0.05 / 12)^(1 / 300) = 1.81029e-2
+    let words = "enemy level, 7 strata of at least 300 samples, p <= 1.8103% with 95% confidence";
+    assert_eq!(segment.at(Level::Enemy).map(LevelBudget::words).as_deref(), Some(words));
+    let error = with(2_399).unwrap_err().to_string();
+    assert!(error.contains("segments[0].levels.enemy = 2.399ms") && error.contains("legal"), "{error}");
+}
+
+#[test]
+fn another_assignment_falls_back_to_the_enemy_level() {
+    let fleet = good().with_tasks(Path::new("task.toml"), CANDIDATE).unwrap();
+    let of = |levels: &[(Level, u64)]| {
+        let mut tasks = both_measured();
+        let budget = |&(level, high_water): &(Level, u64)| LevelBudget {
+            level,
+            budget: Nanos::from_micros(high_water * 6 / 5),
+            high_water: Nanos::from_micros(high_water),
+            strata: 2,
+            samples: 40,
+            exceedance: Exceedance::of_clean_samples(40, 3),
+        };
+        tasks[0].segments[0].levels = levels.iter().map(budget).collect();
+        tasks[0].segments[0].level = "fleet level; a campaign".into();
+        let facts = facts(&fleet, 1);
+        let lanes = fleet.first_lanes();
+        prepare(&fleet, Some(&profile(tasks)), &calibration(), &lanes, &facts).unwrap()
+    };
+    // The tracker was not there when the detector's lane was profiled beside the task `vad`.
+    let prepared = of(&[(Level::Fleet, 1_000), (Level::Enemy, 1_500)]);
+    assert_eq!(prepared.gaps, []);
+    let Basis::Measured { samples: 40, level, .. } = &prepared.set.tasks()[0].segments[0].basis else {
+        panic!("measured by 40 samples")
+    };
+    assert!(level.starts_with("enemy level, 2 strata") && level.ends_with("; a campaign"), "{level}");
+    assert_eq!(of(&[(Level::Fleet, 1_000)]).gaps.len(), 1, "no enemy was met either");
+}
+
+#[test]
+fn a_profile_of_an_earlier_version_has_no_levels() {
+    let text = serde_json::to_string(&profile(both_measured())).unwrap();
+    let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    for key in ["level", "slowdown"] {
+        json.as_object_mut().unwrap().remove(key).unwrap();
+    }
+    let entry = json["tasks"][0].as_object_mut().unwrap();
+    entry.remove("turn").unwrap();
+    entry["segments"][0].as_object_mut().unwrap().remove("levels").unwrap();
+    let read = Profile::parse(Path::new("profile.json"), &json.to_string()).unwrap();
+    assert_eq!((read.level, read.tasks[0].turn), (Level::Fleet, Nanos::ZERO));
+    assert_eq!(read.tasks[0].segments[0].at(Level::Fleet), None);
 }
 
 #[test]

@@ -28,19 +28,20 @@ fn check_text(text: &str, at: usize, parts: &[&str]) {
 
 #[test]
 fn bad_devices_and_policies_are_refused() {
-    check(
-        2,
-        "kind = \"cuda:0\"",
-        2,
-        &["device.kind = \"cuda:0\"", "no CUDA device yet", "\"host\" or \"sim\""],
-    );
-    check(2, "kind = \"tpu\"", 2, &["device.kind = \"tpu\"", "\"host\" or \"sim\""]);
-    check(2, "kind = 3", 2, &["device.kind = 3", "integer", "\"host\" or \"sim\""]);
-    check(2, "", 1, &["device.kind", "missing", "\"host\" or \"sim\""]);
+    let devices = "\"host\", \"sim\", or \"cuda:0\"";
+    for kind in ["tpu", "cuda", "cuda:", "cuda:x", "cuda:-1", "cuda:+1", "cuda:65536", "cuda:99999999999"] {
+        let line = format!("kind = \"{kind}\"");
+        check(2, &line, 2, &[&format!("device.{line}"), "no such device", devices]);
+    }
+    check(2, "kind = 3", 2, &["device.kind = 3", "integer", devices]);
+    check(2, "", 1, &["device.kind", "missing", devices]);
+    let modes = "\"spin\", \"hybrid\", \"blocking\"";
+    check(3, "wait = \"poll\"", 3, &["device.wait = \"poll\"", "no such way to wait", modes]);
+    check(3, "wait = true", 3, &["device.wait = true", "\"spin\", \"hybrid\" or \"blocking\""]);
     check(3, "memory = \"0B\"", 3, &["device.memory = \"0B\"", "above zero"]);
     check(3, "memory = \"2 gigs\"", 3, &["device.memory = \"2 gigs\"", "B, KiB, MiB, GiB"]);
     check(3, "memory = 2147483648", 3, &["device.memory = 2147483648", "\"256MiB\""]);
-    check(3, "ram = \"2GiB\"", 3, &["device.ram = \"2GiB\"", "unknown field", "kind, memory"]);
+    check(3, "ram = \"2GiB\"", 3, &["device.ram = \"2GiB\"", "unknown field", "kind, memory, wait"]);
     check(
         12,
         "kind = \"lifo\"",
@@ -71,6 +72,31 @@ fn bad_partitions_are_refused() {
     check_text(&sim, 6, &["partition[0] `audio`.sms = 0", "1 to 65535"]);
     let crowded = GOOD.replace("\"host\"", "\"sim\"").replace("lanes = 2", "lanes = 65535");
     check_text(&crowded, 8, &["partition[1] `vision`.lanes", "at most 65535 lanes"]);
+}
+
+/// The good fleet on a GPU, before one thing in it is changed.
+fn on_a_gpu() -> String {
+    GOOD.replace("\"host\"", "\"cuda:0\"")
+        .replace("cores = [0, 3]", "sms = 64")
+        .replace("cores = [1, 2]", "sms = 32")
+        .replace("\"onnx\"", "\"kernel\"")
+}
+
+#[test]
+fn what_a_gpu_does_not_have_is_refused() {
+    let case = |from: &str, to: &str, at: usize, parts: &[&str]| {
+        assert!(on_a_gpu().contains(from), "{from}");
+        check_text(&on_a_gpu().replace(from, to), at, parts);
+    };
+    let sms = "sms, a number of streaming multiprocessors";
+    case("sms = 64", "cores = [0]", 6, &["partition[0] `audio`.cores = [0]", "divided by sms", sms]);
+    case("sms = 64", "", 4, &["partition[0] `audio`.sms", "missing", sms]);
+    case("sms = 64", "sms = 64\ncores = [0]", 6, &["partition[0] `audio`.sms = 64", "both", sms]);
+    case("sms = 64", "sms = 0", 6, &["partition[0] `audio`.sms = 0", "1 to 65535"]);
+    let kernel = "\"kernel\" on the cuda device";
+    case("\"kernel\"", "\"onnx\"", 16, &["backend = \"onnx\"", "not a backend of this device", kernel]);
+    case("\"kernel\"", "\"tensorrt\"", 16, &["backend = \"tensorrt\"", "no such backend", kernel]);
+    check(16, "backend = \"kernel\"", 16, &["not a backend of this device", "\"onnx\" on the host device"]);
 }
 
 /// A key of the first task.

@@ -4,10 +4,10 @@ use aegis_types::records::{
     Assumption, AssumptionBroken, Consequence, Control, Decided, JobFinished, JobOutcome, JobRefused,
     JobReleased, LaneIdled, Reason, Refusal, SegmentDispatched, SegmentOutcome, Standing,
 };
-use aegis_types::{DispatchSeq, JobId, LaneId, Nanos, TaskId, Time};
+use aegis_types::{DispatchSeq, JobId, LaneId, Nanos, SegmentIndex, TaskId, Time};
 
 use super::world::{Fixture, Seeded, Spec, World, for_seeds};
-use crate::engine::{Activity, Decision, Engine, Input, Misuse, Mode, Trust};
+use crate::engine::{Activity, Decision, Engine, Input, Misuse, Mode, OverrunRunning, Trust};
 use crate::error::ModelError;
 use crate::model::{Criticality, OnOverrun};
 use crate::policy::{PolicyClass, ReadyJob, SchedulingPolicy};
@@ -115,7 +115,8 @@ fn rule_2_releases_one_job_per_tick_and_a_late_timer_shifts_instead_of_bursting(
     world.cycle(1, &[]);
     // Nominal 10, seen at 47: late beyond 5. The arrival becomes 42 and the next one 52.
     world.cycle(47, &[]);
-    assert_eq!(world.engine.wake_at(), Some(Time::new(52)));
+    // The next release is at 52; before it the budget of 1 of what was dispatched at 47 is over.
+    assert_eq!(world.engine.wake_at(), Some(Time::new(49)));
     let arrivals: Vec<_> = world.all::<JobReleased>().into_iter().map(|(_, r)| r.arrival.get()).collect();
     assert_eq!(arrivals, [0, 42]);
     let late = world.all::<AssumptionBroken>();
@@ -331,7 +332,8 @@ fn draining_runs_what_is_queued_and_stopping_drops_it() {
         world.cycle(0, &[]);
         world.tell(3, Input::Control(control));
         world.cycle(4, &[2]);
-        assert_eq!(world.engine.wake_at(), None);
+        // No timer releases any more; the segment in flight is still watched.
+        assert_eq!(world.engine.wake_at(), Some(Time::new(11)));
         world.run(&[], 300);
         let ended: Vec<_> = standings(&world).into_iter().map(|s| (s.0, s.2)).collect();
         assert_eq!(ended, outcomes);
@@ -490,4 +492,22 @@ fn a_cycle_in_which_everything_happens_at_once_fits_the_outbox() {
         assert!(!out.records().is_empty());
         out.clear();
     }
+}
+
+#[test]
+fn a_segment_that_runs_past_its_budget_is_told_of_once_while_it_runs() {
+    let specs = [Spec { segments: vec![10], retries: 1, ..timer(1_000, 0) }];
+    let mut world = Fixture::new("fp", 0, &specs).world();
+    // The budget is that of two attempts of 10; the second one ends 504 after the first was launched.
+    world.script(0, 0, 0, &[(4, SegmentOutcome::NotStarted), (500, SegmentOutcome::Done)]);
+    world.script(0, 1, 0, &[(10, SegmentOutcome::Done)]);
+    world.run(&[], 1_900);
+    let told: Vec<_> = world.all::<OverrunRunning>();
+    let (lane, job) = (LaneId::new(0), JobId::new(TaskId::new(0), 0));
+    let (segment, dispatch) = (SegmentIndex::new(0), DispatchSeq::new(2));
+    let (seen, budget) = (Nanos::new(21), Nanos::new(20));
+    assert_eq!(told, [(21, OverrunRunning { lane, job, segment, dispatch, seen, budget })]);
+    let broken = world.all::<AssumptionBroken>();
+    assert_eq!(broken.iter().map(|(at, it)| (*at, it.seen.get())).collect::<Vec<_>>(), [(504, 504)]);
+    assert!(world.engine.is_idle(), "the second job stayed within its budget");
 }

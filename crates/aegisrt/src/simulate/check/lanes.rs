@@ -1,6 +1,7 @@
 //! Lanes: one segment at a time, the right one, and what its occupancy means.
 
 use aegis_sched::PolicyClass;
+use aegis_sched::engine::OverrunRunning;
 use aegis_types::records::{JobOutcome, LaneIdled, SegmentCompleted, SegmentDispatched, SegmentOutcome};
 use aegis_types::{Nanos, Time};
 
@@ -22,6 +23,7 @@ impl Checks<'_> {
             dispatch: record.dispatch,
             since: now,
             first: retry.map_or(now, |retry| retry.first),
+            told: retry.is_some_and(|retry| retry.told),
         });
         let index = record.lane.index();
         self.expect(!busy, 2, || format!("{id} was given {} while a segment is in flight", record.lane));
@@ -94,8 +96,24 @@ impl Checks<'_> {
             }
             let excess = now.since(run.first).saturating_sub(record.budget);
             self.vacated(record.lane.index(), excess);
+            // Within one length of the budget and what the driver may be kept from looking for.
+            let limit = record.budget.saturating_add(self.unseen);
+            let silent = excess > limit && !run.told && self.stalled.is_none_or(|at| at < run.first);
+            self.expect(!silent, 5, || format!("{record:?}: nobody told that it ran beyond its budget"));
         }
         self.expect(matches && known, 5, || format!("{record:?} does not end what was in flight"));
+    }
+
+    /// A segment in flight is told of once, and only when its budget is over.
+    pub(super) fn running_over(&mut self, record: &OverrunRunning) {
+        let now = self.now;
+        let run = self.lanes.get_mut(record.lane.index()).and_then(|lane| lane.running.as_mut());
+        let right = run.is_some_and(|run| {
+            let first_told = !std::mem::replace(&mut run.told, true);
+            let own = run.dispatch == record.dispatch && run.task == record.job.task.index();
+            own && first_told && record.seen == now.since(run.first) && record.seen > record.budget
+        });
+        self.expect(right, 5, || format!("{record:?} is not true of what is in flight"));
     }
 
     /// Rules 8 and 9: what an overrun voids.

@@ -1,0 +1,209 @@
+//! `aegis-gpu`: the experiments on a GPU, one stage at a time. Without a GPU it says what is missing and ends in order.
+#![forbid(unsafe_code)]
+
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use aegis_benches::CountingAllocator;
+use aegis_benches::gpu::capacity::Effort;
+use aegis_benches::gpu::card::{Gpu, QUEUES_VARIABLE};
+use aegis_benches::gpu::error::ExperimentError;
+use aegis_benches::gpu::jobs::{Care, Division};
+use aegis_benches::gpu::stages::{self, Session};
+use aegis_benches::gpu::store::{Allowance, Store};
+use aegis_types::Nanos;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Counted, because "allocates nothing" is a claim.
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
+/// As many hardware queues as the driver knows.
+const QUEUES: u32 = 32;
+
+/// Experiments on a GPU. Every stage writes FOLDER/STAGE.json and goes on from it when it is started again.
+#[derive(Debug, Parser)]
+#[command(name = "aegis-gpu")]
+struct Arguments {
+    /// The GPU's number.
+    #[arg(long, default_value_t = 0)]
+    device: u32,
+    /// Where results are written.
+    #[arg(long, value_name = "FOLDER", default_value = "gpu-results")]
+    out: PathBuf,
+    /// How long the stage may take; what is missing then is measured by the next call.
+    #[arg(long, default_value_t = 520)]
+    seconds: u64,
+    #[command(subcommand)]
+    stage: Stage,
+}
+
+/// How carefully budgets are measured.
+#[derive(Clone, Copy, Debug, Args)]
+struct CareArguments {
+    /// Seconds of one campaign over the whole fleet.
+    #[arg(long, default_value_t = 40.0)]
+    campaign: f64,
+    /// Rounds of campaign and search for better lanes.
+    #[arg(long, default_value_t = 2)]
+    rounds: usize,
+    /// Margin of budgets, in millionths.
+    #[arg(long, default_value_t = 100_000)]
+    margin: u64,
+}
+
+impl From<CareArguments> for Care {
+    fn from(given: CareArguments) -> Self {
+        Self { campaign: given.campaign, rounds: given.rounds, margin_ppm: given.margin }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum DivisionName {
+    /// One lane.
+    One,
+    /// Four lanes.
+    Four,
+    /// Eight lanes.
+    Eight,
+    /// Two partitions of three lanes.
+    Partitions,
+}
+
+#[derive(Debug, Subcommand)]
+enum Stage {
+    /// One graph launch with a polled flag, from one spinning thread.
+    Floor {
+        /// Launches back to back; a tenth of it with pauses.
+        #[arg(long, default_value_t = 100_000)]
+        count: u64,
+    },
+    /// What the whole runtime adds to the floor.
+    Overhead {
+        /// Numbers of tasks.
+        #[arg(long, value_delimiter = ',', default_values_t = [1, 8, 30])]
+        tasks: Vec<u16>,
+        /// Repetitions, floor and runtime by turns.
+        #[arg(long, default_value_t = 5)]
+        repetitions: u32,
+    },
+    /// Thirty short tasks at the highest certified load, until a million jobs are through.
+    Jobs {
+        /// Which divisions of the device.
+        #[arg(long, value_enum, value_delimiter = ',')]
+        divisions: Vec<DivisionName>,
+        /// Jobs of all divisions together.
+        #[arg(long, default_value_t = 1_040_000)]
+        total: u64,
+        #[command(flatten)]
+        care: CareArguments,
+    },
+    /// Twenty networks: certified capacity beside naive sharing.
+    Capacity {
+        /// Numbers of lanes.
+        #[arg(long, value_delimiter = ',', default_values_t = [1, 2, 4, 6, 8, 10])]
+        lanes: Vec<u16>,
+        #[command(flatten)]
+        care: CareArguments,
+        /// Seconds of the run at the certified load.
+        #[arg(long, default_value_t = 8)]
+        run: u64,
+        /// Cut networks into segments that take no longer than this alone, in microseconds.
+        #[arg(long)]
+        cut: Option<u64>,
+    },
+    /// A thousand jobs of every kind of kernel alone.
+    Determinism {
+        /// Numbers of lanes.
+        #[arg(long, value_delimiter = ',', default_values_t = [1, 4, 8])]
+        lanes: Vec<u16>,
+    },
+    /// A small network beside a hog.
+    Isolation,
+    /// A long run: nothing grows, nobody allocates.
+    Soak {
+        /// How long it serves.
+        #[arg(long, default_value_t = 480)]
+        length: u64,
+        #[command(flatten)]
+        care: CareArguments,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let queues = match queues() {
+        Ok(queues) => queues,
+        Err(reason) => {
+            eprintln!("{reason}");
+            return ExitCode::from(2);
+        }
+    };
+    match perform(&arguments, queues) {
+        Ok(table) => {
+            print!("{table}");
+            ExitCode::SUCCESS
+        }
+        Err(skipped @ ExperimentError::Skipped(_)) => {
+            println!("{skipped}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// How many hardware queues the driver gives this process. Where nothing is said, the program replaces itself by itself
+/// with the variable set: the driver reads it once, and no other thread runs yet.
+fn queues() -> Result<u32, String> {
+    if let Some(value) = std::env::var_os(QUEUES_VARIABLE) {
+        let number = value.to_str().and_then(|text| text.parse().ok());
+        return number.filter(|number| (1..=QUEUES).contains(number)).ok_or_else(|| {
+            format!("{QUEUES_VARIABLE}: is {value:?}; legal: a whole number from 1 to {QUEUES}")
+        });
+    }
+    let program = std::env::current_exe().map_err(|error| format!("finding this program: {error}"))?;
+    let arguments = std::env::args_os().skip(1);
+    // Returns only if it failed.
+    let error = Command::new(program).args(arguments).env(QUEUES_VARIABLE, QUEUES.to_string()).exec();
+    Err(format!("setting {QUEUES_VARIABLE}: {error}"))
+}
+
+fn perform(arguments: &Arguments, queues: u32) -> Result<String, ExperimentError> {
+    let allowance = Allowance::of(Duration::from_secs(arguments.seconds));
+    let gpu = Gpu::find(arguments.device, queues)?;
+    let store = Store::open(&arguments.out)?;
+    println!("{} ({}), {} SMs, {} hardware queues", gpu.name, gpu.versions.join(", "), gpu.sms, gpu.queues);
+    let session = Session { gpu, store, allowance };
+    match &arguments.stage {
+        Stage::Floor { count } => stages::floor(&session, *count),
+        Stage::Overhead { tasks, repetitions } => stages::overhead(&session, tasks, *repetitions),
+        Stage::Jobs { divisions, total, care } => {
+            stages::jobs(&session, &chosen(divisions), *total, Care::from(*care))
+        }
+        Stage::Capacity { lanes, care, run, cut } => {
+            let effort = Effort { care: Care::from(*care), run: *run };
+            stages::capacity(&session, lanes, effort, cut.map(Nanos::from_micros))
+        }
+        Stage::Determinism { lanes } => stages::determinism(&session, lanes),
+        Stage::Isolation => stages::isolation(&session),
+        Stage::Soak { length, care } => stages::soak(&session, *length, Care::from(*care)),
+    }
+}
+
+fn chosen(names: &[DivisionName]) -> Vec<Division> {
+    if names.is_empty() {
+        return Division::ALL.to_vec();
+    }
+    let division = |name: &DivisionName| match name {
+        DivisionName::One => Division::Lanes(1),
+        DivisionName::Four => Division::Lanes(4),
+        DivisionName::Eight => Division::Lanes(8),
+        DivisionName::Partitions => Division::TwoPartitions,
+    };
+    names.iter().map(division).collect()
+}

@@ -1,0 +1,252 @@
+//! From models to a certified load: lanes, a campaign in exactly that company, admission, and again until it stays.
+
+use std::collections::BTreeSet;
+
+use aegis_sched::{Basis, TaskSet};
+use aegis_types::{LaneId, Nanos};
+use aegisrt::config::profile::Level;
+use aegisrt::config::{Calibration, Profile};
+use aegisrt::profile::{ProfileOptions, Stage, WcetProfiler};
+use serde::{Deserialize, Serialize};
+
+use super::bed::Bed;
+use super::case::{Case, Fit, Fitted, Open};
+use super::error::ExperimentError;
+use super::store::Store;
+
+/// Step of certified loads, in thousandths.
+pub const STEP: u64 = 10;
+/// Highest load that is tried, in thousandths.
+pub const MOST: u64 = 12_000;
+
+/// What is fixed of a fleet before anything is measured in company.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outline {
+    /// Execution alone, by task.
+    pub alone: Vec<Nanos>,
+    /// Natural periods, by task.
+    pub natural: Vec<Nanos>,
+    /// First releases in thousandths of the period, by task.
+    pub phases: Vec<u64>,
+    /// Lanes that each task may use.
+    pub lanes: Vec<Vec<LaneId>>,
+}
+
+/// A load that was certified for the company in which its budgets were measured.
+#[derive(Clone, Debug)]
+pub struct Certified {
+    /// The tasks with these budgets.
+    pub case: Case,
+    /// Load and lanes.
+    pub fitted: Fitted,
+    /// What the campaign measured.
+    pub profile: Profile,
+}
+
+/// What one round of measuring and certifying came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoundRow {
+    /// Certified load in thousandths; zero if nothing was.
+    pub load: u64,
+    /// Largest budget over execution alone, in thousandths.
+    pub slowdown_max: u64,
+    /// Median of them.
+    pub slowdown_median: u64,
+    /// Lanes of the round, by task.
+    pub lanes: Vec<u16>,
+}
+
+impl Outline {
+    /// The tasks with the platform and budgets of a prepared set.
+    pub fn case(&self, set: &TaskSet) -> Case {
+        let open = |(position, task): (usize, &aegis_sched::Task)| Open {
+            name: task.name.clone(),
+            alone: self.alone[position],
+            natural: self.natural[position],
+            phase: self.phases[position],
+            budgets: task.segments.iter().map(|segment| segment.bound).collect(),
+            lanes: self.lanes[position].clone(),
+            basis: task.segments.first().map_or(Basis::Declared, |segment| segment.basis.clone()),
+        };
+        Case { platform: set.platform().clone(), tasks: set.tasks().iter().enumerate().map(open).collect() }
+    }
+}
+
+/// A short campaign: a development campaign of `seconds` for the whole fleet.
+pub fn campaign(tasks: usize, seconds: f64, margin_ppm: u64) -> ProfileOptions {
+    let each = seconds / tasks.max(1) as f64;
+    ProfileOptions {
+        time_per_task: Nanos::new((each * 1e9) as u64),
+        samples: 300,
+        margin_ppm,
+        ..ProfileOptions::default()
+    }
+}
+
+/// Measures budgets in the company of the lanes that the bed's tasks stand on.
+///
+/// # Errors
+/// What device, memory or a model refuses; a campaign that is not complete.
+pub fn profile(
+    bed: &Bed,
+    store: &Store,
+    label: &str,
+    calibration: &Calibration,
+    options: ProfileOptions,
+) -> Result<Profile, ExperimentError> {
+    let profiler = WcetProfiler::new(bed.system(), calibration, options);
+    let state = profiler.run(profiler.blank(), Stage::All, None, |_| {}, |_| Ok(()))?;
+    let path = store.path(&format!("{label}-profile"));
+    let profile = profiler.profile(&state, &path, Level::Fleet)?;
+    profile.save(&path)?;
+    Ok(profile)
+}
+
+/// A certification: what is measured, where, and how the search for lanes goes on.
+pub struct Search<'a> {
+    /// Where results are kept.
+    pub store: &'a Store,
+    /// What the files of this search are called.
+    pub label: &'a str,
+    /// What the machine costs.
+    pub calibration: &'a Calibration,
+    /// What is fixed of the fleet.
+    pub outline: &'a Outline,
+    /// How budgets are measured.
+    pub options: ProfileOptions,
+    /// Rounds at most.
+    pub rounds: usize,
+}
+
+impl Search<'_> {
+    /// Rounds of: measure in this company, certify in it, ask `next` for lanes that may carry more than this load with
+    /// budgets like these. Ends when `next` knows none, and returns the best that was certified in its own company; the
+    /// bed's tasks stand on its lanes then.
+    ///
+    /// # Errors
+    /// As [`profile`]; [`ExperimentError::Illegal`] if no load at all was certified.
+    pub fn run(
+        &self,
+        bed: &mut Bed,
+        start: &[LaneId],
+        mut next: impl FnMut(&Case, &[LaneId], u64) -> Option<Vec<LaneId>>,
+    ) -> Result<(Certified, Vec<RoundRow>), ExperimentError> {
+        let mut best: Option<Certified> = None;
+        let mut rows = Vec::new();
+        let mut lanes = start.to_vec();
+        let mut tried: Vec<Vec<LaneId>> = Vec::new();
+        for _ in 0..self.rounds.max(1) {
+            bed.assign(&lanes);
+            tried.push(lanes.clone());
+            let label = format!("{}-round", self.label);
+            let profile = profile(bed, self.store, &label, self.calibration, self.options)?;
+            let prepared = bed.system().prepare(Some(&profile), self.calibration)?;
+            let case = self.outline.case(&prepared.set);
+            let fitted = case.capacity(&Fit::Fixed(lanes.clone()), STEP, MOST);
+            rows.push(round_row(&case, fitted.as_ref(), &lanes));
+            let load = fitted.as_ref().map_or(0, |fitted| fitted.load);
+            if let Some(fitted) = fitted
+                && best.as_ref().is_none_or(|best| best.fitted.load < fitted.load)
+            {
+                best = Some(Certified { case: case.clone(), fitted, profile });
+            }
+            match next(&case, &lanes, load).filter(|lanes| !tried.contains(lanes)) {
+                Some(others) => lanes = others,
+                None => break,
+            }
+        }
+        let best = best.ok_or_else(|| ExperimentError::Illegal {
+            what: format!("{}: no load is certified on any lanes that were tried", self.label),
+            legal: "shorter budgets or longer deadlines".into(),
+        })?;
+        bed.assign(&best.fitted.lanes);
+        best.profile.save(&self.store.path(&format!("{}-profile", self.label)))?;
+        Ok((best, rows))
+    }
+}
+
+/// Lanes that best fit finds for more than `load` with the budgets of this company, which certify nothing there.
+pub fn best_fit(case: &Case, load: u64) -> Option<Vec<LaneId>> {
+    case.capacity(&Fit::Best, STEP, MOST).filter(|found| found.load > load).map(|found| found.lanes)
+}
+
+/// What a round came to.
+pub fn round_row(case: &Case, fitted: Option<&Fitted>, lanes: &[LaneId]) -> RoundRow {
+    let mut slowdowns: Vec<u64> = case
+        .tasks
+        .iter()
+        .map(|task| {
+            let budget: u64 = task.budgets.iter().map(|budget| budget.get()).sum();
+            super::pace::milli(Nanos::new(budget), task.alone)
+        })
+        .collect();
+    slowdowns.sort_unstable();
+    RoundRow {
+        load: fitted.map_or(0, |fitted| fitted.load),
+        slowdown_max: slowdowns.last().copied().unwrap_or(0),
+        slowdown_median: slowdowns.get(slowdowns.len() / 2).copied().unwrap_or(0),
+        lanes: lanes.iter().map(|lane| lane.get()).collect(),
+    }
+}
+
+/// Lanes to begin with: tasks of similar periods together, and each lane with about the same load. Tasks that may use
+/// the same lanes are cut, in the order of their periods, into as many parts as there are lanes.
+pub fn first_lanes(outline: &Outline) -> Vec<LaneId> {
+    let load = |task: usize| outline.alone[task].get() as f64 / outline.natural[task].get().max(1) as f64;
+    let mut order: Vec<usize> = (0..outline.alone.len()).collect();
+    order.sort_by_key(|&task| (outline.natural[task], task));
+    let mut lanes = vec![LaneId::default(); outline.alone.len()];
+    for allowed in outline.lanes.iter().collect::<BTreeSet<_>>() {
+        let group = || order.iter().copied().filter(|&task| outline.lanes[task] == *allowed);
+        let total: f64 = group().map(load).sum();
+        let mut before = 0.0;
+        for task in group() {
+            // The part that holds the middle of the task's load.
+            let part = ((before + load(task) / 2.0) / total * allowed.len() as f64) as usize;
+            lanes[task] = allowed.get(part).or(allowed.last()).copied().unwrap_or_default();
+            before += load(task);
+        }
+    }
+    lanes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outline(tasks: usize, lanes: u16) -> Outline {
+        let us = |n: u64| Nanos::from_micros(n);
+        Outline {
+            alone: (0..tasks as u64).map(|n| us(100 + 7 * n)).collect(),
+            natural: (0..tasks as u64).map(|n| us(2_000 + 331 * (n % 5))).collect(),
+            phases: vec![0; tasks],
+            lanes: vec![(0..lanes).map(LaneId::new).collect(); tasks],
+        }
+    }
+
+    #[test]
+    fn first_lanes_are_about_equally_loaded_and_sorted_by_period() {
+        let outline = outline(20, 4);
+        let lanes = first_lanes(&outline);
+        let load = |lane: u16| -> f64 {
+            let own = (0..20).filter(|&task| lanes[task] == LaneId::new(lane));
+            own.map(|task| outline.alone[task].get() as f64 / outline.natural[task].get() as f64).sum()
+        };
+        let loads: Vec<f64> = (0..4).map(load).collect();
+        let (low, high) =
+            (loads.iter().copied().fold(f64::MAX, f64::min), loads.iter().copied().fold(0.0, f64::max));
+        assert!(high < 1.7 * low, "{loads:?}");
+        let longest =
+            |lane: u16| (0..20).filter(|&t| lanes[t] == LaneId::new(lane)).map(|t| outline.natural[t]).max();
+        let shortest =
+            |lane: u16| (0..20).filter(|&t| lanes[t] == LaneId::new(lane)).map(|t| outline.natural[t]).min();
+        assert!((0..3).all(|lane| longest(lane) <= shortest(lane + 1)), "similar periods together");
+    }
+
+    #[test]
+    fn tasks_that_may_use_one_lane_only_stand_there() {
+        let mut outline = outline(6, 3);
+        outline.lanes[2] = vec![LaneId::new(2)];
+        assert_eq!(first_lanes(&outline)[2], LaneId::new(2));
+    }
+}

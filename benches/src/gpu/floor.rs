@@ -1,0 +1,141 @@
+//! The floor: one graph launch, one flag, one spinning thread, and nothing of ours in between.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use aegis_cuda::conformance::CountingGrant;
+use aegis_cuda::kernel::KernelLoader;
+use aegis_cuda::{
+    BackendLoader, Bindings, Device, Graph, HostClock, MemorySpace, ModelMemory, ModelRequest,
+    PartitionRequest, RuntimeBackend, Stream, Units,
+};
+use aegis_types::{Bytes, DispatchSeq, Extent, LaneId, Nanos, PartitionId, SegmentIndex};
+use serde::{Deserialize, Serialize};
+
+use super::card::{Gpu, Opened};
+use super::error::ExperimentError;
+use super::spread::{Spread, SpreadRow};
+
+/// Memory of the model: it takes next to none.
+const MEMORY: Bytes = Bytes::new(1 << 20);
+/// Work that takes longer than this hangs.
+const HANG: Nanos = Nanos::from_millis(2_000);
+
+/// What was measured.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FloorRow {
+    /// From before the launch to the flag seen.
+    pub round: SpreadRow,
+    /// Both calls: graph launch and store of the flag.
+    pub hold: SpreadRow,
+    /// Pause between two launches; zero for back to back.
+    pub pause_ns: u64,
+}
+
+/// Both distributions.
+#[derive(Clone, Debug, Default)]
+pub struct Floor {
+    /// From before the launch to the flag seen.
+    pub round: Spread,
+    /// Both calls.
+    pub hold: Spread,
+}
+
+impl Floor {
+    /// What is written of it.
+    pub fn row(&self, pause: Nanos) -> FloorRow {
+        let (round, hold) = (self.round.row_with_histogram(), self.hold.row());
+        FloorRow { round, hold, pause_ns: pause.get() }
+    }
+
+    /// Adds another measurement.
+    pub fn merge(&mut self, other: &Self) {
+        self.round.merge(&other.round);
+        self.hold.merge(&other.hold);
+    }
+}
+
+/// A graph on a lane of its own device, ready to be launched.
+pub struct Bare {
+    graph: Box<dyn Graph>,
+    /// Stands before what it is bound to.
+    backend: Box<dyn RuntimeBackend>,
+    stream: Box<dyn Stream>,
+    device: Opened,
+    sequence: DispatchSeq,
+}
+
+impl Bare {
+    /// Loads a model without inputs and outputs on a lane of the whole device and captures it, as the runtime does.
+    ///
+    /// # Errors
+    /// What device or backend refuse.
+    pub fn load(gpu: &Gpu, artifact: &str) -> Result<Self, ExperimentError> {
+        let opened = gpu.open()?;
+        let device: Arc<dyn Device> = opened.device();
+        let whole = PartitionRequest { name: "all".into(), units: Units::Count(gpu.sms) };
+        device.partition(&[whole])?;
+        let mut stream = device.bind_lane(PartitionId::new(0), LaneId::new(0))?;
+        let region = device.reserve(MemorySpace::Device, MEMORY)?;
+        let grant = Box::new(CountingGrant::new(Extent { offset: Bytes::ZERO, len: MEMORY }));
+        let shapes = BTreeMap::new();
+        let artifact = artifact.as_bytes();
+        let request = ModelRequest { name: "floor", artifact, shapes: &shapes, allow_control_flow: false };
+        let memory = ModelMemory { grant, region };
+        let mut backend = KernelLoader::new().load(&request, stream.as_mut(), memory)?;
+        let binding = backend.bind(Bindings { inputs: Vec::new(), outputs: Vec::new() })?;
+        let segment = SegmentIndex::new(0);
+        backend.enqueue(stream.as_mut(), segment, binding)?;
+        stream.synchronize()?;
+        let graph = stream.capture(&mut |stream| backend.enqueue(stream, segment, binding))?;
+        Ok(Self { graph, backend, stream, device: opened, sequence: DispatchSeq::NONE })
+    }
+
+    /// Launches it `count` times, `pause` after the end of the one before, and polls the flag.
+    ///
+    /// # Errors
+    /// What the device refuses; [`ExperimentError::Hung`] if the flag does not come.
+    pub fn measure(&mut self, count: u64, pause: Nanos) -> Result<Floor, ExperimentError> {
+        let clock = HostClock::start();
+        let flag = self.stream.flag();
+        let mut floor = Floor::default();
+        for number in 0..count + 100 {
+            let rested = clock.now().saturating_add(pause);
+            while clock.now() < rested {
+                std::hint::spin_loop();
+            }
+            self.sequence = self.sequence.next();
+            let begun = clock.now();
+            self.stream.replay(self.graph.as_ref())?;
+            self.stream.signal(self.sequence)?;
+            let held = clock.now();
+            let mut seen = held;
+            while flag.load() != self.sequence {
+                seen = clock.now();
+                if seen.since(begun) > HANG {
+                    let (what, seconds) = ("the floor's graph".to_owned(), HANG.get() / 1_000_000_000);
+                    return Err(ExperimentError::Hung { what, seconds });
+                }
+            }
+            let ended = clock.now().max(seen);
+            // The first launches warm caches and page tables.
+            if number >= 100 {
+                floor.round.add(ended.since(begun));
+                floor.hold.add(held.since(begun));
+            }
+        }
+        Ok(floor)
+    }
+
+    /// Gives the device up.
+    ///
+    /// # Errors
+    /// As [`Opened::close`].
+    pub fn close(self) -> Result<(), ExperimentError> {
+        let Self { graph, backend, stream, device, .. } = self;
+        drop(graph);
+        drop(backend);
+        drop(stream);
+        device.close()
+    }
+}

@@ -1,0 +1,38 @@
+//! Experiments on a GPU: what the runtime costs there, what it certifies, and whether the certificate holds.
+//!
+//! The pure parts (searches, analysis with terms switched off, launching rules in virtual time) are tested without a
+//! device; the stages put them on one. Every stage writes one file and goes on from it when it is started again.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`case`], [`contention`], [`loss`] | capacity without a device: fits, searches, terms switched off |
+//! | [`circuit`], [`saturation`], [`pace`] | jobs on lanes without an engine |
+//! | [`spread`], [`store`], [`error`] | results |
+//! | [`card`], [`fleet`], [`workload`], [`bed`] | the device, and models on it |
+//! | [`serve`] | a certified set in the whole runtime |
+
+pub mod bed;
+pub mod capacity;
+pub mod card;
+pub mod case;
+pub mod certify;
+pub mod circuit;
+pub mod contention;
+pub mod determinism;
+pub mod error;
+pub mod fleet;
+pub mod floor;
+pub mod isolation;
+pub mod jobs;
+pub mod loss;
+pub mod overhead;
+pub mod pace;
+pub mod saturation;
+pub mod serve;
+pub mod soak;
+pub mod spread;
+pub mod stages;
+pub mod store;
+pub mod tables;
+pub mod wide;
+pub mod workload;

@@ -1,0 +1,330 @@
+//! The stages of `aegis-gpu`: each measures what is still missing in its file, writes after every part, and prints a
+//! short table.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use aegis_types::Nanos;
+use serde::{Deserialize, Serialize};
+
+use super::capacity::{self, CapacityRow, Effort, arrivals_case};
+use super::card::Gpu;
+use super::determinism::{self, DeterminismRow};
+use super::error::ExperimentError;
+use super::floor::{Bare, Floor, FloorRow};
+use super::isolation::{self, IsolationRow, Placement};
+use super::jobs::{self, Care, Division, JobsReport, JobsRow};
+use super::overhead::{self, GAP, LIMITS, Responses, TermRows, above, lanes_for};
+use super::pace::Sharing;
+use super::soak::{self, SoakReport};
+use super::spread::SpreadRow;
+use super::store::{Allowance, Store};
+use super::tables;
+use super::wide::{self, WideReport};
+use super::workload::{NOTHING, Specimen, network_sketches, short_sketches, specimens};
+use aegis_types::LaneId;
+
+/// What every stage is given.
+pub struct Session {
+    /// The device.
+    pub gpu: Gpu,
+    /// Where results are.
+    pub store: Store,
+    /// The time that the stage may take.
+    pub allowance: Allowance,
+}
+
+/// The floor, back to back and with the pauses that jobs have.
+pub type FloorReport = Vec<FloorRow>;
+
+/// Measures the floor.
+///
+/// # Errors
+/// What device or model refuse.
+pub fn floor(session: &Session, count: u64) -> Result<String, ExperimentError> {
+    let mut bare = Bare::load(&session.gpu, NOTHING)?;
+    let rows: FloorReport =
+        vec![bare.measure(count, Nanos::ZERO)?.row(Nanos::ZERO), bare.measure(count / 10, GAP)?.row(GAP)];
+    bare.close()?;
+    session.store.save("floor", &rows)?;
+    Ok(tables::floor(&rows))
+}
+
+/// What the runtime adds, for one number of tasks.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct OverheadRow {
+    /// Tasks.
+    pub tasks: u16,
+    /// Lanes that they are served on.
+    pub lanes: u16,
+    /// From nominal arrival to completion stamp, all repetitions.
+    pub response: SpreadRow,
+    /// Above the floor that is launched with the jobs' pauses: at the median and at the 99.9th percentile, in
+    /// nanoseconds, all repetitions.
+    pub above_paced_ns: [i64; 2],
+    /// Above the floor that is launched back to back.
+    pub above_back_to_back_ns: [i64; 2],
+    /// The same as `above_paced_ns`, repetition by repetition.
+    pub repetitions: Vec<[i64; 2]>,
+    /// Where the time goes.
+    pub terms: TermRows,
+    /// Gaps of the driver that were longer than 20 us.
+    pub stalls: u64,
+}
+
+/// The overhead beside its floors.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct OverheadReport {
+    /// Back to back, then with the jobs' pauses.
+    pub floors: FloorReport,
+    /// One row for each number of tasks.
+    pub rows: Vec<OverheadRow>,
+}
+
+/// Measures floor and overhead by turns, five times.
+///
+/// # Errors
+/// What device or model refuse.
+pub fn overhead(session: &Session, tasks: &[u16], repetitions: u32) -> Result<String, ExperimentError> {
+    let (mut back_to_back, mut paced) = (Floor::default(), Floor::default());
+    let mut sums: BTreeMap<u16, (Responses, Vec<[i64; 2]>)> = BTreeMap::new();
+    let runs = repetitions.max(1) * (tasks.len() as u32).max(1);
+    // A run costs its own time and a few seconds around it.
+    let each = session.allowance.part(2, 3 * runs, Duration::from_secs(15)).max(Duration::from_secs(1));
+    let duration = Nanos::new(u64::try_from(each.as_nanos()).unwrap_or(u64::MAX));
+    for _ in 0..repetitions.max(1) {
+        let mut bare = Bare::load(&session.gpu, NOTHING)?;
+        back_to_back.merge(&bare.measure(20_000, Nanos::ZERO)?);
+        let floor = bare.measure(10_000, GAP)?;
+        bare.close()?;
+        for &count in tasks {
+            let responses = overhead::measure(&session.gpu, &session.store, count, duration)?;
+            let (sum, list) = sums.entry(count).or_default();
+            list.push(LIMITS.map(|(quantile, _)| above(&responses.response, &floor.round, quantile)));
+            sum.merge(&responses);
+        }
+        paced.merge(&floor);
+        let rows = sums.iter().map(|(count, (sum, list))| row(*count, sum, list, &paced, &back_to_back));
+        let report = OverheadReport {
+            floors: vec![back_to_back.row(Nanos::ZERO), paced.row(GAP)],
+            rows: rows.collect(),
+        };
+        session.store.save("overhead", &report)?;
+    }
+    let report: OverheadReport = session.store.load("overhead").unwrap_or_default();
+    Ok(tables::overhead(&report))
+}
+
+fn row(tasks: u16, sum: &Responses, list: &[[i64; 2]], paced: &Floor, back_to_back: &Floor) -> OverheadRow {
+    let over = |floor: &Floor| LIMITS.map(|(quantile, _)| above(&sum.response, &floor.round, quantile));
+    OverheadRow {
+        tasks,
+        lanes: lanes_for(tasks),
+        response: sum.response.row_with_histogram(),
+        above_paced_ns: over(paced),
+        above_back_to_back_ns: over(back_to_back),
+        repetitions: list.to_vec(),
+        terms: sum.terms.rows(),
+        stalls: sum.stalls,
+    }
+}
+
+/// Measures every kind of kernel on every number of lanes.
+///
+/// # Errors
+/// What device or models refuse.
+pub fn determinism(session: &Session, lanes: &[u16]) -> Result<String, ExperimentError> {
+    let mut rows: Vec<DeterminismRow> = session.store.load("determinism").unwrap_or_default();
+    for &count in lanes {
+        if rows.iter().any(|row| row.lanes == count) || !session.allowance.allows(Duration::from_secs(20)) {
+            continue;
+        }
+        rows.extend(determinism::measure(&session.gpu, &session.store, count, session.gpu.cache)?);
+        session.store.save("determinism", &rows)?;
+    }
+    Ok(tables::determinism(&rows))
+}
+
+/// Measures every placement of victim and hog.
+///
+/// # Errors
+/// What device or models refuse.
+pub fn isolation(session: &Session) -> Result<String, ExperimentError> {
+    let victim = networks(session, None)?.into_iter().next().ok_or_else(|| ExperimentError::Illegal {
+        what: "there is no network to be the victim".into(),
+        legal: "at least one model".into(),
+    })?;
+    let mut rows: Vec<IsolationRow> = session.store.load("isolation").unwrap_or_default();
+    for placement in Placement::ALL {
+        if rows.iter().any(|row| row.placement == placement.name()) {
+            continue;
+        }
+        rows.push(isolation::measure(&session.gpu, &session.store, placement, &victim)?);
+        session.store.save("isolation", &rows)?;
+    }
+    if !rows.iter().any(|row| row.placement == isolation::PRIORITY) {
+        rows.push(isolation::without_priority());
+        session.store.save("isolation", &rows)?;
+    }
+    Ok(tables::isolation(&rows))
+}
+
+/// Certifies and serves the short tasks on every division.
+///
+/// # Errors
+/// What device or models refuse.
+pub fn jobs(
+    session: &Session,
+    divisions: &[Division],
+    total: u64,
+    care: Care,
+) -> Result<String, ExperimentError> {
+    let models = specimens(&session.gpu, &session.store, "jobs", &short_sketches())?;
+    let jobs_each = total.div_ceil(Division::ALL.len() as u64);
+    let goal = jobs::Goal { jobs_each, care, allowance: session.allowance };
+    let report: JobsReport = jobs::stage(&session.gpu, &session.store, &models, divisions, goal)?;
+    Ok(tables::jobs(&report))
+}
+
+/// A long run of the short tasks on four lanes.
+///
+/// # Errors
+/// What device or models refuse.
+pub fn soak(session: &Session, seconds: u64, care: Care) -> Result<String, ExperimentError> {
+    let models = specimens(&session.gpu, &session.store, "jobs", &short_sketches())?;
+    let division = Division::Lanes(4);
+    let report: JobsReport = session.store.load("jobs").unwrap_or_default();
+    let mut row: JobsRow = report.get(&division.name()).cloned().unwrap_or_default();
+    let ready = jobs::ready(&session.gpu, &session.store, &models, division, care, &mut row)?;
+    let left = session.allowance.left().as_secs().saturating_sub(10);
+    let result: SoakReport = soak::measure(&session.gpu, &ready, seconds.min(left).max(1))?;
+    ready.close();
+    session.store.save("soak", &result)?;
+    Ok(tables::soak(&result))
+}
+
+/// The networks of the capacity experiments.
+fn networks(session: &Session, cut: Option<Nanos>) -> Result<Vec<Specimen>, ExperimentError> {
+    let name = if cut.is_some() { "cut" } else { "net" };
+    specimens(&session.gpu, &session.store, name, &network_sketches(cut))
+}
+
+/// What the capacity experiments came to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CapacityReport {
+    /// Execution alone, by task, in nanoseconds.
+    pub alone_ns: Vec<u64>,
+    /// Pairs, naive sharing, overload.
+    pub wide: WideReport,
+    /// By number of lanes.
+    pub rows: BTreeMap<u16, CapacityRow>,
+    /// What is said to more lanes than hardware queues.
+    pub refusal: String,
+}
+
+/// Measures what certified lanes and naive sharing carry.
+///
+/// # Errors
+/// What device or models refuse.
+pub fn capacity(
+    session: &Session,
+    lanes: &[u16],
+    effort: Effort,
+    cut: Option<Nanos>,
+) -> Result<String, ExperimentError> {
+    let file = if cut.is_some() { "capacity-cut" } else { "capacity" };
+    let (gpu, store) = (&session.gpu, &session.store);
+    let models = networks(session, cut)?;
+    let mut report: CapacityReport = store.load(file).unwrap_or_default();
+    report.alone_ns = models.iter().map(|model| model.alone_ns).collect();
+    measure_wide(session, &models, lanes, file, &mut report)?;
+    let needed = Duration::from_secs_f64(effort.care.campaign * 1.5 + effort.run as f64 + 15.0);
+    for &count in lanes {
+        let done = report.rows.get(&count).is_some_and(|row| row.certified > 0 || !row.refused.is_empty());
+        if done || !session.allowance.allows(needed) {
+            continue;
+        }
+        let rounds = (session.allowance.left().as_secs_f64() / (effort.care.campaign * 1.4 + 5.0)) as usize;
+        let care = Care { rounds: effort.care.rounds.min(rounds.max(1)), ..effort.care };
+        let effort = Effort { care, ..effort };
+        let row = capacity::measure(gpu, store, &models, &report.wide, count, effort)?;
+        report.rows.insert(count, row);
+        store.save(file, &report)?;
+    }
+    if report.refusal.is_empty() {
+        report.refusal = capacity::refusal(gpu, store, &models, 10, 8)?;
+        store.save(file, &report)?;
+    }
+    overload(session, &models, file, &mut report)?;
+    Ok(tables::capacity(&report))
+}
+
+/// Pairs, naive sharing and busy lanes, as far as they are missing.
+fn measure_wide(
+    session: &Session,
+    models: &[Specimen],
+    lanes: &[u16],
+    file: &str,
+    report: &mut CapacityReport,
+) -> Result<(), ExperimentError> {
+    let missing: Vec<u16> =
+        lanes.iter().copied().filter(|count| !report.wide.saturated.contains_key(count)).collect();
+    if !report.wide.pairs_milli.is_empty() && report.wide.naive_clean > 0 && missing.is_empty() {
+        return Ok(());
+    }
+    let case = arrivals_case(models)?;
+    wide::visit(&session.gpu, &session.store, models, &case, |bed| {
+        if report.wide.pairs_milli.is_empty() {
+            report.wide.pairs_milli = bed.pairs(Nanos::from_millis(60))?;
+            session.store.save(file, report)?;
+        }
+        if report.wide.naive_clean == 0 {
+            (report.wide.naive, report.wide.naive_clean) = bed.sweep()?;
+            session.store.save(file, report)?;
+        }
+        let pairs = report.wide.pairs();
+        for count in missing {
+            let most = bed.saturated(count, 6, Nanos::from_millis(600), &pairs)?;
+            report.wide.saturated.insert(count, most);
+            session.store.save(file, report)?;
+        }
+        Ok(())
+    })
+}
+
+/// Loads beyond what is certified, for naive sharing and for every assignment that was certified.
+fn overload(
+    session: &Session,
+    models: &[Specimen],
+    file: &str,
+    report: &mut CapacityReport,
+) -> Result<(), ExperimentError> {
+    let assigned: Vec<(u16, Vec<u16>)> = report
+        .rows
+        .iter()
+        .filter(|(count, row)| **count > 1 && !row.assignment.is_empty())
+        .map(|(count, row)| (*count, row.assignment.clone()))
+        .collect();
+    let mut sharings = vec![Sharing::Naive];
+    sharings.extend(assigned.iter().map(|(count, lanes)| {
+        let lanes: Vec<LaneId> = lanes.iter().copied().map(LaneId::new).collect();
+        Sharing::Lanes(wide::groups(&lanes, usize::from(*count)))
+    }));
+    let points = sharings.len() as u64 * 2;
+    if report.wide.overload.len() as u64 >= points
+        || !session.allowance.allows(Duration::from_secs(5 * points))
+    {
+        return Ok(());
+    }
+    let case = arrivals_case(models)?;
+    report.wide.overload = wide::visit(&session.gpu, &session.store, models, &case, |bed| {
+        let mut rows = Vec::new();
+        for sharing in &sharings {
+            for load in [2_500, 3_500] {
+                rows.push(bed.serve(load, sharing, 3, false)?);
+            }
+        }
+        Ok(rows)
+    })?;
+    session.store.save(file, report)
+}

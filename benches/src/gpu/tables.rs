@@ -1,0 +1,273 @@
+//! The figures of a stage as a short table for people; everything else is in its file.
+
+use std::fmt::Write as _;
+
+use super::determinism::DeterminismRow;
+use super::floor::FloorRow;
+use super::isolation::IsolationRow;
+use super::jobs::JobsReport;
+use super::overhead::LIMITS;
+use super::serve::Served;
+use super::soak::SoakReport;
+use super::stages::{CapacityReport, OverheadReport};
+
+/// Lines of a table, title included.
+const LINES: usize = 25;
+
+/// Head of the four columns that [`super::spread::SpreadRow::brief`] fills.
+const BRIEF: &str = "     p50      p99    p99.9      max";
+
+struct Table(String);
+
+impl Table {
+    fn new(title: &str) -> Self {
+        Self(format!("{title}\n"))
+    }
+
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        // Writing into a text cannot fail.
+        let _ok = writeln!(self.0, "{line}");
+    }
+
+    /// The text, with what does not fit left out and counted.
+    fn done(self) -> String {
+        let count = self.0.lines().count();
+        if count <= LINES {
+            return self.0;
+        }
+        let kept: Vec<&str> = self.0.lines().take(LINES - 1).collect();
+        format!("{}\n... {} more lines in the file\n", kept.join("\n"), count + 1 - LINES)
+    }
+}
+
+fn us(nanos: i64) -> f64 {
+    nanos as f64 / 1e3
+}
+
+fn load(milli: u64) -> f64 {
+    milli as f64 / 1e3
+}
+
+/// The floor.
+pub fn floor(rows: &[FloorRow]) -> String {
+    let mut table = Table::new(&format!("floor, us: graph launch + flag + poll      n {BRIEF}"));
+    for row in rows {
+        let pause = if row.pause_ns == 0 {
+            "back to back".to_owned()
+        } else {
+            format!("{} us apart", row.pause_ns / 1_000)
+        };
+        table.line(format_args!("{pause:<34} {:>8} {}", row.round.n, row.round.brief()));
+        table.line(format_args!("{:<34} {:>8} {}", "  of it both calls", row.hold.n, row.hold.brief()));
+    }
+    table.done()
+}
+
+/// The overhead beside its floors.
+pub fn overhead(report: &OverheadReport) -> String {
+    let mut table = Table::new(&format!("overhead, us                               n {BRIEF}"));
+    for floor in &report.floors {
+        let name = if floor.pause_ns == 0 { "floor, back to back" } else { "floor, paced as jobs" };
+        table.line(format_args!("{name:<34} {:>8} {}", floor.round.n, floor.round.brief()));
+    }
+    for row in &report.rows {
+        let name = format!("response, {} tasks on {} lanes", row.tasks, row.lanes);
+        table.line(format_args!("{name:<34} {:>8} {}", row.response.n, row.response.brief()));
+        for (name, spread) in [
+            ("  release seen", &row.terms.release_seen),
+            ("  decided and handed over", &row.terms.handed_over),
+            ("  launch to completion seen", &row.terms.in_flight),
+        ] {
+            table.line(format_args!("{name:<34} {:>8} {}", spread.n, spread.brief()));
+        }
+        let met =
+            LIMITS.iter().zip(row.above_paced_ns).all(|((_, limit), above)| above <= limit.get() as i64);
+        table.line(format_args!(
+            "  above the paced floor: p50 {:+.2} p99.9 {:+.2} ({}); back to back: {:+.2} {:+.2}; stalls {}",
+            us(row.above_paced_ns[0]),
+            us(row.above_paced_ns[1]),
+            if met { "met" } else { "MISSED: 2 and 5" },
+            us(row.above_back_to_back_ns[0]),
+            us(row.above_back_to_back_ns[1]),
+            row.stalls
+        ));
+    }
+    table.done()
+}
+
+/// Every kind of kernel: what varies is told first.
+pub fn determinism(rows: &[DeterminismRow]) -> String {
+    let noted = rows.iter().filter(|row| !row.remark.is_empty()).count();
+    let title = format!("determinism: {} of {} series vary by 5 % or more", noted, rows.len());
+    let mut table = Table::new(&format!("{title}\nkind, us              lanes     cv trimmed {BRIEF}"));
+    let mut order: Vec<&DeterminismRow> = rows.iter().collect();
+    order.sort_by(|a, b| b.spread.cv.total_cmp(&a.spread.cv));
+    for row in order {
+        table.line(format_args!(
+            "{:<20} {:>6} {:>6.3} {:>7.3} {}  {}",
+            row.kind,
+            row.lanes,
+            row.spread.cv,
+            row.trimmed,
+            row.spread.brief(),
+            row.remark
+        ));
+    }
+    table.done()
+}
+
+/// Victim and hog.
+pub fn isolation(rows: &[IsolationRow]) -> String {
+    let mut table = Table::new(&format!("victim beside a hog, us{:<38} SMs {BRIEF}", ""));
+    for row in rows {
+        let figures = if row.missing.is_empty() { row.spread.brief() } else { row.missing.clone() };
+        table.line(format_args!("{:<60} {:>4} {figures}", row.placement, row.sms));
+    }
+    table.done()
+}
+
+/// The short tasks.
+pub fn jobs(report: &JobsReport) -> String {
+    let mut table = Table::new(
+        "division        load      jobs  lost miss cert.miss beyond covered tight  p <= ppm  breaches",
+    );
+    for (name, row) in report {
+        let totals = row.served.totals();
+        table.line(format_args!(
+            "{name:<14} {:>5.2} {:>9} {:>5} {:>4} {:>9} {:>6} {:>6.2}% {:>5.2} {:>9}  {}",
+            load(row.load),
+            totals.jobs,
+            totals.lost,
+            totals.misses,
+            totals.certified_misses,
+            totals.beyond_bound,
+            totals.covered * 100.0,
+            totals.tightness,
+            row.exceedance_ppm,
+            breaches(&row.served)
+        ));
+    }
+    let total: u64 = report.values().map(|row| row.served.totals().jobs).sum();
+    table.line(format_args!("{total} jobs in all"));
+    for (name, row) in report {
+        for breach in row.served.listed.iter().take(4) {
+            table.line(format_args!(
+                "  {name}: {:.3} s, task {} job {}: {} {:.1} us of {:.1}: {}",
+                breach.at_us as f64 / 1e6,
+                breach.task,
+                breach.job,
+                breach.assumption,
+                breach.seen_ns as f64 / 1e3,
+                breach.limit_ns as f64 / 1e3,
+                breach.consequence
+            ));
+        }
+    }
+    table.done()
+}
+
+fn breaches(served: &Served) -> String {
+    let kinds: Vec<String> = served.breaches.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+    let lost = match served.lost_records {
+        0 => String::new(),
+        lost => format!(" ({} by the engine's count; the trace lost {lost} records)", served.broken),
+    };
+    if kinds.is_empty() { format!("none{lost}") } else { format!("{}{lost}", kinds.join(", ")) }
+}
+
+/// Certified and naive capacity.
+pub fn capacity(report: &CapacityReport) -> String {
+    let naive = report.wide.naive_clean;
+    let mut table = Table::new(&format!("naive sharing without a miss up to {:.2}", load(naive)));
+    table.line(format_args!(
+        "lanes slow.max  med | one:worst best each:worst best | certified of naive | miss lost resp/D slow. covered"
+    ));
+    for (lanes, row) in &report.rows {
+        let plain = &row.plain;
+        table.line(format_args!(
+            "{lanes:>5} {:>8.2} {:>4.2} | {:>9.2} {:>4.2} {:>10.2} {:>4.2} | {:>9.2} {:>8.2} | {:>4} {:>4} {:>6.2} {:>5.2} {:>6.1}%",
+            load(plain.slowdown_max),
+            load(plain.slowdown_median),
+            load(plain.one_worst),
+            load(plain.one_best),
+            load(plain.each_worst),
+            load(plain.each_best),
+            load(row.certified),
+            row.certified as f64 / naive.max(1) as f64,
+            row.served.misses,
+            row.served.lost,
+            row.served.response,
+            load(row.slowdown_served),
+            row.served.covered * 100.0
+        ));
+        if !row.refused.is_empty() {
+            table.line(format_args!("      {}", row.refused));
+        }
+    }
+    for point in &report.wide.overload {
+        table.line(format_args!(
+            "{:>8} at {:.2}: {} of {} missed, {} unfinished, response/D {:.2}, slowdown {:.1}",
+            point.sharing,
+            load(point.load),
+            point.outcome.misses,
+            point.outcome.jobs,
+            point.outcome.unfinished,
+            load(point.outcome.response_milli),
+            load(point.outcome.slowdown_milli)
+        ));
+    }
+    if let Some((lanes, row)) = report.rows.iter().max_by_key(|(_, row)| row.certified) {
+        let terms: Vec<String> =
+            row.losses.iter().map(|line| format!("{} {:.2}", line.term, load(line.load))).collect();
+        table.line(format_args!("{lanes} lanes, terms off one after the other: {}", terms.join("; ")));
+    }
+    table.line(format_args!("10 lanes on 8 queues: {}", report.refusal));
+    table.done()
+}
+
+/// The long run.
+pub fn soak(report: &SoakReport) -> String {
+    let (growth, totals) = (report.growth(), report.served.totals());
+    let mut table = Table::new(&format!(
+        "soak: {} s at load {:.2}: {} jobs, {} misses, {} lost, covered {:.2} %",
+        report.seconds,
+        load(report.load),
+        totals.jobs,
+        totals.misses,
+        totals.lost,
+        totals.covered * 100.0
+    ));
+    let device = growth.device_kib.map_or("unknown".to_owned(), |kib| format!("{kib:+} KiB"));
+    table.line(format_args!(
+        "steady part, {} samples: device memory {device}, resident {:+} KiB, {} heap allocations",
+        growth.samples, growth.resident_kib, growth.allocations
+    ));
+    for sample in report.samples.iter().step_by((report.samples.len() / 16).max(1)) {
+        let device = sample.device_kib.map_or("unknown".to_owned(), |kib| format!("{kib:+} KiB"));
+        table.line(format_args!(
+            "{:>5} s  device {device:>14}  resident {:>9} KiB  allocations {:>8}",
+            sample.at_s, sample.resident_kib, sample.allocations
+        ));
+    }
+    table.done()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_table_is_longer_than_a_page() {
+        let rows: Vec<DeterminismRow> = (0..60)
+            .map(|n| DeterminismRow { kind: format!("kind-{n}"), lanes: 1, ..DeterminismRow::default() })
+            .collect();
+        let text = determinism(&rows);
+        assert_eq!(text.lines().count(), LINES);
+        assert!(text.contains("more lines in the file"), "{text}");
+        for text in
+            [floor(&[]), isolation(&[]), capacity(&CapacityReport::default()), soak(&SoakReport::default())]
+        {
+            assert!(!text.is_empty() && text.lines().count() <= LINES);
+        }
+    }
+}

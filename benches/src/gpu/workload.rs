@@ -1,0 +1,279 @@
+//! The models that are measured: sequences of kernels of given lengths, fixed by their seeds before anything is seen.
+
+use aegis_cuda::kernel::{Pace, Shape, WIDTHS, network, pace_probe};
+use aegis_types::{Bytes, Nanos};
+use serde::{Deserialize, Serialize};
+
+use super::bed::Bed;
+use super::card::Gpu;
+use super::error::ExperimentError;
+use super::fleet::{FleetPlan, PartitionPlan, TaskPlan};
+use super::saturation::{Enough, alone};
+use super::store::Store;
+use crate::sets::SplitMix;
+
+/// A model of an experiment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Specimen {
+    /// Its name.
+    pub name: String,
+    /// Its text.
+    pub artifact: String,
+    /// Memory that it may take, in bytes.
+    pub memory: u64,
+    /// Median alone, launch to end seen, in nanoseconds.
+    pub alone_ns: u64,
+}
+
+/// What a model is drawn to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sketch {
+    /// Draws its kernels.
+    pub seed: u64,
+    /// Kernels.
+    pub kernels: u32,
+    /// Segments.
+    pub segments: u32,
+    /// How many kernels of a hundred are bound by memory.
+    pub memory_percent: u32,
+    /// How long it takes alone.
+    pub length: Nanos,
+    /// Weights in MiB.
+    pub weights: u64,
+}
+
+/// Thirty models of 50 to 300 us.
+pub fn short_sketches() -> Vec<Sketch> {
+    let mut draw = SplitMix(0x5110_0001);
+    let sketch = |n: u64| Sketch {
+        seed: 1_000 + n,
+        kernels: draw.between(2, 12) as u32,
+        segments: 1,
+        memory_percent: [0, 30, 60, 100][n as usize % 4],
+        length: Nanos::from_micros(50 + n * 250 / 29),
+        weights: draw.between(2, 12),
+    };
+    (0..30).map(sketch).collect()
+}
+
+/// Twenty models of 0.3 to 1.9 ms, shaped like networks. One that is longer than `cut` has as many segments as keep each
+/// below it.
+pub fn network_sketches(cut: Option<Nanos>) -> Vec<Sketch> {
+    let mut draw = SplitMix(0x5110_0002);
+    let sketch = |n: u64| {
+        // Log-uniform steps from 300 to 1,900 us.
+        let length = Nanos::new((300e3 * (1_900.0f64 / 300.0).powf(n as f64 / 19.0)) as u64);
+        let kernels = draw.between(10, 60) as u32;
+        let segments = cut.map_or(1, |cut| length.get().div_ceil(cut.get().max(1)).clamp(1, 8) as u32);
+        let (memory_percent, weights) = (draw.between(20, 70) as u32, draw.between(8, 48));
+        Sketch { seed: 2_000 + n, kernels, segments: segments.min(kernels), memory_percent, length, weights }
+    };
+    (0..20).map(sketch).collect()
+}
+
+impl Sketch {
+    fn shape(&self, sms: u32, length: Nanos) -> Shape {
+        Shape {
+            units: sms,
+            segments: self.segments,
+            kernels: self.kernels,
+            memory_percent: self.memory_percent,
+            length,
+            weights: Bytes::new(self.weights << 20),
+            scratch: Bytes::new(1 << 20),
+            input: 1_024,
+            output: 256,
+        }
+    }
+
+    /// Weights, constants, I/O and scratch, with room for rounding.
+    const fn memory(&self) -> Bytes {
+        Bytes::new((self.weights + 4) << 20)
+    }
+}
+
+/// A job that does next to nothing: its graph is one data kernel and one empty kernel, without a copy.
+pub const NOTHING: &str = "kernel 1\nsegment\nstorm 1\nend\n";
+
+/// A job of `launches` empty kernels.
+fn empties(launches: u32) -> String {
+    format!("kernel 1\nsegment\nstorm {launches}\nend\n")
+}
+
+/// Amounts of [`pace_probe`]: far enough apart that noise of the clock does not matter.
+const AMOUNTS: [u32; 2] = [4, 24];
+
+/// Measures how fast the device carries kernels.
+///
+/// # Errors
+/// What device or models refuse.
+pub fn measure_pace(gpu: &Gpu, store: &Store) -> Result<Pace, ExperimentError> {
+    let mut tasks = vec![
+        TaskPlan::plain("few", empties(1), Bytes::new(1 << 20)),
+        TaskPlan::plain("many", empties(41), Bytes::new(1 << 20)),
+    ];
+    for memory in [false, true] {
+        for width in 0..WIDTHS.len() {
+            for amount in AMOUNTS {
+                let name = format!("{}-{width}-{amount}", if memory { "read" } else { "compute" });
+                let artifact = pace_probe(gpu.sms, width, memory, amount);
+                tasks.push(TaskPlan::plain(name, artifact, Bytes::new(32 << 20)));
+            }
+        }
+    }
+    let partitions = PartitionPlan::whole(gpu.sms, 1);
+    let plan = FleetPlan { name: "pace".into(), ordinal: gpu.ordinal, partitions, tasks };
+    let bed = Bed::open(gpu, store, &plan)?;
+    let enough = Enough { jobs: 40, time: Nanos::from_millis(300) };
+    let spreads = bed.drive(|circuit, draw| alone(circuit, enough, draw))?;
+    bed.close();
+    let medians: Vec<Nanos> = spreads.iter().map(|spread| spread.quantile(0.5)).collect();
+    let step = |from: usize, of: u32| {
+        Nanos::new((medians[from + 1].saturating_sub(medians[from]).get() / u64::from(of)).max(1))
+    };
+    let mut pace = Pace {
+        launch: step(0, 40),
+        compute: [Nanos::new(1); WIDTHS.len()],
+        read: [Nanos::new(1); WIDTHS.len()],
+    };
+    let between = AMOUNTS[1] - AMOUNTS[0];
+    for width in 0..WIDTHS.len() {
+        pace.compute[width] = step(2 + 2 * width, between);
+        pace.read[width] = step(2 + 2 * (WIDTHS.len() + width), between);
+    }
+    Ok(pace)
+}
+
+/// Makes models whose lengths alone are those of the sketches: drawn once, measured, and drawn again with the length
+/// that was missing.
+///
+/// # Errors
+/// What device or models refuse.
+pub fn make(
+    gpu: &Gpu,
+    store: &Store,
+    name: &str,
+    sketches: &[Sketch],
+) -> Result<Vec<Specimen>, ExperimentError> {
+    let pace = measure_pace(gpu, store)?;
+    let mut lengths: Vec<Nanos> = sketches.iter().map(|sketch| sketch.length).collect();
+    let mut specimens = Vec::new();
+    for _round in 0..3 {
+        let texts = sketches
+            .iter()
+            .zip(&lengths)
+            .map(|(sketch, length)| network(sketch.seed, &sketch.shape(gpu.sms, *length), &pace));
+        specimens = measure(gpu, store, name, sketches, texts.collect())?;
+        for ((length, sketch), specimen) in lengths.iter_mut().zip(sketches).zip(&specimens) {
+            *length = corrected(*length, sketch.length, Nanos::new(specimen.alone_ns));
+        }
+    }
+    Ok(specimens)
+}
+
+/// The length to ask for, if what was asked for came out as `found` and `wanted` is wanted.
+fn corrected(asked: Nanos, wanted: Nanos, found: Nanos) -> Nanos {
+    let ratio = wanted.get() as f64 / found.get().max(1) as f64;
+    Nanos::new((asked.get() as f64 * ratio.clamp(0.2, 5.0)) as u64).max(Nanos::from_micros(1))
+}
+
+fn measure(
+    gpu: &Gpu,
+    store: &Store,
+    name: &str,
+    sketches: &[Sketch],
+    texts: Vec<String>,
+) -> Result<Vec<Specimen>, ExperimentError> {
+    let names = (0..sketches.len()).map(|n| format!("{name}-{n:02}"));
+    let tasks = names
+        .zip(sketches.iter().zip(&texts))
+        .map(|(name, (sketch, text))| TaskPlan::plain(name, text.clone(), sketch.memory()))
+        .collect();
+    let partitions = PartitionPlan::whole(gpu.sms, 1);
+    let plan = FleetPlan { name: name.into(), ordinal: gpu.ordinal, partitions, tasks };
+    let bed = Bed::open(gpu, store, &plan)?;
+    let enough = Enough { jobs: 60, time: Nanos::from_millis(400) };
+    let spreads = bed.drive(|circuit, draw| alone(circuit, enough, draw))?;
+    bed.close();
+    let specimen = |((task, sketch), spread): ((TaskPlan, &Sketch), &super::spread::Spread)| Specimen {
+        name: task.name,
+        artifact: task.artifact,
+        memory: sketch.memory().get(),
+        alone_ns: spread.quantile(0.5).get(),
+    };
+    Ok(plan.tasks.into_iter().zip(sketches).zip(&spreads).map(specimen).collect())
+}
+
+/// The models of a fleet, made once and kept beside the results: every later stage measures the same ones.
+///
+/// # Errors
+/// As [`make`].
+pub fn specimens(
+    gpu: &Gpu,
+    store: &Store,
+    name: &str,
+    sketches: &[Sketch],
+) -> Result<Vec<Specimen>, ExperimentError> {
+    let file = format!("{name}-models");
+    if let Some(known) = store.load::<Vec<Specimen>>(&file)
+        && known.len() == sketches.len()
+    {
+        return Ok(known);
+    }
+    let made = make(gpu, store, name, sketches)?;
+    store.save(&file, &made)?;
+    Ok(made)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use aegis_cuda::kernel::KernelLoader;
+    use aegis_cuda::{BackendLoader, ModelDescription, ModelRequest};
+
+    use super::*;
+
+    fn inspect(text: &str) -> ModelDescription {
+        let shapes = BTreeMap::new();
+        let artifact = text.as_bytes();
+        let request = ModelRequest { name: "m", artifact, shapes: &shapes, allow_control_flow: false };
+        KernelLoader::new().inspect(&request).expect("a legal model")
+    }
+
+    #[test]
+    fn every_model_that_is_measured_is_legal_and_fits_its_memory() {
+        assert!(inspect(NOTHING).inputs.is_empty());
+        inspect(&empties(41));
+        let span = Nanos::from_micros(5);
+        let pace =
+            Pace { launch: Nanos::new(900), compute: [span; WIDTHS.len()], read: [span; WIDTHS.len()] };
+        let cut = Some(Nanos::from_micros(600));
+        for sketch in short_sketches().iter().chain(&network_sketches(cut)) {
+            let text = network(sketch.seed, &sketch.shape(132, sketch.length), &pace);
+            let described = inspect(&text);
+            assert_eq!(described.graph.segments(), sketch.segments as usize);
+            let scratch = described.memory.scratch.into_iter().flatten().max().unwrap_or(Bytes::ZERO);
+            let io: u64 = described.inputs.iter().chain(&described.outputs).map(|io| io.bytes.get()).sum();
+            let needed = described.memory.weights.get() + scratch.get() + 4 * io;
+            assert!(needed < sketch.memory().get(), "{needed} of {}", sketch.memory());
+        }
+    }
+
+    #[test]
+    fn sketches_are_those_that_were_announced() {
+        let (short, networks) = (short_sketches(), network_sketches(None));
+        assert_eq!((short.len(), networks.len()), (30, 20));
+        assert!(short.iter().all(|s| (50_000..=300_000).contains(&s.length.get())));
+        assert!(networks.iter().all(|s| (299_000..=1_901_000).contains(&s.length.get()) && s.segments == 1));
+        assert!(networks.iter().all(|s| (10..=60).contains(&s.kernels)));
+        assert_eq!(short_sketches(), short);
+    }
+
+    #[test]
+    fn a_length_is_corrected_by_what_was_missing() {
+        let us = Nanos::from_micros;
+        assert_eq!(corrected(us(100), us(100), us(125)), us(80));
+        assert_eq!(corrected(us(100), us(100), us(10_000)), us(20));
+    }
+}

@@ -1,0 +1,127 @@
+//! The host's side of a model's I/O on a device whose memory the host does not share.
+//!
+//! Every input that the host feeds and every output has a twin in staging memory. The first segment of a job copies
+//! the inputs to the device, the last one copies the outputs back, both in stream order.
+
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use aegis_cuda::{BackendError, Bindings, DeviceMemory, DeviceSlice, ModelDescription, Stream, TensorSpec};
+use aegis_types::{Bytes, Extent};
+
+use crate::error::ContextError;
+use crate::io::{ALIGNMENT, IoLayout, Slot};
+
+/// Staging memory for one model; [`IoPlan::staging_bytes`](crate::IoPlan::staging_bytes) says how much it needs.
+#[derive(Clone)]
+pub struct Staging {
+    /// A region of [`MemorySpace::Staging`](aegis_cuda::MemorySpace::Staging).
+    pub region: Arc<dyn DeviceMemory>,
+    /// Where in it the model's twins lie; a multiple of [`ALIGNMENT`](crate::ALIGNMENT).
+    pub extent: Extent,
+}
+
+impl fmt::Debug for Staging {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "staging of {} at {}", self.extent.len, self.extent.offset)
+    }
+}
+
+/// The twins of one set of I/O buffers, in the order of the model's description.
+#[derive(Default)]
+struct Twins {
+    /// `None` for recurrent state, which never leaves the device.
+    inputs: Vec<Option<Rc<DeviceSlice>>>,
+    outputs: Vec<Rc<DeviceSlice>>,
+}
+
+/// The twins of every slot.
+pub(crate) struct StagedIo {
+    sets: Vec<Twins>,
+}
+
+impl StagedIo {
+    /// Carves the twins of every slot out of `staging`.
+    pub(crate) fn carve(
+        description: &ModelDescription,
+        layout: &IoLayout,
+        staging: Option<&Staging>,
+    ) -> Result<Self, ContextError> {
+        let needed = layout.staging_bytes(description).unwrap_or(Bytes::MAX);
+        let granted = staging.map_or(Bytes::ZERO, |staging| staging.extent.len);
+        let (Some(staging), true) = (staging, needed <= granted) else {
+            return Err(ContextError::Staging { model: description.name.clone(), needed, granted });
+        };
+        let mut next = staging.extent.offset;
+        let mut slice = |spec: &TensorSpec| {
+            let lent = DeviceSlice::lend(&staging.region, Extent { offset: next, len: spec.bytes })?;
+            // The sum over all twins was found to fit.
+            next =
+                spec.bytes.checked_align_up(ALIGNMENT).and_then(|len| next.checked_add(len)).unwrap_or(next);
+            Ok::<_, ContextError>(Rc::new(lent))
+        };
+        let mut sets: Vec<Twins> = Vec::new();
+        for slot in 0..layout.input_slots() {
+            let mut twins = Twins::default();
+            for (position, spec) in description.inputs.iter().enumerate() {
+                let fed = !layout.is_state(position);
+                twins.inputs.push(if fed { Some(slice(spec)?) } else { None });
+            }
+            let reused = sets.get((slot % layout.output_slots()) as usize);
+            twins.outputs = match reused {
+                Some(earlier) => earlier.outputs.clone(),
+                None => description.outputs.iter().map(&mut slice).collect::<Result<_, _>>()?,
+            };
+            sets.push(twins);
+        }
+        Ok(Self { sets })
+    }
+
+    fn set(&self, slot: Slot) -> Option<&Twins> {
+        self.sets.get(usize::try_from(slot.0).ok()?)
+    }
+
+    /// The twin of an input that the host feeds.
+    pub(crate) fn input(&self, slot: Slot, index: usize) -> Option<&DeviceSlice> {
+        self.set(slot)?.inputs.get(index)?.as_deref()
+    }
+
+    /// The twin of an output.
+    pub(crate) fn output(&self, slot: Slot, index: usize) -> Option<&DeviceSlice> {
+        self.set(slot)?.outputs.get(index).map(|slice| &**slice)
+    }
+
+    /// Enqueues the copies of a job's inputs to the device.
+    pub(crate) fn feed(
+        &self,
+        slot: usize,
+        device: &Bindings,
+        stream: &mut dyn Stream,
+    ) -> Result<(), BackendError> {
+        let twins = self.sets.get(slot).into_iter().flat_map(|twins| &twins.inputs);
+        let fed = twins.zip(&device.inputs).filter_map(|(twin, input)| Some((twin.as_deref()?, &**input)));
+        copy_all(fed, stream)
+    }
+
+    /// Enqueues the copies of a job's outputs back to the host.
+    pub(crate) fn deliver(
+        &self,
+        slot: usize,
+        device: &Bindings,
+        stream: &mut dyn Stream,
+    ) -> Result<(), BackendError> {
+        let twins = self.sets.get(slot).into_iter().flat_map(|twins| &twins.outputs);
+        copy_all(device.outputs.iter().zip(twins).map(|(output, twin)| (&**output, &**twin)), stream)
+    }
+}
+
+fn copy_all<'a>(
+    pairs: impl Iterator<Item = (&'a DeviceSlice, &'a DeviceSlice)>,
+    stream: &mut dyn Stream,
+) -> Result<(), BackendError> {
+    for (from, to) in pairs.filter(|(from, _)| !from.is_empty()) {
+        stream.copy(from, to)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,160 @@
+//! Which overhead is charged with which samples, and how they were taken: what users read beside the numbers.
+
+use aegis_types::Nanos;
+
+use super::samples::Samples;
+use crate::config::CalibrationMethod;
+
+/// One overhead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Charge {
+    /// The field of [`Overheads`](aegis_sched::Overheads).
+    pub overhead: &'static str,
+    /// The samples it is charged with; `None` where it is none or follows from others.
+    pub from: Option<&'static str>,
+    /// How they were taken, for people.
+    pub method: &'static str,
+}
+
+const fn charge(overhead: &'static str, from: Option<&'static str>, method: &'static str) -> Charge {
+    Charge { overhead, from, method }
+}
+
+/// Steps that are the same on every device.
+const RELEASE: Charge = charge(
+    "release",
+    Some("release"),
+    "one timer input to an engine of 32 tasks or the fleet's, its records counted and traced",
+);
+const ARRIVAL: Charge =
+    charge("arrival", Some("release"), "charged as a timer release, which does the same and more");
+const COMPLETION: Charge = charge(
+    "completion",
+    Some("completion"),
+    "one completion told to that engine, its records counted and traced",
+);
+const DECISION: Charge = charge(
+    "decision",
+    Some("decision"),
+    "one decision of that engine for all lanes together, its records counted and traced",
+);
+const CONTROL: Charge = charge("control", Some("release"), "charged as a timer release");
+const POLL: Charge = charge("poll", Some("poll"), "one look at every lane while all lanes are busy");
+
+/// Work runs where it is launched, and the driver sleeps.
+const SYNCHRONOUS: [Charge; 13] = [
+    POLL,
+    RELEASE,
+    ARRIVAL,
+    COMPLETION,
+    DECISION,
+    charge("dispatch", Some("dispatch"), "posting a launch and waking its carrier"),
+    CONTROL,
+    charge("handoff", Some("handoff"), "from the post to the carrier's entry, all lanes busy"),
+    charge("launch_lock", None, "launches take no lock on this device"),
+    charge("wakeup", Some("wakeup"), "from a flag or a timer to the driver looking, all lanes busy"),
+    charge("client", Some("wakeup"), "charged as a wake-up of the driver"),
+    charge("notify", Some("dispatch"), "charged as waking a carrier"),
+    charge(
+        "stall",
+        Some("wakeup"),
+        "the charged wake-up: a timed wait that ends later is a stall; declared, not charged",
+    ),
+];
+
+const HANDOFF: Charge = charge(
+    "handoff",
+    Some("handoff"),
+    "from the post to the launcher's entry, the other lanes idle; more, if with all lanes busy more was seen than \
+     their turns explain",
+);
+const LAUNCH_LOCK: Charge = charge(
+    "launch_lock",
+    None,
+    "the longest turn of a lane at the launcher, all lanes busy: launching plus taking out what landed",
+);
+const NOTIFY: Charge =
+    charge("notify", None, "a turn of every lane at the launcher, and a post: clients hear from it");
+
+/// A launcher serves all lanes, and driver and launcher spin.
+const SPINNING: [Charge; 13] = [
+    POLL,
+    RELEASE,
+    ARRIVAL,
+    COMPLETION,
+    DECISION,
+    charge("dispatch", Some("dispatch"), "posting a launch"),
+    CONTROL,
+    HANDOFF,
+    LAUNCH_LOCK,
+    charge("wakeup", None, "nobody sleeps"),
+    charge("client", Some("dispatch"), "charged as a post: the driver looks without being woken"),
+    NOTIFY,
+    charge(
+        "stall",
+        None,
+        "the longest time between two looks of the driver, and a cycle; declared, not charged",
+    ),
+];
+
+/// A launcher serves all lanes, and driver and launcher may sleep.
+const SLEEPING: [Charge; 13] = [
+    POLL,
+    RELEASE,
+    ARRIVAL,
+    COMPLETION,
+    DECISION,
+    charge("dispatch", Some("dispatch"), "posting a launch and waking the launcher"),
+    CONTROL,
+    HANDOFF,
+    LAUNCH_LOCK,
+    charge("wakeup", Some("wakeup"), "from a timer to the driver looking, all lanes busy"),
+    charge("client", Some("wakeup"), "charged as a wake-up of the driver"),
+    NOTIFY,
+    charge(
+        "stall",
+        Some("wakeup"),
+        "the charged wake-up: a timed wait that ends later is a stall; declared, not charged",
+    ),
+];
+
+/// The charges of a device, in the order of [`Calibration::OVERHEADS`](crate::config::Calibration::OVERHEADS).
+pub const fn charges(asynchronous: bool, sleeps: bool) -> &'static [Charge; 13] {
+    match (asynchronous, sleeps) {
+        (false, _) => &SYNCHRONOUS,
+        (true, false) => &SPINNING,
+        (true, true) => &SLEEPING,
+    }
+}
+
+/// The samples of that name.
+pub fn samples_of<'a>(samples: &'a [(&'static str, Samples)], name: &str) -> Option<&'a Samples> {
+    samples.iter().find(|(of, _)| *of == name).map(|(_, samples)| samples)
+}
+
+/// A charge as the file tells it.
+pub fn method(charge: &Charge, samples: &[(&'static str, Samples)]) -> CalibrationMethod {
+    let of = charge.from.and_then(|from| samples_of(samples, from));
+    CalibrationMethod {
+        overhead: charge.overhead.to_owned(),
+        method: charge.method.to_owned(),
+        samples: of.map_or(0, |of| of.count() as u64),
+        p50: of.map_or(Nanos::ZERO, |of| of.quantile(500)),
+        p99: of.map_or(Nanos::ZERO, |of| of.quantile(990)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Calibration;
+
+    #[test]
+    fn every_overhead_has_its_charge_on_every_device() {
+        for (asynchronous, sleeps) in [(false, false), (false, true), (true, false), (true, true)] {
+            let names: Vec<&str> =
+                charges(asynchronous, sleeps).iter().map(|charge| charge.overhead).collect();
+            assert_eq!(names, Calibration::OVERHEADS);
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Visits of the launcher to its lanes, timed while models of the rehearsal go round on them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aegis_context::Staging;
+use aegis_cuda::{DeviceMemory, MemorySpace};
+use aegis_memory::{Ledger, PlanReservation};
+use aegis_types::record::Discard;
+use aegis_types::records::SegmentOutcome;
+use aegis_types::{Bytes, Extent, LaneId, MemoryGrant, Nanos, Sink, Time};
+
+use super::samples::Samples;
+use crate::carrier::{LaneReport, LaneSpec, Work};
+use crate::error::RuntimeError;
+use crate::mailbox::Launch;
+use crate::models::{LaneModels, ModelSpec, Source};
+use crate::system::System;
+
+/// Input slots of each model.
+pub(super) const SLOTS: u32 = 2;
+/// Entries of a model's arena: a rehearsal's models hold a few blocks.
+const ARENA_LINES: usize = 64;
+/// Visits of each kind that are kept for each lane.
+const ROOM: usize = 1 << 17;
+
+/// Durations of visits, by what was done in them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Raw {
+    launching: Vec<Nanos>,
+    ending: Vec<Nanos>,
+    both: Vec<Nanos>,
+}
+
+/// The same as samples.
+pub(super) struct Turns {
+    pub(super) launching: Samples,
+    pub(super) ending: Samples,
+    pub(super) both: Samples,
+}
+
+impl Turns {
+    pub(super) fn of(raw: Raw) -> Self {
+        Self {
+            launching: Samples::trimmed(raw.launching),
+            ending: Samples::trimmed(raw.ending),
+            both: Samples::trimmed(raw.both),
+        }
+    }
+
+    /// What is charged for a visit. A visit that ends one job and launches the next is rare while the driver is slower
+    /// than the launcher, so it is charged as both at least.
+    pub(super) fn longest(&self, margin_ppm: u64) -> Nanos {
+        let apart = self.launching.charged(margin_ppm).saturating_add(self.ending.charged(margin_ppm));
+        apart.max(self.both.charged(margin_ppm))
+    }
+}
+
+/// The lanes of a rehearsal, whose visits go to `turns` when they end.
+pub(super) fn lanes(system: &System, turns: &Arc<Mutex<Raw>>) -> Result<Vec<LaneSpec>, RuntimeError> {
+    let slots = vec![SLOTS; system.models().len()];
+    let capacity = system.device().context().memory;
+    let plan = system.plan(&system.demands(None, &slots)?, capacity)?;
+    let region = system.device().reserve(MemorySpace::Device, plan.peak().max(Bytes::new(1)))?;
+    let ledger = Ledger::new(capacity);
+    let reservation = PlanReservation::reserve(plan, &ledger, &mut Discard, system.clock().now())?;
+    let mut staging = staging(system, &slots)?;
+    let mut models: BTreeMap<LaneId, Vec<ModelSpec>> = BTreeMap::new();
+    for grants in reservation.into_grants(ARENA_LINES) {
+        for grant in grants.tasks {
+            let task = grant.owner();
+            let model = system.models()[task.index()].clone();
+            let source = Source::Feed(model.feed()?);
+            models.entry(grants.lane).or_default().push(ModelSpec {
+                model,
+                usage: grant.usage(),
+                grant: Box::new(grant),
+                region: Arc::clone(&region),
+                staging: staging.get_mut(task.index()).and_then(Option::take),
+                slots: SLOTS,
+                source,
+                keep: 0,
+                probe: true,
+            });
+        }
+    }
+    let partitions =
+        system.partitions().iter().flat_map(|(p, lanes)| std::iter::repeat_n(p.id, (*lanes).into()));
+    let spec = |(index, partition): (usize, _)| {
+        let lane = LaneId::new(index as u16);
+        let models = models.remove(&lane).unwrap_or_default();
+        let turns = Arc::clone(turns);
+        LaneSpec {
+            lane,
+            partition,
+            make: Box::new(move |lane| {
+                let inner = LaneModels::load(lane, models, None)?;
+                Ok(Box::new(Timed::new(inner, turns)) as Box<dyn Work>)
+            }),
+            sink: Box::new(Discard),
+        }
+    };
+    Ok(partitions.enumerate().map(spec).collect())
+}
+
+/// One reservation for the staging of all models, carved model after model.
+fn staging(system: &System, slots: &[u32]) -> Result<Vec<Option<Staging>>, RuntimeError> {
+    let demands = system.staging(slots)?;
+    // A rehearsal's models are small and few.
+    let total = Bytes::new(demands.iter().map(|bytes| bytes.get()).sum());
+    if total.is_zero() {
+        return Ok(vec![None; demands.len()]);
+    }
+    let region: Arc<dyn DeviceMemory> = system.device().reserve(MemorySpace::Staging, total)?;
+    let mut next = 0;
+    let carve = |len: Bytes| {
+        let extent = Extent { offset: Bytes::new(next), len };
+        next += len.get();
+        Some(Staging { region: Arc::clone(&region), extent })
+    };
+    Ok(demands.into_iter().map(carve).collect())
+}
+
+/// The work of a lane with every visit of the launcher timed.
+struct Timed {
+    inner: LaneModels,
+    launched: bool,
+    ended: bool,
+    kept: Raw,
+    turns: Arc<Mutex<Raw>>,
+}
+
+impl Timed {
+    fn new(inner: LaneModels, turns: Arc<Mutex<Raw>>) -> Self {
+        let room = || Vec::with_capacity(ROOM);
+        let kept = Raw { launching: room(), ending: room(), both: room() };
+        Self { inner, launched: false, ended: false, kept, turns }
+    }
+}
+
+impl Work for Timed {
+    fn run(&mut self, launch: &Launch, ended: &mut dyn FnMut(SegmentOutcome)) {
+        self.launched = true;
+        self.inner.run(launch, ended);
+    }
+
+    fn landed(&mut self, launch: &Launch, outcome: SegmentOutcome) {
+        self.ended = true;
+        self.inner.landed(launch, outcome);
+    }
+
+    fn probe(&mut self) {
+        self.inner.probe();
+    }
+
+    fn lost(&self) -> Option<&str> {
+        self.inner.lost()
+    }
+
+    fn turned(&mut self, launch: &Launch, turn: Nanos) {
+        self.inner.turned(launch, turn);
+        let kind = match (std::mem::take(&mut self.launched), std::mem::take(&mut self.ended)) {
+            (true, true) => &mut self.kept.both,
+            (true, false) => &mut self.kept.launching,
+            (false, _) => &mut self.kept.ending,
+        };
+        if kind.len() < kind.capacity() {
+            kind.push(turn);
+        }
+    }
+
+    fn loaded(&self, now: Time, sink: &mut dyn Sink) {
+        self.inner.loaded(now, sink);
+    }
+
+    fn watch(&mut self, launch: &Launch, occupancy: Nanos, now: Time, sink: &mut dyn Sink) {
+        self.inner.watch(launch, occupancy, now, sink);
+    }
+
+    fn finish(self: Box<Self>) -> LaneReport {
+        let Self { inner, mut kept, turns, .. } = *self;
+        // Warm-up: the first visits of a lane fault pages in.
+        let warm = |samples: &mut Vec<Nanos>| drop(samples.drain(..samples.len().min(WARM_UP)));
+        [&mut kept.launching, &mut kept.ending].into_iter().for_each(warm);
+        let mut all = turns.lock().unwrap_or_else(PoisonError::into_inner);
+        all.launching.append(&mut kept.launching);
+        all.ending.append(&mut kept.ending);
+        all.both.append(&mut kept.both);
+        drop(all);
+        Box::new(inner).finish()
+    }
+}
+
+/// Visits of a lane that are no samples.
+const WARM_UP: usize = 64;

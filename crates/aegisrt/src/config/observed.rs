@@ -1,0 +1,111 @@
+//! What a calibration saw besides what it charges: the device and its state, how long plain operations take, and when
+//! the host did not run us. Kept for people and for comparisons; no verdict is computed from it.
+
+use std::path::Path;
+
+use aegis_cuda::DeviceContext;
+use aegis_cuda::discovery::Regime;
+use aegis_types::Nanos;
+use serde::{Deserialize, Serialize};
+
+use super::error::ConfigError;
+use super::json;
+
+/// The device that a calibration was made on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CalibratedDevice {
+    /// The vendor's name for it.
+    pub name: String,
+    /// Driver and library versions.
+    pub versions: Vec<String>,
+    /// Lanes that were calibrated together: the hold of the launch lock is theirs.
+    pub lanes: u16,
+    /// Clocks, throttling and company right after it was measured, where the machine tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub regime: Option<Regime>,
+}
+
+impl CalibratedDevice {
+    /// Whether it was made on this device under this driver.
+    pub(super) fn matches(&self, path: &Path, tool: &str, found: &DeviceContext) -> Result<(), ConfigError> {
+        let versions = |versions: &[String]| versions.join(", ");
+        for (key, recorded, found) in [
+            ("device.name", self.name.clone(), found.name.clone()),
+            ("device.versions", versions(&self.versions), versions(&found.versions)),
+        ] {
+            if recorded != found {
+                let legal = format!("{found:?}; run `{tool}` on this machine");
+                let value = format!("{recorded:?}");
+                return Err(json::bad(path, key.into(), value, "measured on another device", legal));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The distribution of a duration that was measured and is not charged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Figure {
+    /// Its name, unique in the file.
+    pub name: String,
+    /// How often it was measured; at least once.
+    pub samples: u64,
+    /// Median.
+    pub p50: Nanos,
+    /// The 99th percentile.
+    pub p99: Nanos,
+    /// The 99.9th percentile.
+    pub p999: Nanos,
+    /// The largest.
+    pub max: Nanos,
+}
+
+impl Figure {
+    /// Its marks with their names, in rising order.
+    pub const fn marks(&self) -> [(&'static str, Nanos); 4] {
+        [("p50", self.p50), ("p99", self.p99), ("p999", self.p999), ("max", self.max)]
+    }
+}
+
+/// Gaps that a spinning driver saw in its own running (H and T_H of `docs/model.md`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostStalls {
+    /// For how long the driver watched itself.
+    pub observed: Nanos,
+    /// From which length on a gap counts as a stall.
+    pub limit: Nanos,
+    /// How many there were.
+    pub count: u64,
+    /// The longest gap, stall or not.
+    pub largest: Nanos,
+    /// The shortest time between the starts of two stalls; `None` with fewer than two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closest: Option<Nanos>,
+}
+
+/// Refuses figures that contradict themselves.
+pub(super) fn check_figures(figures: &[Figure], path: &Path) -> Result<(), ConfigError> {
+    for (index, figure) in figures.iter().enumerate() {
+        let key = |field: &str| format!("figures[{index}] `{}`.{field}", figure.name);
+        if figures[..index].iter().any(|other| other.name == figure.name) {
+            let value = format!("{:?}", figure.name);
+            return Err(json::bad(path, key("name"), value, "given twice", "each name once"));
+        }
+        if figure.samples == 0 {
+            let legal = "a whole number above zero";
+            return Err(json::bad(path, key("samples"), "0".into(), "nothing was measured", legal));
+        }
+        for pair in figure.marks().windows(2) {
+            let [(name, mark), (above, limit)] = [pair[0], pair[1]];
+            if mark > limit {
+                let problem = format!("more than {above}");
+                let legal = format!("at most {limit}");
+                return Err(json::bad(path, key(name), mark.to_string(), &problem, legal));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! What a campaign drives: lanes that take a launch each, and a clock.
+
+use aegis_cuda::HostClock;
+use aegis_types::records::SegmentOutcome;
+use aegis_types::{DispatchSeq, LaneId, Nanos, Time};
+
+use crate::driver::Plant;
+use crate::mailbox::Launch;
+use crate::plant::HostPlant;
+use crate::realtime::Breath;
+
+/// A launch that ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ran {
+    /// How it ended.
+    pub outcome: SegmentOutcome,
+    /// From the launch call's entry to the flag visible, by the host's clock.
+    pub occupancy: Nanos,
+    /// How long the launch call took on a device that only enqueues it; zero where each lane has a thread of its own.
+    pub turn: Nanos,
+}
+
+/// Lanes to be driven in closed loop. The campaign on a plant and its tests in virtual time differ in this only.
+pub trait TestBed {
+    /// How many lanes there are.
+    fn lanes(&self) -> usize;
+
+    /// The time. Never goes back.
+    fn now(&self) -> Time;
+
+    /// The last dispatch that a lane finished, by whomever it was posted.
+    fn finished(&mut self, lane: LaneId) -> DispatchSeq;
+
+    /// Posts a launch to a lane, which is free.
+    fn post(&mut self, lane: LaneId, launch: Launch);
+
+    /// How the launch with that number ended, once it did.
+    fn ended(&mut self, lane: LaneId, dispatch: DispatchSeq) -> Option<Ran>;
+
+    /// Waits until something may have ended, at the latest at `until`.
+    fn wait(&mut self, until: Time);
+
+    /// Whether a lane will never end what was posted to it.
+    fn is_lost(&self, lane: LaneId) -> bool;
+
+    /// Whether lanes that are free must stay so until [`TestBed::rest`].
+    fn is_rest_due(&self, now: Time) -> bool;
+
+    /// Rests; every lane is idle.
+    fn rest(&mut self);
+}
+
+/// The carriers of a plant as a test bed.
+pub struct CrewBed<'a> {
+    plant: &'a mut HostPlant,
+    clock: HostClock,
+    asynchronous: bool,
+    breath: Breath,
+}
+
+impl<'a> CrewBed<'a> {
+    /// The lanes of a plant whose carriers are ready. On an asynchronous device a launch call returns before the work is
+    /// done, and the occupancy ends when the flag is seen here.
+    pub fn new(plant: &'a mut HostPlant, clock: HostClock, asynchronous: bool) -> Self {
+        Self { plant, clock, asynchronous, breath: Breath::start(clock.now()) }
+    }
+}
+
+impl TestBed for CrewBed<'_> {
+    fn lanes(&self) -> usize {
+        self.plant.lanes().len()
+    }
+
+    fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    fn finished(&mut self, lane: LaneId) -> DispatchSeq {
+        self.plant.landed(lane).0
+    }
+
+    fn post(&mut self, lane: LaneId, launch: Launch) {
+        self.plant.post(lane, launch);
+    }
+
+    fn ended(&mut self, lane: LaneId, dispatch: DispatchSeq) -> Option<Ran> {
+        let (landed, outcome) = self.plant.landed(lane);
+        if landed != dispatch {
+            return None;
+        }
+        let landing = self.plant.lanes()[lane.index()].mailbox.landing();
+        let call = landing.left.since(landing.entered);
+        Some(match self.asynchronous {
+            false => Ran { outcome, occupancy: call, turn: Nanos::ZERO },
+            true => Ran { outcome, occupancy: self.clock.now().since(landing.entered), turn: call },
+        })
+    }
+
+    fn wait(&mut self, until: Time) {
+        // Lateness is no cost of the work; calibration measures it.
+        let _late = self.plant.wait(Some(until));
+    }
+
+    fn is_lost(&self, lane: LaneId) -> bool {
+        self.plant.lanes()[lane.index()].mailbox.is_dead()
+    }
+
+    fn is_rest_due(&self, now: Time) -> bool {
+        self.breath.is_due(now)
+    }
+
+    fn rest(&mut self) {
+        self.breath.take(self.clock);
+    }
+}

@@ -1,0 +1,357 @@
+//! A campaign on a system: restartable stages, and the profile that comes out.
+
+use std::path::Path;
+
+use aegis_types::{Bytes, ContentHash, Nanos, TaskId};
+
+use super::campaign::{Campaign, Stop};
+use super::claim;
+use super::enemies::Opposition;
+use super::mix::{Mix, Role, Stratum};
+use super::state::{CampaignState, Observed, TaskCampaign};
+use super::{ProfileOptions, Victim};
+use crate::carrier::LaneReport;
+use crate::config::profile::{Level, Slowdown, SlowdownTable};
+use crate::config::{
+    Calibration, LaneCompany, MemoryProfile, Profile, SegmentProfile, TaskProfile, shapes_hash,
+};
+use crate::error::RuntimeError;
+use crate::machine;
+use crate::run::with_crew;
+use crate::system::System;
+
+/// Which part of a campaign to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Try mixes and freeze the strata of every task.
+    Explore,
+    /// Measure frozen strata afresh.
+    Confirm,
+    /// Both, task by task.
+    All,
+}
+
+/// How far a campaign is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Tasks whose strata are frozen.
+    pub explored: usize,
+    /// Tasks whose strata are all confirmed.
+    pub confirmed: usize,
+    /// Tasks there are.
+    pub tasks: usize,
+}
+
+impl Progress {
+    /// How far that campaign is.
+    pub fn of(state: &CampaignState) -> Self {
+        let count = |done: fn(&TaskCampaign) -> bool| state.tasks.iter().filter(|task| done(task)).count();
+        Self {
+            explored: count(|task| task.frozen.is_some()),
+            confirmed: count(TaskCampaign::is_confirmed),
+            tasks: state.tasks.len(),
+        }
+    }
+
+    /// Whether nothing is left to be done.
+    pub const fn is_complete(&self) -> bool {
+        self.confirmed == self.tasks
+    }
+}
+
+/// Profiles the tasks of a system, each on the lane that it stands on.
+pub struct WcetProfiler<'a> {
+    system: &'a System,
+    calibration: &'a Calibration,
+    options: ProfileOptions,
+    opposition: Opposition,
+    realtime: bool,
+}
+
+impl<'a> WcetProfiler<'a> {
+    /// A profiler without enemies.
+    pub fn new(system: &'a System, calibration: &'a Calibration, options: ProfileOptions) -> Self {
+        let opposition = Opposition::none(system.models().len());
+        Self { system, calibration, options, opposition, realtime: false }
+    }
+
+    /// Says which of the system's tasks are enemies.
+    #[must_use]
+    pub fn against(self, opposition: Opposition) -> Self {
+        Self { opposition, ..self }
+    }
+
+    /// Asks for the system's real-time class for all threads.
+    #[must_use]
+    pub fn realtime(self, realtime: bool) -> Self {
+        Self { realtime, ..self }
+    }
+
+    /// A campaign of this fleet that knows nothing yet.
+    pub fn blank(&self) -> CampaignState {
+        CampaignState::new(self.circumstances(), self.opposition.tasks())
+    }
+
+    /// What is known of this fleet in the file of an earlier campaign, or nothing.
+    ///
+    /// # Errors
+    /// As [`CampaignState::load`].
+    pub fn recall(&self, path: &Path) -> Result<CampaignState, RuntimeError> {
+        let segments: Vec<u16> = self.victims().iter().map(|victim| victim.segments).collect();
+        let segments = &segments[..self.opposition.tasks().min(segments.len())];
+        let lanes = self.system.by_lane().len();
+        let known = CampaignState::load(path, self.circumstances(), lanes, segments)?;
+        Ok(known.unwrap_or_else(|| self.blank()))
+    }
+
+    /// Hash of all that a measurement depends on and this process can tell: machine, device, models, shapes, lanes,
+    /// enemies and options. The margin is among the options because confirmation compares samples with budgets.
+    pub fn circumstances(&self) -> ContentHash {
+        let context = self.system.device().context();
+        let mut text = format!(
+            "{}\n{}\n{}\n{:?}\n{:?}\n{:?}\n{}\n",
+            self.calibration.machine,
+            self.calibration.driver,
+            context.name,
+            context.versions,
+            self.system.partitions(),
+            self.options,
+            self.realtime
+        );
+        for model in self.system.models() {
+            let shapes = shapes_hash(&model.config.shapes);
+            let lane = self.system.lanes()[model.task.index()];
+            let hash = model.description.hash;
+            text.push_str(&format!("{:?} {hash} {shapes} {lane}\n", model.config.name));
+        }
+        text.push_str(&format!("{:?}", self.opposition));
+        ContentHash::of(text.as_bytes())
+    }
+
+    /// Does a stage from where `state` stands, for at most `limit`. `tell` hears each task before it is measured,
+    /// `save` the state after each. A stage that `limit` cut is no error: the same call goes on.
+    ///
+    /// # Errors
+    /// What device, memory or a model refuses; a segment that failed; that there is nothing to confirm; what `save`
+    /// says.
+    pub fn run(
+        &self,
+        state: CampaignState,
+        stage: Stage,
+        limit: Option<Nanos>,
+        mut tell: impl FnMut(&str),
+        mut save: impl FnMut(&CampaignState) -> Result<(), RuntimeError>,
+    ) -> Result<CampaignState, RuntimeError> {
+        let to_do = |task: &TaskCampaign| match stage {
+            Stage::Explore => task.frozen.is_none(),
+            Stage::Confirm | Stage::All => !task.is_confirmed(),
+        };
+        if stage == Stage::Confirm && !state.is_frozen() {
+            return Err(RuntimeError::System {
+                what: "confirming",
+                reason: "not every task was explored; legal: the stage explore first, or all".into(),
+            });
+        }
+        if !state.tasks.iter().any(|task| to_do(task) || task.memory.is_none()) {
+            return Ok(state);
+        }
+        let (victims, enemies) = self.opposition.split(self.victims());
+        let clock = self.system.clock();
+        let asynchronous = self.system.device().context().capabilities.asynchronous;
+        let (outcome, reports) = with_crew(self.system, self.realtime, |plant| {
+            let until = clock.now().saturating_add(limit.unwrap_or(Nanos::MAX));
+            let campaign = Campaign::new(plant, clock, asynchronous, &victims, &enemies, self.options);
+            let mut campaign = campaign.resume(state).until(until);
+            let mut result = Ok(());
+            let mut ran = vec![false; victims.len()];
+            for (position, victim) in victims.iter().enumerate() {
+                if !to_do(&campaign.result().tasks[position]) {
+                    continue;
+                }
+                ran[position] = true;
+                tell(&self.system.models()[victim.task.index()].config.name);
+                let done = match stage {
+                    Stage::Explore => campaign.explore(position),
+                    Stage::Confirm => campaign.confirm(position),
+                    Stage::All => campaign.explore(position).and_then(|()| campaign.confirm(position)),
+                };
+                let saved = save(campaign.result());
+                result = done.map_err(Ok).and_then(|()| saved.map_err(Err));
+                if result.is_err() {
+                    break;
+                }
+            }
+            // Memory is known of what ran: a task that an earlier process measured runs once.
+            for (position, ran) in ran.into_iter().enumerate() {
+                let known = &campaign.result().tasks[position];
+                if result.is_ok() && !ran && known.memory.is_none() {
+                    result = campaign.touch(position).map_err(Ok);
+                }
+            }
+            (campaign.into_result(), result)
+        })?;
+        let (mut state, result) = outcome;
+        match result {
+            Ok(()) | Err(Ok(Stop::TimeUp)) => {}
+            Err(Ok(Stop::Failed(failed))) => return Err(self.failed(&reports, failed.task)),
+            Err(Ok(stop @ Stop::NotExplored { .. })) => {
+                return Err(RuntimeError::System { what: "confirming", reason: stop.to_string() });
+            }
+            Err(Err(error)) => return Err(error),
+        }
+        remember(&mut state, &reports);
+        save(&state)?;
+        Ok(state)
+    }
+
+    fn victims(&self) -> Vec<Victim> {
+        let victim = |model: &crate::inventory::Model| Victim {
+            task: model.task,
+            lane: self.system.lanes()[model.task.index()],
+            segments: u16::try_from(model.description.graph.segments()).unwrap_or(u16::MAX),
+            slots: 2,
+        };
+        self.system.models().iter().map(victim).collect()
+    }
+
+    /// A failing task with what its carrier last heard from the backend.
+    fn failed(&self, reports: &[LaneReport], task: TaskId) -> RuntimeError {
+        let models = reports.iter().flat_map(|report| &report.models);
+        let reason = models
+            .filter(|model| model.task == task)
+            .find_map(|model| model.failure.clone())
+            .unwrap_or_else(|| "a segment failed, or its lane was lost".to_owned());
+        let problem = format!("it fails when it runs: {reason}");
+        self.system.fleet().complain(task, "model", problem, "a model that runs").into()
+    }
+
+    /// The profile of a campaign that is complete, to be saved as `path`, with budgets of that level.
+    ///
+    /// # Errors
+    /// [`RuntimeError::System`] if something was not confirmed, or the level was not.
+    pub fn profile(&self, state: &CampaignState, path: &Path, level: Level) -> Result<Profile, RuntimeError> {
+        let tasks =
+            state.tasks.iter().enumerate().map(|(position, task)| self.task(state, position, task, level));
+        let tasks = tasks.collect::<Result<Vec<_>, _>>()?;
+        let machine = format!("{}; {}", self.calibration.machine, self.calibration.driver);
+        let rows = state.tasks.iter().enumerate().flat_map(|(position, task)| self.slowdowns(position, task));
+        let lanes = u16::try_from(self.system.by_lane().len()).unwrap_or(u16::MAX);
+        let table = SlowdownTable { lanes, rows: rows.collect() };
+        Ok(Profile::new(path, machine, machine::wall_clock(), self.company(), tasks).at(level, table))
+    }
+
+    fn task(
+        &self,
+        state: &CampaignState,
+        position: usize,
+        task: &TaskCampaign,
+        level: Level,
+    ) -> Result<TaskProfile, RuntimeError> {
+        let model = &self.system.models()[position];
+        let words = self.words(state, position);
+        let margin = self.options.margin_ppm;
+        let segment = |segment| claim::segment_profile(task, level, segment, margin, &words);
+        let segments: Option<Vec<SegmentProfile>> =
+            (0..model.description.graph.segments()).map(segment).collect();
+        let segments = segments.filter(|_| task.is_confirmed()).ok_or_else(|| RuntimeError::System {
+            what: "making a budget",
+            reason: format!(
+                "nothing of the {level} level was confirmed of task `{}`, or the margin of {margin} ppm leaves the \
+                 range of time; legal: the fleet level, or a device with enemies",
+                model.config.name
+            ),
+        })?;
+        let unknown = MemoryProfile { persistent: Bytes::ZERO, exchange: Bytes::ZERO, scratch: Bytes::ZERO };
+        Ok(TaskProfile {
+            task: model.config.name.clone(),
+            model: model.description.hash,
+            shapes: shapes_hash(&model.config.shapes),
+            segments,
+            memory: task.memory.clone().unwrap_or(unknown),
+            alone: task.only(Stratum::Alone).map_or(Nanos::ZERO, Observed::median),
+            turn: claim::with_margin(task.turn, margin).unwrap_or(Nanos::MAX),
+        })
+    }
+
+    /// What the certificate's text says of the victim's state and the campaign.
+    fn words(&self, state: &CampaignState, position: usize) -> String {
+        let others = self.system.by_lane().len().saturating_sub(1);
+        let lane = self.system.lanes()[position];
+        let tasks = &self.system.lanes()[..self.opposition.tasks()];
+        let mates = tasks.iter().filter(|other| **other == lane).count() > 1;
+        let between = match (mates, self.opposition.is_flushing()) {
+            (true, _) => "lane-mates in between",
+            (false, true) => "a flush in between",
+            (false, false) => "no lane-mate in between",
+        };
+        let campaign: String = state.circumstances.to_string().chars().take(12).collect();
+        let regime = self.calibration.device.as_ref().and_then(|device| device.regime.as_ref());
+        let clock = regime.and_then(|regime| regime.sm_clock.known());
+        let regime = clock.map_or_else(|| "regime not read".to_owned(), |clock| format!("SM clock {clock}"));
+        format!("{between}, lanes beside: {others}; {regime}; campaign {campaign}")
+    }
+
+    fn company(&self) -> Vec<LaneCompany> {
+        let partitions = self.system.partitions().iter();
+        let partitions = partitions.flat_map(|(p, lanes)| std::iter::repeat_n(&p.name, (*lanes).into()));
+        let name = |task: &TaskId| self.system.models()[task.index()].config.name.clone();
+        let own = |task: &&TaskId| task.index() < self.opposition.tasks();
+        let company = |(partition, tasks): (&String, Vec<TaskId>)| LaneCompany {
+            partition: partition.clone(),
+            tasks: tasks.iter().filter(own).map(name).collect(),
+        };
+        partitions.zip(self.system.by_lane()).map(company).collect()
+    }
+
+    /// How much slower the task was in each company that was tried, by medians.
+    fn slowdowns(&self, position: usize, task: &TaskCampaign) -> Vec<Slowdown> {
+        let alone = task.only(Stratum::Alone).map_or(Nanos::ZERO, Observed::median);
+        let ppm = |median: Nanos| {
+            let ppm = u128::from(median.get()) * 1_000_000 / u128::from(alone.get().max(1));
+            u64::try_from(ppm).unwrap_or(u64::MAX)
+        };
+        let row = |observed: &Observed| {
+            let beside = self.beside(&observed.mix)?;
+            Some((beside, ppm(observed.median())))
+        };
+        let mut rows: Vec<(String, u64)> = task.explored.iter().filter_map(row).collect();
+        let chosen = task.explored.iter().filter(|observed| observed.mix.stratum == Stratum::Chosen);
+        rows.extend(chosen.map(|observed| (Slowdown::WORST.to_owned(), ppm(observed.median()))).max());
+        let task = &self.system.models()[position].config.name;
+        rows.into_iter().map(|(beside, ppm)| Slowdown { task: task.clone(), beside, ppm }).collect()
+    }
+
+    /// The name of a company of one kind; `None` for mixes.
+    fn beside(&self, mix: &Mix) -> Option<String> {
+        let mut roles = mix.roles.iter().filter(|role| **role != Role::Idle);
+        match (mix.stratum, roles.next()) {
+            (Stratum::Own, _) => Some(Slowdown::NONE.to_owned()),
+            (Stratum::Fleet, _) => Some(Slowdown::ALL.to_owned()),
+            (Stratum::Screen, Some(Role::Task(task))) => {
+                Some(self.system.models().get(task.index())?.config.name.clone())
+            }
+            (Stratum::Enemy, Some(Role::Enemy(kind))) if roles.all(|role| *role == Role::Enemy(*kind)) => {
+                self.opposition.name(*kind).map(str::to_owned)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What carriers learned of memory and turns; what an earlier process learned is kept where it is more.
+fn remember(state: &mut CampaignState, reports: &[LaneReport]) {
+    for used in reports.iter().flat_map(|report| &report.models) {
+        let Some(task) = state.tasks.get_mut(used.task.index()) else { continue };
+        if task.explored.is_empty() {
+            continue;
+        }
+        task.turn = task.turn.max(used.turn);
+        let known = task.memory.take();
+        let most = |earlier: Option<Bytes>, used: Bytes| earlier.map_or(used, |earlier| earlier.max(used));
+        task.memory = Some(MemoryProfile {
+            persistent: most(known.as_ref().map(|memory| memory.persistent), used.memory.persistent),
+            exchange: most(known.as_ref().map(|memory| memory.exchange), used.memory.exchange),
+            scratch: most(known.as_ref().map(|memory| memory.scratch), used.memory.scratch),
+        });
+    }
+}

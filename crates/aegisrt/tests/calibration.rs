@@ -1,0 +1,127 @@
+//! Calibration on an asynchronous device: what is measured is charged where it belongs, and the file holds it all. The
+//! device is a fixture in real time; how fast it is, is not asked.
+
+use std::error::Error;
+use std::path::Path;
+use std::sync::Arc;
+
+use aegis_cuda::script::{Durations, ScriptedLoader};
+use aegis_cuda::{Device, SimOptions};
+use aegis_types::{Bytes, LaneId, Nanos};
+use aegisrt::calibrate::CalibrateOptions;
+use aegisrt::calibrate::rehearsal::Rehearsal;
+use aegisrt::config::{Calibration, Fleet};
+use aegisrt::inventory::Loaders;
+use aegisrt::measure::{NamedSamples, calibrate_with, charges_of};
+use aegisrt::system::{Builder, System};
+
+#[path = "../../aegis-context/tests/late/mod.rs"]
+mod late;
+
+use late::{LateDevice, Operation};
+
+const SCRIPT: &str = "script 1\ninput x f32 1x64\noutput y f32 1x8\nweights 4KiB\nscratch 1KiB\n";
+
+/// Two lanes and one light task, which nobody runs.
+fn system(wait: &str) -> Result<(System, Arc<LateDevice>), Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    std::fs::write(folder.path().join("a.script"), format!("{SCRIPT}segment 1ms..2ms\nend\n"))?;
+    let text = format!(
+        "[device]\nkind = \"sim\"\nwait = \"{wait}\"\n[[partition]]\nname = \"all\"\nsms = 4\nlanes = 2\n\
+         [policy]\nkind = \"edf\"\n[[task]]\nname = \"a\"\nmodel = \"a.script\"\nbackend = \"script\"\n\
+         partition = \"all\"\nperiod = \"100ms\"\nbudget = {{ memory = \"64KiB\" }}\n"
+    );
+    let options = SimOptions { memory: Bytes::new(64 << 20), ..SimOptions::default() };
+    let device = Arc::new(LateDevice::new(false, options));
+    let shared: Arc<dyn Device> = Arc::<LateDevice>::clone(&device);
+    let system = Builder::new(Fleet::parse(&folder.path().join("fleet.toml"), &text)?)
+        .loaders(Loaders::default().with(Arc::new(ScriptedLoader::new(Durations::Seeded(5)))))
+        .device(shared)
+        .build(|_| {})?;
+    Ok((system, device))
+}
+
+fn rehearsal() -> Rehearsal {
+    let model = |segment: &str| format!("{SCRIPT}segment {segment}\nend\n");
+    Rehearsal {
+        loader: Arc::new(ScriptedLoader::new(Durations::Seeded(5))),
+        floor: model("1us..2us"),
+        busy: vec![model("50us..90us"), model("200us..300us")],
+    }
+}
+
+fn calibrated(wait: &str) -> Result<(Calibration, Vec<NamedSamples>), Box<dyn Error>> {
+    let options = CalibrateOptions { duration: Nanos::from_millis(1_500), ..CalibrateOptions::default() };
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("platform.json");
+    let (system, device) = system(wait)?;
+    let (calibration, samples) = calibrate_with(&system, &rehearsal(), &path, options, false)?;
+    let copied = device.operations().iter().filter(|it| matches!(it, Operation::Copy(_))).count();
+    assert!(copied > 200, "the rehearsal's inputs and outputs go through staging: {copied} copies");
+    calibration.save(&path)?;
+    let again = Calibration::load(&path)?;
+    assert_eq!(again, calibration, "what is written is what was measured");
+    Ok((calibration, samples))
+}
+
+fn names(calibration: &Calibration) -> Vec<&str> {
+    calibration.figures.iter().map(|figure| figure.name.as_str()).collect()
+}
+
+#[test]
+fn a_spinning_driver_is_charged_turns_and_no_wake_up() -> Result<(), Box<dyn Error>> {
+    let (calibration, samples) = calibrated("spin")?;
+    let charged = &calibration.overheads;
+    assert_eq!(charged.wakeup, Nanos::ZERO);
+    for (name, charged) in Calibration::OVERHEADS.iter().zip(calibration.charged()) {
+        assert!(*name == "wakeup" || !charged.is_zero(), "{name} is free");
+    }
+    let turn = |name: &str| calibration.figures.iter().find(|figure| figure.name == name).expect(name).max;
+    let apart = turn("turn_launching").saturating_add(turn("turn_ending"));
+    assert!(charged.launch_lock > apart, "a visit that ends and launches is covered: {charged:?}");
+    let all = charged.launch_lock.checked_mul(2).expect("it is small");
+    assert!(charged.notify >= all, "a client hears after a visit to every lane at most");
+    let stalls = calibration.stalls.expect("who spins sees its stalls");
+    assert!(charged.stall > stalls.largest && stalls.observed > Nanos::from_millis(500), "{stalls:?}");
+    for size in ["4KiB", "4MiB"] {
+        for way in ["to_device", "to_host"] {
+            let name = format!("floor_copy_{way}_{size}");
+            assert!(names(&calibration).contains(&name.as_str()), "{name}: {:?}", names(&calibration));
+        }
+    }
+    for name in ["floor_launch", "floor_round_trip", "look_to_look", "handoff_all_busy"] {
+        assert!(names(&calibration).contains(&name), "{name}: {:?}", names(&calibration));
+    }
+    let handoff = samples.iter().find(|(name, _)| *name == "handoff").expect("it is measured");
+    assert!(handoff.1.max() <= charged.handoff);
+    let device = calibration.device.as_ref().expect("its overheads are the device's too");
+    assert_eq!((device.lanes, &device.regime), (2, &None));
+    Ok(())
+}
+
+#[test]
+fn a_sleeping_driver_is_charged_its_wake_ups() -> Result<(), Box<dyn Error>> {
+    let (calibration, samples) = calibrated("blocking")?;
+    let wakeup = samples.iter().find(|(name, _)| *name == "wakeup").expect("it is measured");
+    assert!(wakeup.1.count() > 100, "{}", wakeup.1.count());
+    assert!(calibration.overheads.wakeup > wakeup.1.max());
+    assert_eq!(calibration.stalls, None, "who sleeps does not see why it slept");
+    Ok(())
+}
+
+#[test]
+fn every_lane_is_rehearsed_with_every_model() -> Result<(), Box<dyn Error>> {
+    let (system, _) = system("spin")?;
+    let beside = rehearsal().system(&system)?;
+    let lanes: Vec<Vec<LaneId>> = beside
+        .by_lane()
+        .iter()
+        .map(|tasks| tasks.iter().map(|task| beside.lanes()[task.index()]).collect())
+        .collect();
+    assert_eq!(lanes, [vec![LaneId::new(0); 2], vec![LaneId::new(1); 2]]);
+    assert_eq!(beside.partitions(), system.partitions());
+    let methods = charges_of(&system).map(|charge| charge.overhead);
+    assert_eq!(methods.as_slice(), Calibration::OVERHEADS);
+    assert!(Path::new("calibration") == beside.fleet().path());
+    Ok(())
+}

@@ -1,0 +1,189 @@
+//! What a bundle is and needs, checked against what it promises and written for who receives it.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::elf::{self, FLOOR, Facts, Glibc, Need};
+use super::folder::{Entry, Folder};
+use crate::error::Error;
+
+/// The name of the manifest in the bundle.
+pub const MANIFEST: &str = "manifest.json";
+
+/// The state of the sources that a bundle was built from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// The commit, in full.
+    pub id: String,
+    /// Whether tracked files differ from it.
+    pub changed: bool,
+}
+
+/// What all programs and libraries of a bundle need together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Needs {
+    /// The newest version of the C library, with the file that wants it.
+    pub glibc: Option<(Need, String)>,
+    /// Libraries that have to be on the machine, by name.
+    pub libraries: BTreeSet<String>,
+}
+
+/// Examines every program and library below `root`.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::Bundle`] where one cannot be read, is for another processor than `target`
+/// says, or wants a newer C library than bundles promise to do with.
+pub fn needs(root: &Path, entries: &[Entry], target: &str) -> Result<Needs, Error> {
+    let mut examined = Vec::new();
+    for entry in entries {
+        let path = root.join(&entry.path);
+        let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
+        if elf::is_elf(&bytes) {
+            let facts = elf::examine(&bytes)
+                .map_err(|error| Error::Bundle(format!("{} is no readable program: {error}", entry.path)))?;
+            examined.push((entry.path.clone(), facts));
+        }
+    }
+    judged(&examined, target, FLOOR)
+}
+
+fn judged(examined: &[(String, Facts)], target: &str, floor: Glibc) -> Result<Needs, Error> {
+    let mut refusals = Vec::new();
+    let mut needs = Needs { glibc: None, libraries: BTreeSet::new() };
+    for (path, facts) in examined {
+        let processor = elf::processor(facts.machine);
+        if !target.starts_with(&processor) {
+            refusals.push(format!("{path} is for {processor}, the bundle is for {target}"));
+        }
+        needs.libraries.extend(facts.libraries.iter().cloned());
+        let Some(need) = &facts.need else { continue };
+        if need.glibc > floor {
+            let Need { glibc, symbol } = need;
+            refusals.push(format!(
+                "{path} wants {symbol}, so glibc {glibc}; a bundle has to run with {floor}, that of Debian 12: \
+                 build it on a machine with glibc {floor} or older"
+            ));
+        }
+        if needs.glibc.as_ref().is_none_or(|(newest, _)| newest.glibc < need.glibc) {
+            needs.glibc = Some((need.clone(), path.clone()));
+        }
+    }
+    if refusals.is_empty() { Ok(needs) } else { Err(Error::Bundle(refusals.join("\n"))) }
+}
+
+/// Writes the manifest.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn write(bundle: &Folder, identity: &Identity, needs: &Needs, entries: &[Entry]) -> Result<(), Error> {
+    let mut text = format!("{:#}", manifest(identity, needs, entries));
+    text.push('\n');
+    bundle.text(MANIFEST, &text)
+}
+
+/// What a bundle calls itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The name of its folder.
+    pub name: String,
+    /// The version of the project.
+    pub version: String,
+    /// The target triple.
+    pub target: String,
+    /// Its sources; `None` where they are under no version control.
+    pub commit: Option<Commit>,
+}
+
+fn manifest(identity: &Identity, needs: &Needs, entries: &[Entry]) -> Value {
+    let Identity { name, version, target, commit } = identity;
+    let glibc = needs.glibc.as_ref().map(|(need, file)| {
+        json!({
+            "needed": need.glibc.to_string(),
+            "symbol": need.symbol,
+            "file": file,
+            "promised": FLOOR.to_string(),
+        })
+    });
+    let commit = commit.as_ref().map(|commit| json!({ "id": commit.id, "changed": commit.changed }));
+    let files: Vec<Value> = entries
+        .iter()
+        .map(|entry| json!({ "path": entry.path, "bytes": entry.bytes, "sha256": entry.sha256 }))
+        .collect();
+    json!({
+        "name": name,
+        "version": version,
+        "target": target,
+        "commit": commit,
+        "glibc": glibc,
+        "libraries": needs.libraries,
+        "files": files,
+    })
+}
+
+/// The commit that `root` stands at; `None` without `git` or outside of its care.
+pub fn commit(root: &Path) -> Option<Commit> {
+    let said = |arguments: &[&str]| {
+        let output = Command::new("git").args(arguments).current_dir(root).output().ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        output.status.success().then(|| text.trim().to_owned())
+    };
+    let id = said(&["rev-parse", "HEAD"])?;
+    let changed = !said(&["status", "--porcelain", "--untracked-files=no"])?.is_empty();
+    Some(Commit { id, changed })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(machine: u16, minor: u32) -> Facts {
+        let need = Need { glibc: Glibc { major: 2, minor }, symbol: format!("open@GLIBC_2.{minor}") };
+        Facts { machine, need: Some(need), libraries: vec!["libc.so.6".to_owned()] }
+    }
+
+    fn judge(machine: u16, minor: u32) -> Result<Needs, Error> {
+        let examined =
+            [("bin/old".to_owned(), facts(62, 17)), ("bin/aegis".to_owned(), facts(machine, minor))];
+        judged(&examined, "x86_64-unknown-linux-gnu", FLOOR)
+    }
+
+    #[test]
+    fn the_newest_need_counts_and_what_the_floor_offers_is_allowed() {
+        let (need, file) = judge(62, 36).unwrap().glibc.unwrap();
+        assert_eq!((need.glibc, file.as_str()), (FLOOR, "bin/aegis"));
+        assert_eq!(judge(62, 4).unwrap().glibc.unwrap().1, "bin/old");
+    }
+
+    #[test]
+    fn a_newer_library_is_refused_with_symbol_and_program() {
+        let error = judge(62, 38).unwrap_err().to_string();
+        for word in ["bin/aegis", "open@GLIBC_2.38", "2.36"] {
+            assert!(error.contains(word), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_program_for_another_processor_is_refused() {
+        let error = judge(183, 17).unwrap_err().to_string();
+        assert!(error.contains("bin/aegis is for aarch64"), "{error}");
+    }
+
+    #[test]
+    fn the_manifest_says_what_was_packed() {
+        let identity = Identity {
+            name: "n".to_owned(),
+            version: "1.2.3".to_owned(),
+            target: "t".to_owned(),
+            commit: Some(Commit { id: "c0ffee".to_owned(), changed: true }),
+        };
+        let entries = [Entry { path: "a".to_owned(), bytes: 3, sha256: "5f".to_owned() }];
+        let value = manifest(&identity, &judge(62, 34).unwrap(), &entries);
+        assert_eq!(value["glibc"]["needed"], "2.34");
+        assert_eq!(value["commit"]["changed"], true);
+        assert_eq!(value["files"][0]["sha256"], "5f");
+        assert_eq!(value["libraries"][0], "libc.so.6");
+    }
+}
