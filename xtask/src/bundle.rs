@@ -81,6 +81,7 @@ struct Programs {
     aegis: build::Program,
     tests: Vec<build::Program>,
     benches: Vec<build::Program>,
+    experiments: Vec<build::Program>,
 }
 
 impl Plan {
@@ -134,8 +135,12 @@ impl Plan {
         let aegis = build::aegis(root, target)?;
         let tests =
             if self.options.tests { build::tests(root, target, &self.packages())? } else { Vec::new() };
-        let benches = if self.options.benches { build::benches(root, target)? } else { Vec::new() };
-        Ok(Programs { aegis, tests, benches })
+        let (benches, experiments) = if self.options.benches {
+            (build::benches(root, target)?, build::experiments(root, target)?)
+        } else {
+            (Vec::new(), Vec::new())
+        };
+        Ok(Programs { aegis, tests, benches, experiments })
     }
 
     /// Puts everything into the folder `made` and checks it.
@@ -180,6 +185,10 @@ impl Plan {
         for bench in &programs.benches {
             bundle.program(&format!("benches/{}", bench.name), &bench.file)?;
         }
+        // Beside the command line: what runs all benches must not run these.
+        for experiment in &programs.experiments {
+            bundle.program(&format!("bin/{}", experiment.name), &experiment.file)?;
+        }
         Ok(())
     }
 
@@ -192,8 +201,10 @@ impl Plan {
         };
         let tests = programs.tests.iter().map(|test| format!("tests/bin/{}", test.name));
         let benches = programs.benches.iter().map(|bench| format!("benches/{}", bench.name));
+        let experiments = programs.experiments.iter().map(|experiment| format!("bin/{}", experiment.name));
         let mut command = Command::new(program);
-        command.current_dir(made).args(["--strip-all", "--", "bin/aegis"]).args(tests).args(benches);
+        command.current_dir(made).args(["--strip-all", "--", "bin/aegis"]);
+        command.args(tests).args(benches).args(experiments);
         process::run(&mut command, None)
     }
 

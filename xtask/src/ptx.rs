@@ -1,4 +1,4 @@
-//! `cargo xtask ptx`: the kernels of the built-in workload as PTX, written or compared with what is committed.
+//! `cargo xtask ptx`: the project's kernels as PTX, written or compared with what is committed.
 //!
 //! The compiler is NVRTC 11.8 out of its wheel: it needs no GPU, and what it writes is loaded by every driver from
 //! CUDA 11.8 on. A plain comparison is possible because one compiler writes one text.
@@ -12,11 +12,28 @@ use crate::fetch::{self, Pip};
 use crate::process;
 use crate::workspace::Workspace;
 
-/// What is compiled, from the root of the checkout.
-const SOURCE: &str = "crates/aegis-cuda/src/kernel/kernels.cu";
+/// A file of kernels. Paths are from the root of the checkout.
+struct Unit {
+    /// What is compiled, by the name that the committed file tells.
+    name: &'static str,
+    source: &'static str,
+    /// What is committed.
+    output: &'static str,
+}
 
-/// What is committed.
-const OUTPUT: &str = "crates/aegis-cuda/src/kernel/kernels.ptx";
+/// The kernels of the built-in workload, and the one that the device itself copies with.
+const UNITS: [Unit; 2] = [
+    Unit {
+        name: "kernels.cu",
+        source: "crates/aegis-cuda/src/kernel/kernels.cu",
+        output: "crates/aegis-cuda/src/kernel/kernels.ptx",
+    },
+    Unit {
+        name: "copy.cu",
+        source: "crates/aegis-cuda/src/cuda/copy.cu",
+        output: "crates/aegis-cuda/src/cuda/copy.ptx",
+    },
+];
 
 /// The first devices of the generation that the project supports; later ones compile it at load time.
 const OPTIONS: [&str; 1] = ["--gpu-architecture=compute_80"];
@@ -40,61 +57,73 @@ pub fn run(arguments: &[String]) -> Result<(), Error> {
         }
     };
     let workspace = Workspace::current();
-    let text = compiled(&workspace)?;
-    let output = workspace.root().join(OUTPUT);
-    if !check {
-        std::fs::write(&output, &text).map_err(Error::io("write", &output))?;
-        println!("wrote {OUTPUT}, {} lines", text.lines().count());
-        return Ok(());
-    }
-    let committed = std::fs::read_to_string(&output).map_err(Error::io("read", &output))?;
-    match first_difference(&committed, &text) {
-        None => {
-            println!("{OUTPUT} is what {SOURCE} compiles to");
-            Ok(())
-        }
-        Some((line, found, wanted)) => Err(Error::Stale { file: OUTPUT, line, found, wanted }),
-    }
-}
-
-fn compiled(workspace: &Workspace) -> Result<String, Error> {
     let cache = workspace.cache();
     fetch::ensure(&cache, &[fetch::nvrtc()?], &mut Pip::new())?;
-    let source = workspace.root().join(SOURCE);
-    let text = std::fs::read_to_string(&source).map_err(Error::io("read", &source))?;
-    let written = compile(&cache.join(fetch::NVRTC_FOLDER), &text)?;
-    headed(&written)
+    let compiler = cache.join(fetch::NVRTC_FOLDER);
+    UNITS.iter().try_for_each(|unit| {
+        let text = unit.compiled(&workspace, &compiler)?;
+        if check { unit.compare(&workspace, &text) } else { unit.write(&workspace, &text) }
+    })
 }
 
-/// Runs the compiler on `source` and returns what it wrote.
-fn compile(library: &Path, source: &str) -> Result<String, Error> {
-    let mut command = Command::new("python3");
-    command.args(["-c", CALLER]).arg(library).arg("kernels.cu").args(OPTIONS);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let line =
-        format!("python3 xtask/src/ptx/nvrtc.py {} kernels.cu {}", library.display(), OPTIONS.join(" "));
-    println!("$ {line} < {SOURCE}");
-    let failed = |source| Error::Start { command: line.clone(), source };
-    let mut child = command.spawn().map_err(failed)?;
-    if let Some(mut input) = child.stdin.take() {
-        // A compiler that ended early says why itself; the broken pipe is only its echo.
-        let _read_by_the_child = input.write_all(source.as_bytes());
+impl Unit {
+    /// What it compiles to, by the compiler in a folder.
+    fn compiled(&self, workspace: &Workspace, compiler: &Path) -> Result<String, Error> {
+        let source = workspace.root().join(self.source);
+        let text = std::fs::read_to_string(&source).map_err(Error::io("read", &source))?;
+        headed(self.name, &self.compile(compiler, &text)?)
     }
-    let output = child.wait_with_output().map_err(failed)?;
-    match process::code_of(output.status) {
-        0 => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-        code => Err(Error::Failed { command: line, code }),
+
+    fn write(&self, workspace: &Workspace, text: &str) -> Result<(), Error> {
+        let output = workspace.root().join(self.output);
+        std::fs::write(&output, text).map_err(Error::io("write", &output))?;
+        println!("wrote {}, {} lines", self.output, text.lines().count());
+        Ok(())
+    }
+
+    fn compare(&self, workspace: &Workspace, text: &str) -> Result<(), Error> {
+        let output = workspace.root().join(self.output);
+        let committed = std::fs::read_to_string(&output).map_err(Error::io("read", &output))?;
+        match first_difference(&committed, text) {
+            None => {
+                println!("{} is what {} compiles to", self.output, self.source);
+                Ok(())
+            }
+            Some((line, found, wanted)) => Err(Error::Stale { file: self.output, line, found, wanted }),
+        }
+    }
+
+    /// Runs the compiler on `source` and returns what it wrote.
+    fn compile(&self, library: &Path, source: &str) -> Result<String, Error> {
+        let mut command = Command::new("python3");
+        command.args(["-c", CALLER]).arg(library).arg(self.name).args(OPTIONS);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let (folder, options) = (library.display(), OPTIONS.join(" "));
+        let line = format!("python3 xtask/src/ptx/nvrtc.py {folder} {} {options}", self.name);
+        println!("$ {line} < {}", self.source);
+        let failed = |source| Error::Start { command: line.clone(), source };
+        let mut child = command.spawn().map_err(failed)?;
+        if let Some(mut input) = child.stdin.take() {
+            // A compiler that ended early says why itself; the broken pipe is only its echo.
+            let _read_by_the_child = input.write_all(source.as_bytes());
+        }
+        let output = child.wait_with_output().map_err(failed)?;
+        match process::code_of(output.status) {
+            0 => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+            code => Err(Error::Failed { command: line, code }),
+        }
     }
 }
 
 /// Puts the project's own head before what the compiler wrote, in place of the compiler's: that names a build of it,
 /// which differs between processors where the code does not.
-fn headed(written: &str) -> Result<String, Error> {
+fn headed(name: &str, written: &str) -> Result<String, Error> {
     let start = written.find(".version").ok_or_else(|| {
         Error::Fetch("the compiler's output has no line `.version`: it is no PTX".to_owned())
     })?;
-    let head =
-        "// Generated from kernels.cu by `cargo xtask ptx` (NVRTC 11.8.89): change that file, not this one.";
+    let head = format!(
+        "// Generated from {name} by `cargo xtask ptx` (NVRTC 11.8.89): change that file, not this one."
+    );
     let body: Vec<&str> = written[start..].lines().map(str::trim_end).collect();
     Ok(format!("{head}\n\n{}\n", body.join("\n").trim_end()))
 }
@@ -128,16 +157,24 @@ mod tests {
 
     #[test]
     fn the_compilers_head_is_replaced_and_its_absence_refused() {
-        let text = headed("//\n// Compiler Build ID: CL-1\n//\n\n.version 7.8\n.target sm_80  \n\n").unwrap();
-        assert!(text.starts_with("// Generated from kernels.cu"), "{text}");
+        let text =
+            headed("copy.cu", "//\n// Compiler Build ID: CL-1\n//\n\n.version 7.8\n.target sm_80  \n\n")
+                .unwrap();
+        assert!(text.starts_with("// Generated from copy.cu by"), "{text}");
         assert!(text.ends_with("\n\n.version 7.8\n.target sm_80\n"), "{text}");
-        assert!(headed("no code").is_err());
+        assert!(headed("copy.cu", "no code").is_err());
     }
 
     #[test]
-    fn the_committed_file_is_for_old_drivers_and_the_oldest_devices() {
-        let text = std::fs::read_to_string(Workspace::current().root().join(OUTPUT)).unwrap();
-        assert!(text.contains("\n.version 7.8\n") && text.contains("\n.target sm_80\n"));
+    fn the_committed_files_are_for_old_drivers_and_the_oldest_devices() {
+        for unit in &UNITS {
+            let text = std::fs::read_to_string(Workspace::current().root().join(unit.output)).unwrap();
+            assert!(
+                text.contains("\n.version 7.8\n") && text.contains("\n.target sm_80\n"),
+                "{}",
+                unit.output
+            );
+        }
     }
 
     #[test]

@@ -43,9 +43,9 @@ struct Arguments {
 /// How carefully budgets are measured.
 #[derive(Clone, Copy, Debug, Args)]
 struct CareArguments {
-    /// Seconds of one campaign over the whole fleet.
-    #[arg(long, default_value_t = 40.0)]
-    campaign: f64,
+    /// Seconds of one campaign over the whole fleet: 28 for short tasks, 40 for networks.
+    #[arg(long)]
+    campaign: Option<f64>,
     /// Rounds of campaign and search for better lanes.
     #[arg(long, default_value_t = 2)]
     rounds: usize,
@@ -54,11 +54,17 @@ struct CareArguments {
     margin: u64,
 }
 
-impl From<CareArguments> for Care {
-    fn from(given: CareArguments) -> Self {
-        Self { campaign: given.campaign, rounds: given.rounds, margin_ppm: given.margin }
+impl CareArguments {
+    fn care(self, campaign: f64) -> Care {
+        let campaign = self.campaign.unwrap_or(campaign);
+        Care { campaign, rounds: self.rounds, margin_ppm: self.margin }
     }
 }
+
+/// Seconds of a campaign over the short tasks.
+const SHORT_CAMPAIGN: f64 = 28.0;
+/// Seconds of a campaign over the networks.
+const NETWORK_CAMPAIGN: f64 = 40.0;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum DivisionName {
@@ -85,8 +91,8 @@ enum Stage {
         /// Numbers of tasks.
         #[arg(long, value_delimiter = ',', default_values_t = [1, 8, 30])]
         tasks: Vec<u16>,
-        /// Repetitions, floor and runtime by turns.
-        #[arg(long, default_value_t = 5)]
+        /// Repetitions at most, floor and runtime by turns, a second each.
+        #[arg(long, default_value_t = 100)]
         repetitions: u32,
     },
     /// Thirty short tasks at the highest certified load, until a million jobs are through.
@@ -183,15 +189,15 @@ fn perform(arguments: &Arguments, queues: u32) -> Result<String, ExperimentError
         Stage::Floor { count } => stages::floor(&session, *count),
         Stage::Overhead { tasks, repetitions } => stages::overhead(&session, tasks, *repetitions),
         Stage::Jobs { divisions, total, care } => {
-            stages::jobs(&session, &chosen(divisions), *total, Care::from(*care))
+            stages::jobs(&session, &chosen(divisions), *total, care.care(SHORT_CAMPAIGN))
         }
         Stage::Capacity { lanes, care, run, cut } => {
-            let effort = Effort { care: Care::from(*care), run: *run };
+            let effort = Effort { care: care.care(NETWORK_CAMPAIGN), run: *run };
             stages::capacity(&session, lanes, effort, cut.map(Nanos::from_micros))
         }
         Stage::Determinism { lanes } => stages::determinism(&session, lanes),
         Stage::Isolation => stages::isolation(&session),
-        Stage::Soak { length, care } => stages::soak(&session, *length, Care::from(*care)),
+        Stage::Soak { length, care } => stages::soak(&session, *length, care.care(SHORT_CAMPAIGN)),
     }
 }
 

@@ -101,6 +101,7 @@ pub fn arrivals_case(specimens: &[Specimen]) -> Result<Case, ExperimentError> {
         name: specimen.name.clone(),
         alone: outline.alone[n],
         natural: outline.natural[n],
+        deadline_ppm: super::case::WHOLE,
         phase: outline.phases[n],
         budgets: vec![outline.alone[n]],
         lanes: outline.lanes[n].clone(),
@@ -217,7 +218,7 @@ pub fn measure(
     let (plain, start) = plain(&case, &saturated);
     let mut row = CapacityRow { lanes, plain, ..CapacityRow::default() };
     let start = start.unwrap_or_else(|| certify::first_lanes(&outline));
-    let options = certify::campaign(specimens.len(), effort.care.campaign, effort.care.margin_ppm);
+    let options = certify::campaign(specimens.len(), effort.care.campaign, effort.care.margin_ppm, 2);
     let search = Search {
         store,
         label: &label,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aegis_cuda::cuda::{CudaDevice, CudaOptions, QueueLimit};
 use aegis_cuda::discovery::{GpuReport, Sources, discover};
 use aegis_cuda::{Device, DeviceError};
-use aegis_types::Bytes;
+use aegis_types::{Bytes, LaneId};
 
 use super::error::ExperimentError;
 
@@ -32,6 +32,8 @@ pub struct Gpu {
     pub memory: Bytes,
     /// The last-level cache.
     pub cache: Bytes,
+    /// The lane whose stream has the highest priority; none in all experiments but the one about priorities.
+    pub urgent: Option<LaneId>,
 }
 
 /// A device that is open.
@@ -67,7 +69,7 @@ impl Gpu {
     /// [`ExperimentError::Skipped`] with what is missing.
     pub fn find(ordinal: u32, queues: u32) -> Result<Self, ExperimentError> {
         let opened =
-            open(ordinal, QueueLimit::FromEnvironmentValue(queues)).map_err(|error| match error {
+            open(ordinal, QueueLimit::FromEnvironmentValue(queues), None).map_err(|error| match error {
                 ExperimentError::Device(missing @ DeviceError::Unavailable { .. }) => {
                     ExperimentError::Skipped(missing.to_string())
                 }
@@ -85,6 +87,7 @@ impl Gpu {
             sms: context.units,
             memory: context.memory,
             cache: cache.unwrap_or(CACHE),
+            urgent: None,
         })
     }
 
@@ -93,13 +96,19 @@ impl Gpu {
     /// # Errors
     /// What the device refuses.
     pub fn open(&self) -> Result<Opened, ExperimentError> {
-        open(self.ordinal, QueueLimit::FromEnvironmentValue(self.queues))
+        open(self.ordinal, QueueLimit::FromEnvironmentValue(self.queues), self.urgent)
     }
 
     /// The same device, as if the process had been given so many hardware queues.
     #[must_use]
     pub fn with_queues(&self, queues: u32) -> Self {
         Self { queues, ..self.clone() }
+    }
+
+    /// The same device, on which the stream of one lane has the highest priority.
+    #[must_use]
+    pub fn with_urgent(&self, lane: LaneId) -> Self {
+        Self { urgent: Some(lane), ..self.clone() }
     }
 }
 
@@ -127,8 +136,8 @@ fn report(devices: &[GpuReport], ordinal: u32) -> Option<&GpuReport> {
     devices.iter().find(|gpu| gpu.ordinal == ordinal)
 }
 
-fn open(ordinal: u32, queues: QueueLimit) -> Result<Opened, ExperimentError> {
-    let device = CudaDevice::open(CudaOptions { ordinal, queues, ..CudaOptions::default() })?;
+fn open(ordinal: u32, queues: QueueLimit, urgent: Option<LaneId>) -> Result<Opened, ExperimentError> {
+    let device = CudaDevice::open(CudaOptions { ordinal, queues, urgent, ..CudaOptions::default() })?;
     Ok(Opened { device: Arc::new(device) })
 }
 
@@ -146,6 +155,7 @@ pub(super) mod tests {
             sms: 132,
             memory: Bytes::new(80 << 30),
             cache: Bytes::new(50 << 20),
+            urgent: None,
         }
     }
 

@@ -14,6 +14,9 @@ use aegis_sched::{
 };
 use aegis_types::{LaneId, Nanos, TaskId};
 
+/// A deadline that equals the period.
+pub const WHOLE: u64 = 1_000_000;
+
 /// The policy of every experiment.
 const POLICY: policy::EarliestDeadline = policy::EarliestDeadline;
 
@@ -24,8 +27,10 @@ pub struct Open {
     pub name: String,
     /// Execution alone: median from launch to completion seen, with the device to itself.
     pub alone: Nanos,
-    /// Its period at the load of [`Case::natural_load`]; deadline and period are equal.
+    /// Its period at the load of [`Case::natural_load`].
     pub natural: Nanos,
+    /// Its deadline in millionths of its period: [`WHOLE`] for one that equals it.
+    pub deadline_ppm: u64,
     /// First release, in thousandths of its period.
     pub phase: u64,
     /// C^B of each segment.
@@ -66,6 +71,12 @@ pub struct Fitted {
 }
 
 impl Open {
+    /// Its deadline at a period, rounded down.
+    pub fn deadline(&self, period: Nanos) -> Nanos {
+        let span = u128::from(period.get()) * u128::from(self.deadline_ppm.min(WHOLE)) / u128::from(WHOLE);
+        Nanos::new(u64::try_from(span).unwrap_or(u64::MAX).max(1))
+    }
+
     /// First release at a period.
     pub fn offset(&self, period: Nanos) -> Nanos {
         let offset = u128::from(period.get()) * u128::from(self.phase) / 1_000;
@@ -105,7 +116,7 @@ impl Case {
                 name: open.name.clone(),
                 lane: lanes.get(position).copied().unwrap_or_default(),
                 period,
-                deadline: period,
+                deadline: open.deadline(period),
                 jitter: Nanos::ZERO,
                 arrival: Arrival::Periodic { offset },
                 segments: open.budgets.iter().map(|bound| budget(*bound, &open.basis)).collect(),
@@ -229,6 +240,7 @@ pub(super) mod tests {
                 name: format!("task_{n}"),
                 alone,
                 natural: Nanos::new(alone.get() * count),
+                deadline_ppm: WHOLE,
                 phase: n * 37 % 1_000,
                 budgets: vec![Nanos::new(alone.get() * 2)],
                 lanes: (0..lanes).map(LaneId::new).collect(),

@@ -10,7 +10,7 @@ use aegisrt::profile::{ProfileOptions, Stage, WcetProfiler};
 use serde::{Deserialize, Serialize};
 
 use super::bed::Bed;
-use super::case::{Case, Fit, Fitted, Open};
+use super::case::{Case, Fit, Fitted, Open, WHOLE};
 use super::error::ExperimentError;
 use super::store::Store;
 
@@ -63,6 +63,7 @@ impl Outline {
             name: task.name.clone(),
             alone: self.alone[position],
             natural: self.natural[position],
+            deadline_ppm: WHOLE,
             phase: self.phases[position],
             budgets: task.segments.iter().map(|segment| segment.bound).collect(),
             lanes: self.lanes[position].clone(),
@@ -72,12 +73,18 @@ impl Outline {
     }
 }
 
-/// A short campaign: a development campaign of `seconds` for the whole fleet.
-pub fn campaign(tasks: usize, seconds: f64, margin_ppm: u64) -> ProfileOptions {
+/// A short campaign: a development campaign of `seconds` for the whole fleet. Few strata, so that each is confirmed by
+/// as many samples as a claim needs, and short pauses, so that the time is spent on samples.
+pub fn campaign(tasks: usize, seconds: f64, margin_ppm: u64, strata_max: usize) -> ProfileOptions {
     let each = seconds / tasks.max(1) as f64;
     ProfileOptions {
         time_per_task: Nanos::new((each * 1e9) as u64),
         samples: 300,
+        probe: 16,
+        strata_max,
+        restarts: 1,
+        passes: 2,
+        pause_max: Nanos::from_micros(200),
         margin_ppm,
         ..ProfileOptions::default()
     }
@@ -135,7 +142,8 @@ impl Search<'_> {
         let mut rows = Vec::new();
         let mut lanes = start.to_vec();
         let mut tried: Vec<Vec<LaneId>> = Vec::new();
-        for _ in 0..self.rounds.max(1) {
+        for round in 0..self.rounds.max(1) {
+            self.store.tell(&format!("{}: round {round}, measuring budgets", self.label));
             bed.assign(&lanes);
             tried.push(lanes.clone());
             let label = format!("{}-round", self.label);
@@ -145,6 +153,7 @@ impl Search<'_> {
             let fitted = case.capacity(&Fit::Fixed(lanes.clone()), STEP, MOST);
             rows.push(round_row(&case, fitted.as_ref(), &lanes));
             let load = fitted.as_ref().map_or(0, |fitted| fitted.load);
+            self.store.tell(&format!("{}: round {round} certifies {:.2}", self.label, load as f64 / 1e3));
             if let Some(fitted) = fitted
                 && best.as_ref().is_none_or(|best| best.fitted.load < fitted.load)
             {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use aegis_cuda::conformance::CountingGrant;
 use aegis_cuda::kernel::KernelLoader;
@@ -21,22 +22,31 @@ const MEMORY: Bytes = Bytes::new(1 << 20);
 /// Work that takes longer than this hangs.
 const HANG: Nanos = Nanos::from_millis(2_000);
 
+/// A thread that does not look at the clock for so long was not running: what overlaps such a gap is the host's.
+pub const STALL: Nanos = Nanos::from_micros(20);
+/// Launches at the beginning of a measurement that are not counted: they warm caches and page tables.
+pub const WARM_UP: u64 = 100;
+
 /// What was measured.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct FloorRow {
     /// From before the launch to the flag seen.
     pub round: SpreadRow,
+    /// The same without launches in which the thread had a gap of [`STALL`] or more.
+    pub calm: SpreadRow,
     /// Both calls: graph launch and store of the flag.
     pub hold: SpreadRow,
     /// Pause between two launches; zero for back to back.
     pub pause_ns: u64,
 }
 
-/// Both distributions.
+/// The distributions.
 #[derive(Clone, Debug, Default)]
 pub struct Floor {
     /// From before the launch to the flag seen.
     pub round: Spread,
+    /// The same without launches in which the thread had a gap of [`STALL`] or more.
+    pub calm: Spread,
     /// Both calls.
     pub hold: Spread,
 }
@@ -45,12 +55,13 @@ impl Floor {
     /// What is written of it.
     pub fn row(&self, pause: Nanos) -> FloorRow {
         let (round, hold) = (self.round.row_with_histogram(), self.hold.row());
-        FloorRow { round, hold, pause_ns: pause.get() }
+        FloorRow { round, calm: self.calm.row(), hold, pause_ns: pause.get() }
     }
 
     /// Adds another measurement.
     pub fn merge(&mut self, other: &Self) {
         self.round.merge(&other.round);
+        self.calm.merge(&other.calm);
         self.hold.merge(&other.hold);
     }
 }
@@ -97,34 +108,78 @@ impl Bare {
     /// What the device refuses; [`ExperimentError::Hung`] if the flag does not come.
     pub fn measure(&mut self, count: u64, pause: Nanos) -> Result<Floor, ExperimentError> {
         let clock = HostClock::start();
-        let flag = self.stream.flag();
         let mut floor = Floor::default();
-        for number in 0..count + 100 {
-            let rested = clock.now().saturating_add(pause);
-            while clock.now() < rested {
-                std::hint::spin_loop();
-            }
-            self.sequence = self.sequence.next();
-            let begun = clock.now();
-            self.stream.replay(self.graph.as_ref())?;
-            self.stream.signal(self.sequence)?;
-            let held = clock.now();
-            let mut seen = held;
-            while flag.load() != self.sequence {
-                seen = clock.now();
-                if seen.since(begun) > HANG {
-                    let (what, seconds) = ("the floor's graph".to_owned(), HANG.get() / 1_000_000_000);
-                    return Err(ExperimentError::Hung { what, seconds });
-                }
-            }
-            let ended = clock.now().max(seen);
-            // The first launches warm caches and page tables.
-            if number >= 100 {
-                floor.round.add(ended.since(begun));
-                floor.hold.add(held.since(begun));
-            }
+        for number in 0..count + WARM_UP {
+            self.once(&clock, pause, (number >= WARM_UP).then_some(&mut floor))?;
         }
         Ok(floor)
+    }
+
+    /// The same for so long, beside a thread that spins: as many threads spin as in the runtime.
+    ///
+    /// # Errors
+    /// As [`measure`](Self::measure).
+    pub fn measure_beside(&mut self, duration: Nanos, pause: Nanos) -> Result<Floor, ExperimentError> {
+        let clock = HostClock::start();
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Acquire) {
+                    std::hint::black_box(clock.now());
+                    std::hint::spin_loop();
+                }
+            });
+            let end = clock.now().saturating_add(duration);
+            let mut floor = Floor::default();
+            let mut result = Ok(());
+            let mut number = 0;
+            while result.is_ok() && clock.now() < end {
+                result = self.once(&clock, pause, (number >= WARM_UP).then_some(&mut floor));
+                number += 1;
+            }
+            over.store(true, Ordering::Release);
+            result.map(|()| floor)
+        })
+    }
+
+    /// One launch, and what it took.
+    fn once(
+        &mut self,
+        clock: &HostClock,
+        pause: Nanos,
+        into: Option<&mut Floor>,
+    ) -> Result<(), ExperimentError> {
+        let flag = self.stream.flag();
+        let rested = clock.now().saturating_add(pause);
+        while clock.now() < rested {
+            std::hint::spin_loop();
+        }
+        self.sequence = self.sequence.next();
+        let begun = clock.now();
+        self.stream.replay(self.graph.as_ref())?;
+        self.stream.signal(self.sequence)?;
+        let held = clock.now();
+        let mut seen = held;
+        let mut gap = held.since(begun);
+        while flag.load() != self.sequence {
+            let now = clock.now();
+            gap = gap.max(now.since(seen));
+            seen = now;
+            if seen.since(begun) > HANG {
+                let (what, seconds) = ("the floor's graph".to_owned(), HANG.get() / 1_000_000_000);
+                return Err(ExperimentError::Hung { what, seconds });
+            }
+        }
+        let ended = clock.now().max(seen);
+        gap = gap.max(ended.since(seen));
+        if let Some(floor) = into {
+            floor.round.add(ended.since(begun));
+            floor.hold.add(held.since(begun));
+            if gap < STALL {
+                floor.calm.add(ended.since(begun));
+            }
+        }
+        Ok(())
     }
 
     /// Gives the device up.

@@ -7,15 +7,17 @@ use aegis_types::{Bytes, LaneId, Nanos};
 use aegisrt::config::{Calibration, Profile};
 use serde::{Deserialize, Serialize};
 
+use super::anatomy::{BoundRow, anatomy};
 use super::bed::Bed;
 use super::card::Gpu;
-use super::certify::{self, Certified, Outline, RoundRow, Search};
+use super::case::{Case, Fit, Fitted, Open};
+use super::certify::{self, Certified, Outline, RoundRow};
 use super::error::ExperimentError;
 use super::fleet::{FleetPlan, PartitionPlan, TaskPlan};
+use super::ranks::{balanced, ranked};
 use super::serve::{Contract, Served, serve};
 use super::store::{Allowance, Store};
 use super::workload::Specimen;
-use crate::sets::SplitMix;
 
 /// How the device is divided for the jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,21 +93,19 @@ pub struct JobsRow {
     /// Probability that one occupancy exceeds its budget, in millionths, the largest of all tasks, with 95 %
     /// confidence.
     pub exceedance_ppm: u64,
+    /// What the bound of one task of each lane is made of.
+    pub bounds: Vec<BoundRow>,
     /// What was served.
     pub served: Served,
 }
 
-/// Periods at which jobs of all tasks come together again and again: a few small multiples of one base.
+/// Periods at which jobs of all tasks come together again and again: one base, and twice the base for every third task.
+/// Deadlines and phases follow from the budgets ([`ranked`]).
 pub fn outline(specimens: &[Specimen], division: Division) -> Outline {
-    let mut draw = SplitMix(0x0B5_0001);
-    let alone: Vec<Nanos> = specimens.iter().map(|specimen| Nanos::new(specimen.alone_ns)).collect();
-    // Longer jobs come at most as often as shorter ones: 2 to 4 bases below the median, 4 to 12 above.
-    let ratio = |n: usize| if n * 2 < specimens.len() { [2, 3, 4] } else { [4, 6, 12] };
-    let ratios: Vec<u64> = (0..specimens.len()).map(|n| ratio(n)[draw.between(0, 2) as usize]).collect();
-    let natural = ratios.iter().map(|ratio| Nanos::from_millis(*ratio)).collect();
+    let natural = |n: usize| Nanos::from_millis(if n % 3 == 2 { 2 } else { 1 });
     Outline {
-        alone,
-        natural,
+        alone: specimens.iter().map(|specimen| Nanos::new(specimen.alone_ns)).collect(),
+        natural: (0..specimens.len()).map(natural).collect(),
         phases: vec![0; specimens.len()],
         lanes: (0..specimens.len()).map(|task| division.lanes_of(task)).collect(),
     }
@@ -154,17 +154,8 @@ pub fn ready(
     if let Some(certified) = recall(&mut bed, store, &label, &calibration, &outline, row)? {
         return Ok(Ready { bed, calibration, certified });
     }
-    let start = certify::first_lanes(&outline);
-    let options = certify::campaign(specimens.len(), care.campaign, care.margin_ppm);
-    let search = Search {
-        store,
-        label: &label,
-        calibration: &calibration,
-        outline: &outline,
-        options,
-        rounds: care.rounds,
-    };
-    let (certified, rounds) = search.run(&mut bed, &start, |case, _, load| certify::best_fit(case, load))?;
+    let search = Search { store, label: &label, calibration: &calibration, outline: &outline, care };
+    let (certified, rounds) = search.run(&mut bed)?;
     *row = JobsRow {
         division: division.name(),
         sms: bed.system().partitions().iter().map(|(partition, _)| partition.units).collect(),
@@ -172,9 +163,79 @@ pub fn ready(
         rounds,
         lanes: certified.fitted.lanes.iter().map(|lane| lane.get()).collect(),
         exceedance_ppm: exceedance(&certified.profile),
+        bounds: bounds(&calibration, &certified)?,
         served: Served::default(),
     };
     Ok(Ready { bed, calibration, certified })
+}
+
+/// What the bounds of the certified set are made of.
+fn bounds(calibration: &Calibration, certified: &Certified) -> Result<Vec<BoundRow>, ExperimentError> {
+    let Certified { case, fitted, profile } = certified;
+    let set = case.set(fitted.load, &fitted.lanes)?;
+    let contract = Contract { set: &set, calibration, profile: Some(profile) };
+    Ok(anatomy(&set, &contract.certify()?))
+}
+
+/// Budgets, lanes balanced by them, budgets on those lanes, and the highest load that they certify.
+struct Search<'a> {
+    store: &'a Store,
+    label: &'a str,
+    calibration: &'a Calibration,
+    outline: &'a Outline,
+    care: Care,
+}
+
+impl Search<'_> {
+    /// The bed's tasks stand on the certified lanes then.
+    fn run(&self, bed: &mut Bed) -> Result<(Certified, Vec<RoundRow>), ExperimentError> {
+        let mut lanes = balanced(&self.outline.alone, &self.outline.lanes);
+        let mut rows = Vec::new();
+        // All rounds but the last only say how long the tasks are beside each other: a quarter of the time does.
+        for _ in 1..self.care.rounds.max(1) {
+            let (case, _) = self.budgets(bed, &lanes, self.care.campaign / 4.0, 1, "round")?;
+            rows.push(certify::round_row(&case, None, &lanes));
+            let weights: Vec<Nanos> = case.tasks.iter().map(whole).collect();
+            let better = balanced(&weights, &self.outline.lanes);
+            if better == lanes {
+                break;
+            }
+            lanes = better;
+        }
+        let (case, profile) = self.budgets(bed, &lanes, self.care.campaign, 3, "profile")?;
+        let case = ranked(&case, &lanes)?;
+        let fitted = case.capacity(&Fit::Fixed(lanes.clone()), certify::STEP, certify::MOST);
+        rows.push(certify::round_row(&case, fitted.as_ref(), &lanes));
+        let fitted = fitted.ok_or_else(|| ExperimentError::Illegal {
+            what: format!("{}: no load is certified", self.label),
+            legal: "shorter budgets or longer deadlines".into(),
+        })?;
+        self.store.tell(&format!("{}: certified {:.2}", self.label, fitted.load as f64 / 1e3));
+        Ok((Certified { case, fitted, profile }, rows))
+    }
+
+    /// Measures budgets on these lanes for so many seconds and so many strata of a task.
+    fn budgets(
+        &self,
+        bed: &mut Bed,
+        lanes: &[LaneId],
+        seconds: f64,
+        strata: usize,
+        file: &str,
+    ) -> Result<(Case, Profile), ExperimentError> {
+        self.store.tell(&format!("{}: budgets, {seconds:.0} s, {strata} strata at most", self.label));
+        bed.assign(lanes);
+        let options = certify::campaign(lanes.len(), seconds, self.care.margin_ppm, strata);
+        let label = if file == "profile" { self.label.to_owned() } else { format!("{}-{file}", self.label) };
+        let profile = certify::profile(bed, self.store, &label, self.calibration, options)?;
+        let prepared = bed.system().prepare(Some(&profile), self.calibration)?;
+        Ok((self.outline.case(&prepared.set), profile))
+    }
+}
+
+/// The budget of a whole job.
+fn whole(task: &Open) -> Nanos {
+    task.budgets.iter().fold(Nanos::ZERO, |sum, budget| sum.saturating_add(*budget))
 }
 
 /// What was certified before, if its profile is still there and admits the same load.
@@ -194,8 +255,8 @@ fn recall(
     bed.assign(&lanes);
     let profile = Profile::load(&path)?;
     let prepared = bed.system().prepare(Some(&profile), calibration)?;
-    let case = outline.case(&prepared.set);
-    let fitted = super::case::Fitted { load: row.load, lanes };
+    let case = ranked(&outline.case(&prepared.set), &lanes)?;
+    let fitted = Fitted { load: row.load, lanes };
     Ok(Some(Certified { case, fitted, profile }))
 }
 
@@ -271,9 +332,10 @@ pub fn stage(
         let left = goal.allowance.left().as_secs_f64() / (open.len() - position) as f64;
         let end = Instant::now() + Duration::from_secs_f64(left);
         let mut row = report.get(&division.name()).cloned().unwrap_or_default();
-        if row.load == 0 && !goal.allowance.allows(Duration::from_secs_f64(goal.care.campaign * 1.3 + 10.0)) {
+        if row.load == 0 && !goal.allowance.allows(Duration::from_secs_f64(goal.care.campaign * 1.5 + 10.0)) {
             break;
         }
+        store.tell(&format!("jobs: {}", division.name()));
         let ready = ready(gpu, store, specimens, division, goal.care, &mut row)?;
         report.insert(division.name(), row);
         store.save("jobs", &report)?;
@@ -324,9 +386,9 @@ mod tests {
     #[test]
     fn all_tasks_come_together_again_soon() {
         let outline = outline(&specimens(), Division::Lanes(4));
-        let base = Nanos::from_millis(12);
+        let base = Nanos::from_millis(2);
         assert!(outline.natural.iter().all(|period| base.get().is_multiple_of(period.get())), "{outline:?}");
-        assert!(outline.natural.iter().any(|period| *period <= Nanos::from_millis(3)));
-        assert_eq!(outline.phases, [0; 30]);
+        let short = outline.natural.iter().filter(|period| **period < base).count();
+        assert_eq!((short, outline.natural.len()), (20, 30));
     }
 }

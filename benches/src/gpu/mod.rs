@@ -6,11 +6,13 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`case`], [`contention`], [`loss`] | capacity without a device: fits, searches, terms switched off |
+//! | [`ranks`], [`anatomy`] | deadlines under which bounds can be seen, and what bounds are made of |
 //! | [`circuit`], [`saturation`], [`pace`] | jobs on lanes without an engine |
 //! | [`spread`], [`store`], [`error`] | results |
 //! | [`card`], [`fleet`], [`workload`], [`bed`] | the device, and models on it |
 //! | [`serve`] | a certified set in the whole runtime |
 
+pub mod anatomy;
 pub mod bed;
 pub mod capacity;
 pub mod card;
@@ -27,6 +29,7 @@ pub mod jobs;
 pub mod loss;
 pub mod overhead;
 pub mod pace;
+pub mod ranks;
 pub mod saturation;
 pub mod serve;
 pub mod soak;

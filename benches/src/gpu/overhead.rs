@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use aegis_sched::Overheads;
+use aegis_sched::{Certificate, Overheads};
 use aegis_trace::Trace;
-use aegis_types::records::{JobReleased, SegmentCompleted, SegmentDispatched, SegmentRan};
-use aegis_types::{Bytes, DispatchSeq, LaneId, Nanos, Record, Time};
-use aegisrt::config::Calibration;
+use aegis_types::records::{JobReleased, SegmentCompleted, SegmentDispatched, SegmentRan, StallHandled};
+use aegis_types::{Bytes, JobId, Nanos, Record, Time};
+use aegisrt::config::{Calibration, Prepared};
 use aegisrt::run::run;
 use serde::{Deserialize, Serialize};
 
@@ -14,8 +14,9 @@ use super::bed::Bed;
 use super::card::Gpu;
 use super::error::ExperimentError;
 use super::fleet::{FleetPlan, PartitionPlan, TaskPlan};
+use super::floor::{STALL, WARM_UP};
 use super::serve::{Contract, options, trace_of};
-use super::spread::{Spread, SpreadRow};
+use super::spread::Spread;
 use super::store::Store;
 use super::workload::NOTHING;
 
@@ -25,55 +26,94 @@ pub const GAP: Nanos = Nanos::from_micros(300);
 /// What the issue allows at the median and at the 99.9th percentile.
 pub const LIMITS: [(f64, Nanos); 2] = [(0.5, Nanos::from_micros(2)), (0.999, Nanos::from_micros(5))];
 
-/// Where the time of a job goes, by the trace's stamps.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct TermRows {
-    /// From the nominal arrival to the release's stamp.
-    pub release_seen: SpreadRow,
-    /// From the dispatch's stamp to the entry of the launch: decision, records and hand-off.
-    pub handed_over: SpreadRow,
-    /// From the entry of the launch to the completion's stamp: what the floor measures, and the runtime's looking.
-    pub in_flight: SpreadRow,
+/// What the time of a job is made of, by the trace's stamps; the parts add up to its response.
+pub const TERMS: [&str; 4] = [
+    "release seen",
+    "decided and handed over",
+    "launch to end seen by the launcher",
+    "end seen by the driver",
+];
+
+/// A job by the trace's stamps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stages {
+    /// Lengths of the four [`TERMS`].
+    pub terms: [Nanos; TERMS.len()],
+    /// Whether the driver had a gap of [`STALL`] or more in its time, or the launcher took that long to begin.
+    pub stalled: bool,
 }
 
-/// The same as distributions.
-#[derive(Clone, Debug, Default)]
-pub struct Terms {
-    release_seen: Spread,
-    handed_over: Spread,
-    in_flight: Spread,
+impl Stages {
+    /// From nominal arrival to completion stamp.
+    pub fn response(&self) -> Nanos {
+        self.terms.iter().fold(Nanos::ZERO, |sum, term| sum.saturating_add(*term))
+    }
 }
 
-/// Responses of one run, and their terms.
+/// Responses, and their terms.
 #[derive(Clone, Debug, Default)]
 pub struct Responses {
     /// From nominal arrival to completion stamp.
     pub response: Spread,
-    /// Where it went, for the last jobs of the run.
-    pub terms: Terms,
-    /// Gaps of the driver that were longer than declared.
+    /// The same without jobs in which the host stalled.
+    pub calm: Spread,
+    /// Where it went.
+    pub terms: [Spread; TERMS.len()],
+    /// The slow jobs, one by one: those above the 99th percentile of the floor beside them.
+    pub slow: Vec<Stages>,
+    /// Gaps of the driver of [`STALL`] or more.
     pub stalls: u64,
 }
 
+/// What slow jobs have in common.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlowRow {
+    /// Jobs above the 99.9th percentile of the floor.
+    pub jobs: u64,
+    /// How many of them lie over a stall of the host.
+    pub stalled: u64,
+    /// How many of them each term made slow: the one that is farthest above its median.
+    pub dominated: [u64; TERMS.len()],
+    /// The same for those that lie over no stall.
+    pub dominated_calm: [u64; TERMS.len()],
+}
+
 impl Responses {
+    /// Counts one job; `slow` is the response from which on it is kept.
+    pub fn add(&mut self, job: Stages, slow: Nanos) {
+        let response = job.response();
+        self.response.add(response);
+        if !job.stalled {
+            self.calm.add(response);
+        }
+        self.terms.iter_mut().zip(job.terms).for_each(|(spread, term)| spread.add(term));
+        if response > slow {
+            self.slow.push(job);
+        }
+    }
+
     /// Adds another run.
     pub fn merge(&mut self, other: &Self) {
         self.response.merge(&other.response);
-        self.terms.release_seen.merge(&other.terms.release_seen);
-        self.terms.handed_over.merge(&other.terms.handed_over);
-        self.terms.in_flight.merge(&other.terms.in_flight);
+        self.calm.merge(&other.calm);
+        self.terms.iter_mut().zip(&other.terms).for_each(|(own, other)| own.merge(other));
+        self.slow.extend(&other.slow);
         self.stalls += other.stalls;
     }
-}
 
-impl Terms {
-    /// What is written of them.
-    pub fn rows(&self) -> TermRows {
-        TermRows {
-            release_seen: self.release_seen.row(),
-            handed_over: self.handed_over.row(),
-            in_flight: self.in_flight.row(),
+    /// What the jobs above `limit` have in common.
+    pub fn slow_row(&self, limit: Nanos) -> SlowRow {
+        let medians = self.terms.each_ref().map(|term| term.quantile(0.5));
+        let mut row = SlowRow::default();
+        for job in self.slow.iter().filter(|job| job.response() > limit) {
+            let beyond = |term: &usize| job.terms[*term].saturating_sub(medians[*term]);
+            let worst = (0..TERMS.len()).max_by_key(beyond).unwrap_or(0);
+            row.jobs += 1;
+            row.stalled += u64::from(job.stalled);
+            row.dominated[worst] += 1;
+            row.dominated_calm[worst] += u64::from(!job.stalled);
         }
+        row
     }
 }
 
@@ -98,21 +138,7 @@ fn plan(gpu: &Gpu, tasks: u16) -> FleetPlan {
         name: format!("overhead-{tasks}"),
         ordinal: gpu.ordinal,
         partitions: PartitionPlan::whole(gpu.sms, lanes),
-        tasks: (0..tasks).map(task).chain([witness()]).collect(),
-    }
-}
-
-/// A task that is loaded and never released. It has I/O: a fleet without any would have no staging memory to hand to its
-/// models.
-fn witness() -> TaskPlan {
-    let hour = Nanos::from_millis(3_600_000);
-    let text = "kernel 1\ninput x u32 16\noutput y u32 16\nsegment\nstorm 1\nend\n";
-    TaskPlan {
-        lane: Some(0),
-        period: hour,
-        offset: hour,
-        compute: Some(Nanos::from_micros(50)),
-        ..TaskPlan::plain("witness", text.to_owned(), Bytes::new(1 << 20))
+        tasks: (0..tasks).map(task).collect(),
     }
 }
 
@@ -128,58 +154,89 @@ fn generous() -> Overheads {
         control: step,
         handoff: Nanos::from_micros(10),
         launch_lock: Nanos::from_micros(5),
-        stall: Nanos::from_micros(20),
+        stall: STALL,
         ..Overheads::default()
     }
 }
 
-/// Serves so many tasks for so long.
-///
-/// # Errors
-/// What admission, device or model refuse.
-pub fn measure(gpu: &Gpu, store: &Store, tasks: u16, duration: Nanos) -> Result<Responses, ExperimentError> {
-    let bed = Bed::open(gpu, store, &plan(gpu, tasks))?;
-    let calibration = Calibration::new(&store.path("overhead-platform"), generous());
-    let prepared = bed.system().prepare(None, &calibration)?;
-    let contract = Contract { set: &prepared.set, calibration: &calibration, profile: None };
-    let certificate = contract.certify()?;
-    let report = run(bed.system(), &prepared, certificate, None, &calibration, &options(duration, None))?;
-    bed.close();
-    let mut responses = Responses { stalls: report.tally.stalls().0, ..Responses::default() };
-    for task in report.tally.tasks() {
-        responses.response.add_histogram(&task.responses, task.response_max);
-    }
-    responses.terms = terms(&trace_of(report.trace)?);
-    Ok(responses)
+/// A fleet that is served again and again for short times.
+pub struct Subject {
+    bed: Bed,
+    prepared: Prepared,
+    certificate: Certificate,
+    calibration: Calibration,
 }
 
-fn terms(trace: &Trace) -> Terms {
-    let mut terms = Terms::default();
-    let mut dispatched: BTreeMap<(LaneId, DispatchSeq), Time> = BTreeMap::new();
-    let mut entered: BTreeMap<(LaneId, DispatchSeq), Time> = BTreeMap::new();
-    let mut completed: Vec<((LaneId, DispatchSeq), Time)> = Vec::new();
+impl Subject {
+    /// Opens the device for so many tasks and has them admitted.
+    ///
+    /// # Errors
+    /// What admission, device or model refuse.
+    pub fn open(gpu: &Gpu, store: &Store, tasks: u16) -> Result<Self, ExperimentError> {
+        let bed = Bed::open(gpu, store, &plan(gpu, tasks))?;
+        let calibration = Calibration::new(&store.path("overhead-platform"), generous());
+        let prepared = bed.system().prepare(None, &calibration)?;
+        let contract = Contract { set: &prepared.set, calibration: &calibration, profile: None };
+        let certificate = contract.certify()?;
+        Ok(Self { bed, prepared, certificate, calibration })
+    }
+
+    /// Serves the tasks for so long. Jobs that take longer than `slow` are kept one by one.
+    ///
+    /// # Errors
+    /// What device or model refuse.
+    pub fn serve(&self, duration: Nanos, slow: Nanos) -> Result<Responses, ExperimentError> {
+        let Self { bed, prepared, certificate, calibration } = self;
+        let options = options(duration, None);
+        let report = run(bed.system(), prepared, certificate.clone(), None, calibration, &options)?;
+        Ok(responses(&trace_of(report.trace)?, slow))
+    }
+
+    /// Gives the device up.
+    pub fn close(self) {
+        self.bed.close();
+    }
+}
+
+/// Jobs of a trace, without the first [`WARM_UP`] releases.
+fn responses(trace: &Trace, slow: Nanos) -> Responses {
+    let mut released: BTreeMap<JobId, (Time, Time)> = BTreeMap::new();
+    let mut dispatched: BTreeMap<JobId, Time> = BTreeMap::new();
+    let mut ran: BTreeMap<JobId, (Time, Time)> = BTreeMap::new();
+    let mut completed: Vec<(JobId, Time)> = Vec::new();
+    let mut gaps: Vec<(Time, Time)> = Vec::new();
     for raw in trace.records() {
-        if let Some(released) = JobReleased::read(raw) {
-            terms.release_seen.add(raw.stamp.since(released.arrival));
+        if let Some(record) = JobReleased::read(raw) {
+            released.insert(record.job, (record.arrival, raw.stamp));
         } else if let Some(record) = SegmentDispatched::read(raw) {
-            dispatched.insert((record.lane, record.dispatch), raw.stamp);
-        } else if let Some(ran) = SegmentRan::read(raw) {
-            entered.insert((ran.lane, ran.dispatch), ran.entered);
+            dispatched.insert(record.job, raw.stamp);
+        } else if let Some(record) = SegmentRan::read(raw) {
+            ran.insert(record.job, (record.entered, record.left));
         } else if let Some(record) = SegmentCompleted::read(raw) {
-            completed.push(((record.lane, record.dispatch), raw.stamp));
+            completed.push((record.job, raw.stamp));
+        } else if let Some(record) = StallHandled::read(raw) {
+            gaps.push((raw.stamp.saturating_sub(record.gap), raw.stamp));
         }
     }
-    for (key, begun) in &entered {
-        if let Some(stamp) = dispatched.get(key) {
-            terms.handed_over.add(begun.since(*stamp));
+    let first = released.values().map(|(arrival, _)| *arrival).min().unwrap_or(Time::ZERO);
+    let warm = first.saturating_add(Nanos::new(GAP.get() * WARM_UP));
+    let mut responses = Responses { stalls: gaps.len() as u64, ..Responses::default() };
+    for (job, end) in completed {
+        let (Some(&(arrival, seen)), Some(&sent), Some(&(entered, left))) =
+            (released.get(&job), dispatched.get(&job), ran.get(&job))
+        else {
+            continue;
+        };
+        if arrival < warm {
+            continue;
         }
+        let terms = [seen.since(arrival), entered.since(seen), left.since(entered), end.since(left)];
+        // The first gap that ends after the arrival is the only one that can begin before the end and still overlap.
+        let next = gaps.partition_point(|(_, over)| *over <= arrival);
+        let overlaps = gaps.get(next).is_some_and(|(begun, _)| *begun < end);
+        responses.add(Stages { terms, stalled: overlaps || entered.since(sent) >= STALL }, slow);
     }
-    for (key, stamp) in completed {
-        if let Some(begun) = entered.get(&key) {
-            terms.in_flight.add(stamp.since(*begun));
-        }
-    }
-    terms
+    responses
 }
 
 /// How far a quantile lies above the floor's, in nanoseconds; negative where it lies below.
@@ -191,7 +248,7 @@ pub fn above(response: &Spread, floor: &Spread, quantile: f64) -> i64 {
 #[cfg(test)]
 mod tests {
     use aegis_types::records::Reason;
-    use aegis_types::{JobId, SegmentIndex, Sink, TaskId};
+    use aegis_types::{DispatchSeq, LaneId, SegmentIndex, Sink, TaskId};
 
     use super::*;
 
@@ -211,7 +268,7 @@ mod tests {
     #[test]
     fn terms_are_read_from_the_stamps() {
         let (lane, dispatch) = (LaneId::new(0), DispatchSeq::new(1));
-        let (job, segment) = (JobId::new(TaskId::new(0), 0), SegmentIndex::new(0));
+        let segment = SegmentIndex::new(0);
         let at = |us: u64| Time::new(us * 1_000);
         let mut collector = aegis_trace::TraceCollector::new(aegis_trace::TraceOptions {
             mode: aegis_trace::TraceMode::Memory { records: 100 },
@@ -221,19 +278,43 @@ mod tests {
         })
         .expect("a trace");
         let mut ring = collector.producer("all", 64).expect("a ring");
-        let released =
-            JobReleased { job, lane, arrival: at(10), deadline: at(90), pending: 1, token: 0 }.at(at(11));
         let (budget, reason) = (Nanos::from_micros(9), Reason::OnlyReady);
-        let sent = SegmentDispatched { job, lane, segment, dispatch, budget, reason }.at(at(11));
-        let ran = SegmentRan { job, lane, segment, dispatch, entered: at(13), left: at(20) }.at(at(20));
         let occupancy = Nanos::from_micros(10);
-        let done = SegmentCompleted { job, lane, segment, dispatch, occupancy, budget }.at(at(21));
-        [released, sent, ran, done].into_iter().for_each(|record| ring.emit(record));
+        // One job in the warm-up, and one long after it, beside a gap of the driver.
+        for (number, from) in [(0, 0), (1, 100_000)] {
+            let (job, at) = (JobId::new(TaskId::new(0), number), |us: u64| at(from + us));
+            let released =
+                JobReleased { job, lane, arrival: at(10), deadline: at(90), pending: 1, token: 0 }.at(at(11));
+            let sent = SegmentDispatched { job, lane, segment, dispatch, budget, reason }.at(at(11));
+            let ran = SegmentRan { job, lane, segment, dispatch, entered: at(13), left: at(20) }.at(at(20));
+            let stall = StallHandled { gap: Nanos::from_micros(30), limit: STALL }.at(at(21));
+            let done = SegmentCompleted { job, lane, segment, dispatch, occupancy, budget }.at(at(21));
+            [released, sent, ran, stall, done].into_iter().for_each(|record| ring.emit(record));
+        }
         let trace =
             collector.finish(BTreeMap::new()).and_then(aegis_trace::Finished::into_trace).expect("read");
-        let rows = terms(&trace).rows();
-        let maxima = [rows.release_seen.max_ns, rows.handed_over.max_ns, rows.in_flight.max_ns];
-        assert_eq!(maxima, [1_000, 2_000, 8_000]);
+        let found = responses(&trace, Nanos::from_micros(10));
+        assert_eq!(found.response.count(), 1, "the first releases are not counted");
+        let maxima = found.terms.each_ref().map(|term| term.max().get());
+        assert_eq!(maxima, [1_000, 2_000, 7_000, 1_000]);
+        assert_eq!(found.slow[0].response(), Nanos::from_micros(11));
+        let row = found.slow_row(Nanos::from_micros(10));
+        assert_eq!((row.jobs, row.stalled, found.calm.count()), (1, 1, 0), "{row:?}");
+    }
+
+    #[test]
+    fn the_term_that_is_farthest_above_its_median_made_a_job_slow() {
+        let job = |terms: [u64; 4], stalled| Stages { terms: terms.map(Nanos::from_micros), stalled };
+        let mut found = Responses::default();
+        for _ in 0..10 {
+            found.add(job([1, 2, 50, 1], false), Nanos::from_micros(60));
+        }
+        found.add(job([1, 40, 60, 1], false), Nanos::from_micros(60));
+        found.add(job([90, 2, 50, 1], true), Nanos::from_micros(60));
+        let row = found.slow_row(Nanos::from_micros(70));
+        assert_eq!((row.jobs, row.stalled), (2, 1));
+        assert_eq!((row.dominated, row.dominated_calm), ([1, 1, 0, 0], [0, 1, 0, 0]));
+        assert_eq!(found.slow_row(Nanos::from_micros(110)).jobs, 1);
     }
 
     #[test]

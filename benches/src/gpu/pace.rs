@@ -26,6 +26,16 @@ pub enum Sharing {
     Lanes(Vec<Vec<usize>>),
 }
 
+impl Sharing {
+    /// What it is called in results.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Naive => "naive".to_owned(),
+            Self::Lanes(groups) => format!("{} lanes", groups.len()),
+        }
+    }
+}
+
 /// What came of it. Ratios are in thousandths.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the fields say what is counted, with their units in their names")]

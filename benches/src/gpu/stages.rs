@@ -14,14 +14,14 @@ use super::error::ExperimentError;
 use super::floor::{Bare, Floor, FloorRow};
 use super::isolation::{self, IsolationRow, Placement};
 use super::jobs::{self, Care, Division, JobsReport, JobsRow};
-use super::overhead::{self, GAP, LIMITS, Responses, TermRows, above, lanes_for};
+use super::overhead::{GAP, LIMITS, Responses, SlowRow, Subject, above, lanes_for};
 use super::pace::Sharing;
 use super::soak::{self, SoakReport};
-use super::spread::SpreadRow;
+use super::spread::{Spread, SpreadRow};
 use super::store::{Allowance, Store};
 use super::tables;
 use super::wide::{self, WideReport};
-use super::workload::{NOTHING, Specimen, network_sketches, short_sketches, specimens};
+use super::workload::{NOTHING, Specimen, measure_pace, network_sketches, short_sketches, specimens};
 use aegis_types::LaneId;
 
 /// What every stage is given.
@@ -42,6 +42,7 @@ pub type FloorReport = Vec<FloorRow>;
 /// # Errors
 /// What device or model refuse.
 pub fn floor(session: &Session, count: u64) -> Result<String, ExperimentError> {
+    session.store.tell("floor");
     let mut bare = Bare::load(&session.gpu, NOTHING)?;
     let rows: FloorReport =
         vec![bare.measure(count, Nanos::ZERO)?.row(Nanos::ZERO), bare.measure(count / 10, GAP)?.row(GAP)];
@@ -50,25 +51,32 @@ pub fn floor(session: &Session, count: u64) -> Result<String, ExperimentError> {
     Ok(tables::floor(&rows))
 }
 
-/// What the runtime adds, for one number of tasks.
+/// What the runtime adds, for one number of tasks. Pairs are the median and the 99.9th percentile.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct OverheadRow {
     /// Tasks.
     pub tasks: u16,
     /// Lanes that they are served on.
     pub lanes: u16,
-    /// From nominal arrival to completion stamp, all repetitions.
+    /// From nominal arrival to completion stamp, all slices.
     pub response: SpreadRow,
-    /// Above the floor that is launched with the jobs' pauses: at the median and at the 99.9th percentile, in
-    /// nanoseconds, all repetitions.
+    /// The same without jobs in which the host stalled.
+    pub calm: SpreadRow,
+    /// Above the paced floor, in nanoseconds, all slices of both together.
     pub above_paced_ns: [i64; 2],
+    /// The same, both without what the host stalled in.
+    pub above_calm_ns: [i64; 2],
     /// Above the floor that is launched back to back.
     pub above_back_to_back_ns: [i64; 2],
-    /// The same as `above_paced_ns`, repetition by repetition.
-    pub repetitions: Vec<[i64; 2]>,
-    /// Where the time goes.
-    pub terms: TermRows,
-    /// Gaps of the driver that were longer than 20 us.
+    /// Above the paced floor slice by slice: each against the floor just before it.
+    pub slices: Vec<[i64; 2]>,
+    /// The medians of the slices.
+    pub slices_median_ns: [i64; 2],
+    /// Where the time goes, by [`TERMS`](super::overhead::TERMS).
+    pub terms: Vec<SpreadRow>,
+    /// Jobs above the 99.9th percentile of the paced floor.
+    pub slow: SlowRow,
+    /// Gaps of the driver of 20 us or more.
     pub stalls: u64,
 }
 
@@ -81,50 +89,70 @@ pub struct OverheadReport {
     pub rows: Vec<OverheadRow>,
 }
 
-/// Measures floor and overhead by turns, five times.
+/// One slice of floor or runtime.
+const SLICE: Nanos = Nanos::from_millis(1_000);
+
+/// Measures floor and overhead by turns, a second each, as often as was asked for or as time allows.
 ///
 /// # Errors
 /// What device or model refuse.
 pub fn overhead(session: &Session, tasks: &[u16], repetitions: u32) -> Result<String, ExperimentError> {
-    let (mut back_to_back, mut paced) = (Floor::default(), Floor::default());
+    let (gpu, store) = (&session.gpu, &session.store);
+    let mut bare = Bare::load(gpu, NOTHING)?;
+    let back_to_back = bare.measure(20_000, Nanos::ZERO)?;
+    let subjects = tasks.iter().map(|&count| Ok((count, Subject::open(gpu, store, count)?)));
+    let subjects = subjects.collect::<Result<Vec<_>, ExperimentError>>()?;
+    let mut paced = Floor::default();
     let mut sums: BTreeMap<u16, (Responses, Vec<[i64; 2]>)> = BTreeMap::new();
-    let runs = repetitions.max(1) * (tasks.len() as u32).max(1);
-    // A run costs its own time and a few seconds around it.
-    let each = session.allowance.part(2, 3 * runs, Duration::from_secs(15)).max(Duration::from_secs(1));
-    let duration = Nanos::new(u64::try_from(each.as_nanos()).unwrap_or(u64::MAX));
-    for _ in 0..repetitions.max(1) {
-        let mut bare = Bare::load(&session.gpu, NOTHING)?;
-        back_to_back.merge(&bare.measure(20_000, Nanos::ZERO)?);
-        let floor = bare.measure(10_000, GAP)?;
-        bare.close()?;
-        for &count in tasks {
-            let responses = overhead::measure(&session.gpu, &session.store, count, duration)?;
-            let (sum, list) = sums.entry(count).or_default();
-            list.push(LIMITS.map(|(quantile, _)| above(&responses.response, &floor.round, quantile)));
+    for repetition in 0..repetitions.max(1) {
+        store.tell(&format!("overhead: repetition {repetition}"));
+        let begun = session.allowance.left();
+        for (count, subject) in &subjects {
+            let floor = bare.measure_beside(SLICE, GAP)?;
+            let responses = subject.serve(SLICE, floor.round.quantile(0.99))?;
+            let (sum, list) = sums.entry(*count).or_default();
+            list.push(distances(&responses.response, &floor.round));
             sum.merge(&responses);
+            paced.merge(&floor);
         }
-        paced.merge(&floor);
         let rows = sums.iter().map(|(count, (sum, list))| row(*count, sum, list, &paced, &back_to_back));
         let report = OverheadReport {
             floors: vec![back_to_back.row(Nanos::ZERO), paced.row(GAP)],
             rows: rows.collect(),
         };
-        session.store.save("overhead", &report)?;
+        store.save("overhead", &report)?;
+        if !session.allowance.allows(begun.saturating_sub(session.allowance.left())) {
+            break;
+        }
     }
-    let report: OverheadReport = session.store.load("overhead").unwrap_or_default();
+    subjects.into_iter().for_each(|(_, subject)| subject.close());
+    bare.close()?;
+    let report: OverheadReport = store.load("overhead").unwrap_or_default();
     Ok(tables::overhead(&report))
 }
 
+fn distances(response: &Spread, floor: &Spread) -> [i64; 2] {
+    LIMITS.map(|(quantile, _)| above(response, floor, quantile))
+}
+
 fn row(tasks: u16, sum: &Responses, list: &[[i64; 2]], paced: &Floor, back_to_back: &Floor) -> OverheadRow {
-    let over = |floor: &Floor| LIMITS.map(|(quantile, _)| above(&sum.response, &floor.round, quantile));
+    let median = |which: usize| {
+        let mut column: Vec<i64> = list.iter().map(|pair| pair[which]).collect();
+        column.sort_unstable();
+        column.get(column.len() / 2).copied().unwrap_or(0)
+    };
     OverheadRow {
         tasks,
         lanes: lanes_for(tasks),
         response: sum.response.row_with_histogram(),
-        above_paced_ns: over(paced),
-        above_back_to_back_ns: over(back_to_back),
-        repetitions: list.to_vec(),
-        terms: sum.terms.rows(),
+        calm: sum.calm.row(),
+        above_paced_ns: distances(&sum.response, &paced.round),
+        above_calm_ns: distances(&sum.calm, &paced.calm),
+        above_back_to_back_ns: distances(&sum.response, &back_to_back.round),
+        slices: list.to_vec(),
+        slices_median_ns: [median(0), median(1)],
+        terms: sum.terms.iter().map(Spread::row).collect(),
+        slow: sum.slow_row(paced.round.quantile(0.999)),
         stalls: sum.stalls,
     }
 }
@@ -139,6 +167,7 @@ pub fn determinism(session: &Session, lanes: &[u16]) -> Result<String, Experimen
         if rows.iter().any(|row| row.lanes == count) || !session.allowance.allows(Duration::from_secs(20)) {
             continue;
         }
+        session.store.tell(&format!("determinism: {count} lanes"));
         rows.extend(determinism::measure(&session.gpu, &session.store, count, session.gpu.cache)?);
         session.store.save("determinism", &rows)?;
     }
@@ -150,21 +179,17 @@ pub fn determinism(session: &Session, lanes: &[u16]) -> Result<String, Experimen
 /// # Errors
 /// What device or models refuse.
 pub fn isolation(session: &Session) -> Result<String, ExperimentError> {
-    let victim = networks(session, None)?.into_iter().next().ok_or_else(|| ExperimentError::Illegal {
-        what: "there is no network to be the victim".into(),
-        legal: "at least one model".into(),
-    })?;
     let mut rows: Vec<IsolationRow> = session.store.load("isolation").unwrap_or_default();
-    for placement in Placement::ALL {
-        if rows.iter().any(|row| row.placement == placement.name()) {
-            continue;
+    let is_known = |placement: &Placement| rows.iter().any(|row| row.placement == placement.name());
+    let open: Vec<Placement> = Placement::ALL.into_iter().filter(|placement| !is_known(placement)).collect();
+    if !open.is_empty() {
+        session.store.tell("isolation: the pace of kernels");
+        let victim = isolation::victim(&measure_pace(&session.gpu, &session.store)?);
+        for placement in open {
+            session.store.tell(placement.name());
+            rows.push(isolation::measure(&session.gpu, &session.store, placement, &victim)?);
+            session.store.save("isolation", &rows)?;
         }
-        rows.push(isolation::measure(&session.gpu, &session.store, placement, &victim)?);
-        session.store.save("isolation", &rows)?;
-    }
-    if !rows.iter().any(|row| row.placement == isolation::PRIORITY) {
-        rows.push(isolation::without_priority());
-        session.store.save("isolation", &rows)?;
     }
     Ok(tables::isolation(&rows))
 }
@@ -197,6 +222,7 @@ pub fn soak(session: &Session, seconds: u64, care: Care) -> Result<String, Exper
     let mut row: JobsRow = report.get(&division.name()).cloned().unwrap_or_default();
     let ready = jobs::ready(&session.gpu, &session.store, &models, division, care, &mut row)?;
     let left = session.allowance.left().as_secs().saturating_sub(10);
+    session.store.tell(&format!("soak: {} s", seconds.min(left).max(1)));
     let result: SoakReport = soak::measure(&session.gpu, &ready, seconds.min(left).max(1))?;
     ready.close();
     session.store.save("soak", &result)?;
@@ -247,6 +273,7 @@ pub fn capacity(
         let rounds = (session.allowance.left().as_secs_f64() / (effort.care.campaign * 1.4 + 5.0)) as usize;
         let care = Care { rounds: effort.care.rounds.min(rounds.max(1)), ..effort.care };
         let effort = Effort { care, ..effort };
+        store.tell(&format!("capacity: {count} lanes"));
         let row = capacity::measure(gpu, store, &models, &report.wide, count, effort)?;
         report.rows.insert(count, row);
         store.save(file, &report)?;
@@ -272,21 +299,26 @@ fn measure_wide(
     if !report.wide.pairs_milli.is_empty() && report.wide.naive_clean > 0 && missing.is_empty() {
         return Ok(());
     }
-    let case = arrivals_case(models)?;
-    wide::visit(&session.gpu, &session.store, models, &case, |bed| {
-        if report.wide.pairs_milli.is_empty() {
-            report.wide.pairs_milli = bed.pairs(Nanos::from_millis(60))?;
-            session.store.save(file, report)?;
-        }
+    let (case, store) = (arrivals_case(models)?, &session.store);
+    wide::visit(&session.gpu, store, models, &case, |bed| {
+        // First what everything else is compared with.
         if report.wide.naive_clean == 0 {
-            (report.wide.naive, report.wide.naive_clean) = bed.sweep()?;
-            session.store.save(file, report)?;
+            store.tell("capacity: naive sharing");
+            (report.wide.naive, report.wide.naive_clean) = bed.sweep(store)?;
+            store.save(file, report)?;
+            println!("naive sharing without a miss up to {:.2}", report.wide.naive_clean as f64 / 1e3);
+        }
+        if report.wide.pairs_milli.is_empty() {
+            store.tell("capacity: pairs");
+            report.wide.pairs_milli = bed.pairs(Nanos::from_millis(60))?;
+            store.save(file, report)?;
         }
         let pairs = report.wide.pairs();
         for count in missing {
+            store.tell(&format!("capacity: {count} busy lanes"));
             let most = bed.saturated(count, 6, Nanos::from_millis(600), &pairs)?;
             report.wide.saturated.insert(count, most);
-            session.store.save(file, report)?;
+            store.save(file, report)?;
         }
         Ok(())
     })
@@ -321,6 +353,11 @@ fn overload(
         let mut rows = Vec::new();
         for sharing in &sharings {
             for load in [2_500, 3_500] {
+                session.store.tell(&format!(
+                    "capacity: overload {:.1}, {}",
+                    load as f64 / 1e3,
+                    sharing.name()
+                ));
                 rows.push(bed.serve(load, sharing, 3, false)?);
             }
         }

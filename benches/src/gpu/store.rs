@@ -41,6 +41,8 @@ impl Allowance {
 #[derive(Clone, Debug)]
 pub struct Store {
     folder: PathBuf,
+    /// When it was opened: progress is told from there.
+    begun: Instant,
 }
 
 impl Store {
@@ -50,7 +52,12 @@ impl Store {
     /// [`ExperimentError::File`] with the system's reason.
     pub fn open(folder: &Path) -> Result<Self, ExperimentError> {
         std::fs::create_dir_all(folder).map_err(|error| file(folder, &error))?;
-        Ok(Self { folder: folder.to_owned() })
+        Ok(Self { folder: folder.to_owned(), begun: Instant::now() })
+    }
+
+    /// Says on the error stream what begins, with the seconds since the store was opened.
+    pub fn tell(&self, what: &str) {
+        eprintln!("[{:6.1} s] {what}", self.begun.elapsed().as_secs_f64());
     }
 
     /// The folder.

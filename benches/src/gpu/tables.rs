@@ -2,17 +2,18 @@
 
 use std::fmt::Write as _;
 
+use super::anatomy::BoundRow;
 use super::determinism::DeterminismRow;
 use super::floor::FloorRow;
 use super::isolation::IsolationRow;
 use super::jobs::JobsReport;
-use super::overhead::LIMITS;
+use super::overhead::{LIMITS, TERMS};
 use super::serve::Served;
 use super::soak::SoakReport;
-use super::stages::{CapacityReport, OverheadReport};
+use super::stages::{CapacityReport, OverheadReport, OverheadRow};
 
 /// Lines of a table, title included.
-const LINES: usize = 25;
+const LINES: usize = 32;
 
 /// Head of the four columns that [`super::spread::SpreadRow::brief`] fills.
 const BRIEF: &str = "     p50      p99    p99.9      max";
@@ -69,30 +70,46 @@ pub fn overhead(report: &OverheadReport) -> String {
     for floor in &report.floors {
         let name = if floor.pause_ns == 0 { "floor, back to back" } else { "floor, paced as jobs" };
         table.line(format_args!("{name:<34} {:>8} {}", floor.round.n, floor.round.brief()));
+        let without = "  without stalls of the host";
+        table.line(format_args!("{without:<34} {:>8} {}", floor.calm.n, floor.calm.brief()));
     }
     for row in &report.rows {
-        let name = format!("response, {} tasks on {} lanes", row.tasks, row.lanes);
-        table.line(format_args!("{name:<34} {:>8} {}", row.response.n, row.response.brief()));
-        for (name, spread) in [
-            ("  release seen", &row.terms.release_seen),
-            ("  decided and handed over", &row.terms.handed_over),
-            ("  launch to completion seen", &row.terms.in_flight),
-        ] {
-            table.line(format_args!("{name:<34} {:>8} {}", spread.n, spread.brief()));
-        }
-        let met =
-            LIMITS.iter().zip(row.above_paced_ns).all(|((_, limit), above)| above <= limit.get() as i64);
-        table.line(format_args!(
-            "  above the paced floor: p50 {:+.2} p99.9 {:+.2} ({}); back to back: {:+.2} {:+.2}; stalls {}",
-            us(row.above_paced_ns[0]),
-            us(row.above_paced_ns[1]),
-            if met { "met" } else { "MISSED: 2 and 5" },
-            us(row.above_back_to_back_ns[0]),
-            us(row.above_back_to_back_ns[1]),
-            row.stalls
-        ));
+        overhead_row(row, &mut table);
     }
     table.done()
+}
+
+fn overhead_row(row: &OverheadRow, table: &mut Table) {
+    let name = format!("response, {} tasks on {} lanes", row.tasks, row.lanes);
+    table.line(format_args!("{name:<34} {:>8} {}", row.response.n, row.response.brief()));
+    let without = "  without stalls of the host";
+    table.line(format_args!("{without:<34} {:>8} {}", row.calm.n, row.calm.brief()));
+    for (name, spread) in TERMS.iter().zip(&row.terms) {
+        table.line(format_args!("  {name:<34} {:>6} {}", spread.n, spread.brief()));
+    }
+    let (paced, calm) = (row.above_paced_ns.map(us), row.above_calm_ns.map(us));
+    let (slices, met) = (row.slices_median_ns.map(us), met(row.slices_median_ns));
+    table.line(format_args!(
+        "  above the paced floor, p50 and p99.9: median of {} slices {:+.2} {:+.2} ({met}); together {:+.2} {:+.2}; \
+         without stalls {:+.2} {:+.2}",
+        row.slices.len(),
+        slices[0],
+        slices[1],
+        paced[0],
+        paced[1],
+        calm[0],
+        calm[1]
+    ));
+    let slow = &row.slow;
+    table.line(format_args!(
+        "  {} above the floor's p99.9, {} of them over a stall; made slow by {:?}, without stalls by {:?}; {} stalls",
+        slow.jobs, slow.stalled, slow.dominated, slow.dominated_calm, row.stalls
+    ));
+}
+
+fn met(above: [i64; 2]) -> &'static str {
+    let within = LIMITS.iter().zip(above).all(|((_, limit), above)| above <= limit.get() as i64);
+    if within { "met" } else { "MISSED: 2 and 5" }
 }
 
 /// Every kind of kernel: what varies is told first.
@@ -120,8 +137,7 @@ pub fn determinism(rows: &[DeterminismRow]) -> String {
 pub fn isolation(rows: &[IsolationRow]) -> String {
     let mut table = Table::new(&format!("victim beside a hog, us{:<38} SMs {BRIEF}", ""));
     for row in rows {
-        let figures = if row.missing.is_empty() { row.spread.brief() } else { row.missing.clone() };
-        table.line(format_args!("{:<60} {:>4} {figures}", row.placement, row.sms));
+        table.line(format_args!("{:<60} {:>4} {}", row.placement, row.sms, row.spread.brief()));
     }
     table.done()
 }
@@ -150,6 +166,9 @@ pub fn jobs(report: &JobsReport) -> String {
     let total: u64 = report.values().map(|row| row.served.totals().jobs).sum();
     table.line(format_args!("{total} jobs in all"));
     for (name, row) in report {
+        row.bounds.iter().for_each(|bound| bound_line(name, bound, &row.served, &mut table));
+    }
+    for (name, row) in report {
         for breach in row.served.listed.iter().take(4) {
             table.line(format_args!(
                 "  {name}: {:.3} s, task {} job {}: {} {:.1} us of {:.1}: {}",
@@ -164,6 +183,23 @@ pub fn jobs(report: &JobsReport) -> String {
         }
     }
     table.done()
+}
+
+fn bound_line(division: &str, bound: &BoundRow, served: &Served, table: &mut Table) {
+    let known = served.tasks.iter().find(|task| task.task == bound.task);
+    let seen = known.map_or(0, |task| task.covered_max_ns);
+    let span = |ns: u64| ns as f64 / 1e3;
+    table.line(format_args!(
+        "  {division} lane {} {}: {:.0} us = blocking {:.0} + interference {:.0} + own {:.0} + overheads {:.0}; seen {:.0}",
+        bound.lane,
+        bound.task,
+        span(bound.bound_ns),
+        span(bound.blocking_ns),
+        span(bound.interference_ns),
+        span(bound.own_ns),
+        span(bound.overheads_ns),
+        span(seen)
+    ));
 }
 
 fn breaches(served: &Served) -> String {

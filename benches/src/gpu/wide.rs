@@ -129,43 +129,51 @@ impl Wide<'_, '_> {
         let arrivals = arrivals(self.case, load);
         let duration = Nanos::from_millis(seconds * 1_000);
         let outcome = pace(self.circuit, &self.alone(), &arrivals, sharing, duration, until_miss)?;
-        let sharing = match sharing {
-            Sharing::Naive => "naive".to_owned(),
-            Sharing::Lanes(groups) => format!("{} lanes", groups.len()),
-        };
-        Ok(LoadRow { sharing, load, seconds, outcome })
+        Ok(LoadRow { sharing: sharing.name(), load, seconds, outcome })
     }
 
-    /// Raises the load of naive sharing until it misses: coarse steps of 2 s, then steps of 0.05 of 6 s each from the last
-    /// clean one. Returns every point, and the highest clean one below the first miss of the fine sweep.
+    /// Raises the load of naive sharing until it misses: coarse steps of 2 s, then steps of 0.05 of 5 s each from a
+    /// little below the last clean one, [`FINE`] at most. Returns every point, and the highest clean one below the first
+    /// miss of the fine sweep.
     ///
     /// # Errors
     /// As [`Circuit::look`].
-    pub fn sweep(&mut self) -> Result<(Vec<LoadRow>, u64), ExperimentError> {
-        let mut points = Vec::new();
+    pub fn sweep(&mut self, store: &Store) -> Result<(Vec<LoadRow>, u64), ExperimentError> {
+        let mut points: Vec<LoadRow> = Vec::new();
         let mut clean = 0;
-        for load in (500..=8_000).step_by(250) {
+        for load in (1_000..=8_000).step_by(250) {
             let point = self.serve(load, &Sharing::Naive, 2, true)?;
             let missed = !point.outcome.is_clean();
+            tell(store, &point);
             points.push(point);
             if missed {
                 break;
             }
             clean = load;
         }
-        // A single miss in a short run may be the host's: the fine sweep begins one coarse step lower.
-        let mut load = clean.saturating_sub(250).max(50);
+        // A single miss in a short run may be the host's, and a short run may miss none: the fine sweep begins lower.
+        let mut load = clean.saturating_sub(200).max(50);
         let mut highest = 0;
-        loop {
-            let point = self.serve(load, &Sharing::Naive, 6, false)?;
+        for _ in 0..FINE {
+            let point = self.serve(load, &Sharing::Naive, 5, false)?;
             let missed = !point.outcome.is_clean();
+            tell(store, &point);
             points.push(point);
-            if missed || load > 10_000 {
-                return Ok((points, highest));
+            if missed {
+                break;
             }
             highest = load;
             load += 50;
         }
+        // Where the fine sweep began too high, it goes down until a point is clean.
+        while highest == 0 && load > 50 {
+            load = load.saturating_sub(100).max(50);
+            let point = self.serve(load, &Sharing::Naive, 5, false)?;
+            highest = if point.outcome.is_clean() { load } else { 0 };
+            tell(store, &point);
+            points.push(point);
+        }
+        Ok((points, highest))
     }
 
     /// The largest occupancy of each task on so many busy lanes: `draws` random groupings in random order, and in each
@@ -195,6 +203,17 @@ impl Wide<'_, '_> {
         }
         Ok(most.iter().map(|spread| spread.max().get()).collect())
     }
+}
+
+/// Points of the fine sweep: no more than a minute.
+const FINE: usize = 10;
+
+fn tell(store: &Store, point: &LoadRow) {
+    let PaceRow { jobs, misses, unfinished, slowdown_milli, .. } = point.outcome;
+    let (load, slowdown) = (point.load as f64 / 1e3, slowdown_milli as f64 / 1e3);
+    store.tell(&format!(
+        "naive at {load:.2}: {misses} of {jobs} missed, {unfinished} unfinished, slowdown {slowdown:.1}"
+    ));
 }
 
 /// When jobs of the case arrive at a load: as in the sets that are certified.

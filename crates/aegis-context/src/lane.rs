@@ -95,20 +95,20 @@ impl Lane {
         drained.map(|()| self.poll())
     }
 
-    /// Asks, without waiting, whether what is in flight can still end: its number is enqueued once more behind it, which
-    /// changes nothing on a device that works and is refused by one that is lost, whose flags never come.
+    /// Asks, without waiting and without enqueuing anything, whether what is in flight can still end: on a device that
+    /// is lost, flags never come.
     ///
     /// # Errors
     /// The device's; the lane is lost then.
     pub fn probe(&mut self) -> Result<(), DeviceError> {
-        let LaneState::Launched(running) = self.poll() else {
+        if !matches!(self.poll(), LaneState::Launched(_)) {
             return Ok(());
-        };
-        let asked = self.stream.signal(running);
+        }
+        let asked = self.stream.finished();
         if asked.is_err() {
             self.lose_if(Some(Severity::Fatal));
         }
-        asked
+        asked.map(drop)
     }
 
     /// Launches a segment of the job in `slot`, carries recurrent state behind the last one, and signals `dispatch`:

@@ -42,7 +42,7 @@ pub(crate) struct StagedIo {
 }
 
 impl StagedIo {
-    /// Carves the twins of every slot out of `staging`.
+    /// Carves the twins of every slot out of `staging`, which a model that needs none may go without.
     pub(crate) fn carve(
         description: &ModelDescription,
         layout: &IoLayout,
@@ -50,6 +50,9 @@ impl StagedIo {
     ) -> Result<Self, ContextError> {
         let needed = layout.staging_bytes(description).unwrap_or(Bytes::MAX);
         let granted = staging.map_or(Bytes::ZERO, |staging| staging.extent.len);
+        if staging.is_none() && needed.is_zero() {
+            return Ok(Self::without_twins(description, layout));
+        }
         let (Some(staging), true) = (staging, needed <= granted) else {
             return Err(ContextError::Staging { model: description.name.clone(), needed, granted });
         };
@@ -76,6 +79,13 @@ impl StagedIo {
             sets.push(twins);
         }
         Ok(Self { sets })
+    }
+
+    /// For a model that takes nothing from the host and answers nothing: there is nothing to grant, and nothing is asked
+    /// for.
+    fn without_twins(description: &ModelDescription, layout: &IoLayout) -> Self {
+        let twins = || Twins { inputs: vec![None; description.inputs.len()], outputs: Vec::new() };
+        Self { sets: (0..layout.input_slots()).map(|_| twins()).collect() }
     }
 
     fn set(&self, slot: Slot) -> Option<&Twins> {

@@ -5,6 +5,7 @@
 
 mod asynchronous;
 mod backend;
+mod copies;
 mod device;
 mod grant;
 mod kernels;
@@ -14,7 +15,7 @@ use std::thread;
 
 use crate::error::{BackendError, DeviceError};
 
-pub use asynchronous::{AsynchronousCase, Probe, asynchronous};
+pub use asynchronous::{AsynchronousCase, Probe, asynchronous, independence};
 pub use backend::{BackendCase, backend};
 pub use device::device;
 pub use grant::CountingGrant;

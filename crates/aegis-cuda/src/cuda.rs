@@ -9,6 +9,8 @@
 //!   and reading at load time) goes through one stream of the primary context, which serves nothing else.
 //! - A call makes its context current only if it is not, and asks the driver which one is: vendor libraries change it
 //!   behind our back, so a remembered answer would be wrong.
+//! - A small copy is a kernel (`copy`), a large one is pieces for the copy engines. Either way it is work of the lane's
+//!   stream, in its place.
 //! - `Drop` neither blocks nor panics: handles go to the device's retire queue, which is emptied where blocking is
 //!   allowed (`partition`, `reserve`, `bind_lane`, `capture`, `Module::load`) and by [`CudaDevice::close`]. A device
 //!   that is never closed leaves its handles to the end of the process.
@@ -18,6 +20,7 @@ mod api;
 mod apportion;
 mod code;
 mod context;
+mod copy;
 mod device;
 mod driver;
 mod event;

@@ -1,6 +1,6 @@
 //! The CUDA device on a GPU. Without one, every test is reported as ignored and the reason is printed.
 //!
-//! Faults that lose a device are provoked in child processes: this program again, with `--child`.
+//! What loses a device, or needs another environment, is done in child processes: this program again, with `--child`.
 //!
 //! `CUDA_DEVICE_MAX_CONNECTIONS` is taken for the number of hardware queues, as the driver does. Under
 //! `compute-sanitizer` the program runs with `--tool memcheck` as it is; `--tool racecheck` and `--tool initcheck` slow
@@ -20,15 +20,17 @@ use libtest_mimic::{Arguments, Failed, Trial};
 /// A test: its name and what it checks.
 type Test = (&'static str, fn() -> Result<(), Failed>);
 
-const TESTS: [Test; 12] = [
+const TESTS: [Test; 14] = [
     // First, because a device that an earlier test could not close would keep the primary context alive.
     ("closing gives everything back", gpu::device::closing),
     ("conformance: every device", gpu::suite::every_device),
     ("conformance: queued work", gpu::suite::queued_work),
     ("conformance: queued work that wakes a waiting thread", gpu::suite::waking_work),
+    ("false serialisation is seen where there is one queue", gpu::faults::one_queue),
     ("conformance: models of kernels", gpu::suite::kernels),
     ("one thread carries the lanes of a partition", gpu::device::carriers),
     ("a device that cannot be is not opened", gpu::device::illegal_options),
+    ("a threshold of copies that is none turns the kernel off", gpu::device::engines_only),
     ("a waker is called for each signal", gpu::device::waker),
     ("device time lies where the host saw it", gpu::device::clock),
     ("what the driver refuses leaves the device usable", gpu::faults::refusals),

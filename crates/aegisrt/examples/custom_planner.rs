@@ -89,11 +89,15 @@ fn fleet(folder: &Path) -> Result<Fleet, Box<dyn Error>> {
         "[device]\nkind = \"sim\"\n[[partition]]\nname = \"audio\"\nsms = 1\n[[partition]]\nname = \"vision\"\n\
          sms = 1\n[policy]\nkind = \"edf\"\n",
     );
-    let models =
-        [("voice", "audio", "96KiB"), ("keyword", "audio", "48KiB"), ("detector", "vision", "512KiB")];
-    for (name, partition, memory) in models {
-        let script =
-            "script 1\ninput x f32 1x64\noutput y f32 1x8\nweights 8KiB\nscratch 4KiB\nsegment 1ms\nend\n";
+    let models = [
+        ("voice", "audio", "96KiB", "16KiB"),
+        ("keyword", "audio", "48KiB", "4KiB"),
+        ("detector", "vision", "512KiB", "256KiB"),
+    ];
+    for (name, partition, memory, scratch) in models {
+        let script = format!(
+            "script 1\ninput x f32 1x64\noutput y f32 1x8\nweights 8KiB\nscratch {scratch}\nsegment 1ms\nend\n"
+        );
         std::fs::write(folder.join(format!("{name}.script")), script)?;
         text += &format!(
             "[[task]]\nname = \"{name}\"\nmodel = \"{name}.script\"\nbackend = \"script\"\nperiod = \"20ms\"\n\

@@ -9,17 +9,19 @@
 //! | [`charges`] | which samples each overhead is charged with |
 //! | [`floors`] | plain operations on one lane of an otherwise idle device |
 //! | [`gaps`] | when a spinning thread did not run |
+//! | `laps` | work going round between driver and launcher |
 //! | `turns` | visits of the launcher to its lanes |
 //! | [`rehearsal`] | models that keep an asynchronous device busy |
 //!
-//! Every charge is the largest of its samples times one plus the margin. Of steps of a thread the largest thousandth
-//! is left out: among many thousand samples those are preemptions, which are no cost of the step but stalls, and are
+//! Every charge is the largest of its samples times one plus the margin. Of what threads do the largest thousandth is
+//! left out: among many thousand samples those are preemptions, which are no cost of the step but stalls, and are
 //! declared as such.
 
 pub mod asynchronous;
 pub mod charges;
 pub mod floors;
 pub mod gaps;
+mod laps;
 pub mod rehearsal;
 pub mod samples;
 pub mod steps;
@@ -61,6 +63,8 @@ pub struct Calibration {
     pub samples: Vec<(&'static str, Samples)>,
     /// What is not charged.
     pub figures: Vec<Figure>,
+    /// The mark of the launcher's visits, as [`Calibration::turn`](crate::config::Calibration::turn) has it.
+    pub turn: Option<Nanos>,
     /// When the host did not run the driver, where it spins.
     pub stalls: Option<HostStalls>,
 }

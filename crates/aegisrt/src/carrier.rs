@@ -73,8 +73,9 @@ pub struct ModelReport {
     pub task: aegis_types::TaskId,
     /// Memory in use at most.
     pub memory: MemoryUse,
-    /// On an asynchronous device the longest visit of the carrier to launch or to end a segment of the model, which the
-    /// other lanes waited for; zero elsewhere.
+    /// On an asynchronous device the 99th percentile of the carrier's visits to launch or to end a segment of the model,
+    /// copies out of staging included, which the other lanes waited for; zero elsewhere. Not the longest visit: among
+    /// many thousand that is one in which the thread did not run.
     pub turn: Nanos,
     /// Outputs that were kept for comparison, by job number.
     pub outputs: Vec<(u64, Vec<Vec<u8>>)>,

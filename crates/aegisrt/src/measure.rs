@@ -88,6 +88,7 @@ pub fn calibrate_with(
     calibration.decider_shares_cores = !asynchronous || machine::cores() < CORES_ASYNCHRONOUS;
     let method = |charge| charges::method(charge, &measured.samples);
     calibration.methods = charges_of(system).iter().map(method).collect();
+    calibration.turn = measured.turn;
     calibration.figures = measured.figures;
     calibration.stalls = measured.stalls;
     calibration.device = asynchronous.then(|| CalibratedDevice {

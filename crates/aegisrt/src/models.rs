@@ -7,6 +7,7 @@ use aegis_cuda::{DeviceError, DeviceMemory, DeviceSlice};
 use aegis_memory::{TaskGrant, TaskUsage};
 use aegis_types::records::{JobOutcome, SegmentOutcome};
 use aegis_types::{Extent, MemoryClass, Nanos, ResourceBudget, Sink, TaskId, Time};
+use hdrhistogram::Histogram;
 
 use crate::carrier::{LaneReport, ModelReport, Work};
 use crate::client::{Packet, Port};
@@ -105,8 +106,8 @@ struct Loaded {
     /// Where outputs go that only the profiler reads.
     probe: Vec<Vec<u8>>,
     failure: Option<String>,
-    /// The longest visit to a segment of the model.
-    turn: Nanos,
+    /// Visits to segments of the model.
+    turns: Turns,
 }
 
 impl LaneModels {
@@ -149,8 +150,8 @@ impl Loaded {
         let probe = if probe { buffers() } else { Vec::new() };
         let watch = BudgetWatch::new(model.task, budget);
         let task = model.task;
-        let (packet, room, failure, turn) = (None, 0, None, Nanos::ZERO);
-        Ok(Self { task, context, usage, watch, source, fed, packet, kept, room, probe, failure, turn })
+        let (packet, room, failure, turns) = (None, 0, None, Turns::new()?);
+        Ok(Self { task, context, usage, watch, source, fed, packet, kept, room, probe, failure, turns })
     }
 
     /// Takes what a job left to whoever wants it, once it is over: its last segment ran, or one failed.
@@ -186,6 +187,30 @@ impl Loaded {
                 true
             }
         }
+    }
+}
+
+/// Durations of visits, in room that is taken once.
+struct Turns(Histogram<u64>);
+
+impl Turns {
+    /// Up to 1 s, to one part in a hundred; what is longer is counted as 1 s.
+    fn new() -> Result<Self, RuntimeError> {
+        let histogram = Histogram::new_with_max(1_000_000_000, 2).map_err(|error| RuntimeError::System {
+            what: "making a distribution",
+            reason: error.to_string(),
+        })?;
+        Ok(Self(histogram))
+    }
+
+    /// Allocates nothing.
+    fn push(&mut self, turn: Nanos) {
+        self.0.saturating_record(turn.get());
+    }
+
+    /// The 99th percentile; zero without visits.
+    fn mark(&self) -> Nanos {
+        if self.0.is_empty() { Nanos::ZERO } else { Nanos::new(self.0.value_at_quantile(0.99)) }
     }
 }
 
@@ -295,7 +320,7 @@ impl Work for LaneModels {
 
     fn turned(&mut self, launch: &Launch, turn: Nanos) {
         if let Some(model) = self.models.iter_mut().find(|model| model.task == launch.job.task) {
-            model.turn = model.turn.max(turn);
+            model.turns.push(turn);
         }
     }
 
@@ -329,7 +354,7 @@ impl Work for LaneModels {
                     exchange: usage.high_water(MemoryClass::Exchange),
                     scratch: usage.high_water(MemoryClass::Scratch),
                 },
-                turn: model.turn,
+                turn: model.turns.mark(),
                 outputs,
                 failure: model.failure,
             }

@@ -23,7 +23,7 @@ use crate::live::{Live, Watched};
 use crate::models::{LaneModels, ModelSpec, Source};
 use crate::plant::{ControlRequest, HostPlant, Waiting};
 use crate::realtime::{self, Role};
-use crate::system::System;
+use crate::system::{SLOTS_PROFILED, System};
 use crate::tally::{Counted, Tally};
 
 /// How often the rings are emptied.
@@ -401,7 +401,7 @@ pub fn with_crew<R>(
     realtime: bool,
     drive: impl FnOnce(&mut HostPlant) -> R,
 ) -> Result<(R, Vec<LaneReport>), RuntimeError> {
-    let slots = vec![2; system.models().len()];
+    let slots = vec![SLOTS_PROFILED; system.models().len()];
     let demands = system.demands(None, &slots)?;
     let plan = system.plan(&demands, system.device().context().memory)?;
     let ledger = Ledger::new(system.device().context().memory);

@@ -11,7 +11,10 @@ use crate::config::{Calibration, Facts, Fleet, Prepared, Profile, prepare};
 use crate::error::RuntimeError;
 use crate::inventory::{self, Loaders, Model};
 
+mod demand;
 pub mod device;
+
+pub(crate) use demand::SLOTS_PROFILED;
 
 /// Puts a system together. Whatever is not chosen is what the fleet says.
 pub struct Builder {
@@ -196,88 +199,6 @@ impl System {
         Ok(prepare(&self.fleet, profile, calibration, &self.lanes, &facts)?)
     }
 
-    /// What each task needs: what the profile measured, or, without one, all that its budget allows.
-    ///
-    /// # Errors
-    /// [`RuntimeError::Config`] naming the task whose budget is smaller than what it is known to need.
-    pub fn demands(&self, profile: Option<&Profile>, slots: &[u32]) -> Result<Vec<Demand>, RuntimeError> {
-        self.models.iter().map(|model| self.demand(model, profile, slots)).collect()
-    }
-
-    fn demand(
-        &self,
-        model: &Model,
-        profile: Option<&Profile>,
-        slots: &[u32],
-    ) -> Result<Demand, RuntimeError> {
-        let task = model.task;
-        let budget = model.config.budget.memory;
-        let too_small = |needed: String| {
-            let problem = format!("the task is granted {budget}");
-            RuntimeError::from(self.fleet.complain(
-                task,
-                "budget.memory",
-                problem,
-                format!("at least {needed}"),
-            ))
-        };
-        let slots = slots.get(task.index()).copied().unwrap_or(1).max(1);
-        let exchange = model
-            .io_plan(slots)
-            .bytes(&model.description)?
-            .ok_or_else(|| too_small("more than can be addressed".into()))?;
-        let staging =
-            self.staging_of(model, slots)?.ok_or_else(|| too_small("more than can be addressed".into()))?;
-        let outside = exchange.checked_add(staging);
-        let outside = outside.ok_or_else(|| too_small("more than can be addressed".into()))?;
-        let weights = model.description.memory.weights;
-        let (persistent, scratch) = match profile.and_then(|profile| profile.task(&model.config.name)) {
-            Some(known) => {
-                let (persistent, scratch) = (known.memory.persistent, known.memory.scratch);
-                let needed = persistent.checked_add(outside).and_then(|sum| sum.checked_add(scratch));
-                if needed.is_none_or(|needed| needed > budget) {
-                    let staged = staged(staging);
-                    return Err(too_small(format!(
-                        "{persistent} persistent, {exchange} of I/O{staged} and {scratch} of scratch"
-                    )));
-                }
-                (persistent, scratch)
-            }
-            // Either may take what the other leaves of the budget, so both are planned with all of it.
-            None => match budget.checked_sub(outside) {
-                Some(rest) if rest >= weights => (rest, rest),
-                _ => {
-                    let staged = staged(staging);
-                    return Err(too_small(format!("{weights} of weights and {exchange} of I/O{staged}")));
-                }
-            },
-        };
-        Ok(Demand { task, lane: self.lanes[task.index()], persistent, exchange, scratch: vec![scratch] })
-    }
-
-    /// Staging memory of each task with so many input slots: host memory that its inputs and outputs pass through on
-    /// their way to and from the device. Nothing where the device's memory is the host's.
-    ///
-    /// # Errors
-    /// As [`System::demands`].
-    pub fn staging(&self, slots: &[u32]) -> Result<Vec<Bytes>, RuntimeError> {
-        let of = |model: &Model| {
-            let slots = slots.get(model.task.index()).copied().unwrap_or(1).max(1);
-            // What overflows is refused by the budget, with the task's name.
-            Ok(self.staging_of(model, slots)?.unwrap_or(Bytes::MAX))
-        };
-        self.models.iter().map(of).collect()
-    }
-
-    /// Host memory that inputs and outputs of a task pass through on their way to and from the device: none where the
-    /// device's memory is the host's, `None` on overflow.
-    fn staging_of(&self, model: &Model, slots: u32) -> Result<Option<Bytes>, RuntimeError> {
-        if self.device.context().capabilities.unified_memory {
-            return Ok(Some(Bytes::ZERO));
-        }
-        Ok(model.io_plan(slots).staging_bytes(&model.description)?)
-    }
-
     /// One plan for all tasks.
     ///
     /// # Errors
@@ -289,10 +210,6 @@ impl System {
             self.planner.as_ref(),
         )?)
     }
-}
-
-fn staged(staging: Bytes) -> String {
-    if staging.is_zero() { String::new() } else { format!(", {staging} of staging") }
 }
 
 /// The largest number of jobs that may be pending by the contract alone: ceil(D / T), what a certificate grants at

@@ -148,6 +148,20 @@ fn the_fleet_for_gpus_is_described_and_planned_without_one() {
     let demands = system.demands(None, &slots).expect("every budget holds its task");
     let plan = system.plan(&demands, system.device().context().memory).expect("it fits into its memory");
     assert!(plan.peak() >= plan.lower_bound());
+    for (model, demand) in system.models().iter().zip(&demands) {
+        let (name, needs) = (&model.config.name, &model.description.memory);
+        let io = model.io_plan(1).bytes(&model.description).expect("legal").expect("small").get();
+        let cuts = model.description.graph.segments() as u64 - 1;
+        assert_eq!(demand.exchange.get(), io + 4096 * cuts, "{name}: the state of a job crosses every cut");
+        assert_eq!(
+            demand.scratch_max(),
+            needs.scratch.iter().flatten().copied().max().expect("declared"),
+            "{name}"
+        );
+        let staging = system.staging(&slots).expect("it can be addressed")[model.task.index()].get();
+        let all = demand.persistent.get() + demand.exchange.get() + demand.scratch_max().get() + staging;
+        assert_eq!(all, model.config.budget.memory.get(), "{name}: nothing of the budget is left");
+    }
     let staging = system.staging(&slots).expect("it can be addressed");
     for (model, staged) in system.models().iter().zip(&staging) {
         let io = model.io_plan(1).bytes(&model.description).expect("legal").expect("small");

@@ -14,6 +14,8 @@ use crate::process;
 
 /// The crate through which everything reaches the device.
 const DEVICE: &str = "aegis-cuda";
+/// The crate that measures.
+const BENCHES: &str = "aegis-benches";
 
 /// One program that cargo left.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,9 +59,19 @@ pub fn tests(root: &Path, target: Option<&str>, packages: &[String]) -> Result<V
 /// # Errors
 /// The failure of cargo.
 pub fn benches(root: &Path, target: Option<&str>) -> Result<Vec<Program>, Error> {
-    let artifacts = built(cargo(root, target, &["bench", "--no-run", "-p", "aegis-benches"]))?;
+    let artifacts = built(cargo(root, target, &["bench", "--no-run", "-p", BENCHES]))?;
     let is_bench = |artifact: &&Artifact| artifact.target.kind.contains(&TargetKind::Bench);
     Ok(artifacts.iter().filter(is_bench).filter_map(program).collect())
+}
+
+/// Builds the experiments: programs of the same crate that run stage by stage and not under the bench harness.
+///
+/// # Errors
+/// The failure of cargo.
+pub fn experiments(root: &Path, target: Option<&str>) -> Result<Vec<Program>, Error> {
+    let artifacts = built(cargo(root, target, &["build", "--release", "-p", BENCHES, "--bins"]))?;
+    let is_program = |artifact: &&Artifact| artifact.target.kind.contains(&TargetKind::Bin);
+    Ok(artifacts.iter().filter(is_program).filter_map(program).collect())
 }
 
 /// The crates of the workspace that reach the device, itself first.

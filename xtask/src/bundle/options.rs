@@ -11,7 +11,7 @@ usage: cargo xtask bundle [options]
   --out DIR          where the folder goes; target/bundle/<name> unless told
   --with-tests       the test programs of every crate that reaches the device, and run-tests.sh
   --package NAME     test programs of this crate instead; may be given several times
-  --with-benches     the bench programs, and run-benches.sh
+  --with-benches     the bench programs, run-benches.sh, and bin/aegis-gpu for experiments on a GPU
   --with-models      the models of the demo, and its fleets
   --fleets DIR       every fleet file (*.toml) of this folder; may be given several times
   --strip            without symbols and line tables: a fraction of the size, backtraces without names

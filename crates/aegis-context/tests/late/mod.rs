@@ -159,6 +159,11 @@ impl Stream for LateStream {
         Arc::new(LateFlag { inner: self.inner.flag(), follow: self.follow.clone() })
     }
 
+    fn finished(&mut self) -> Result<bool, DeviceError> {
+        self.follow.now();
+        self.inner.finished()
+    }
+
     fn synchronize(&mut self) -> Result<(), DeviceError> {
         self.inner.synchronize()
     }

@@ -188,7 +188,9 @@ fn a_lane_in_flight_is_asked_without_being_freed() {
     let seq = DispatchSeq::new(1);
     let report = lane.launch(&mut context, Slot(0), SegmentIndex::new(0), seq);
     assert!(report.signalled);
+    device.operations();
     assert_eq!((lane.probe(), lane.poll()), (Ok(()), LaneState::Launched(seq)));
+    assert_eq!(device.operations(), [], "a question enqueues nothing");
     device.sim.lose("unplugged");
     let error = lane.probe().expect_err("the device is lost");
     assert_eq!((error.severity(), lane.state()), (Severity::Fatal, LaneState::Lost));

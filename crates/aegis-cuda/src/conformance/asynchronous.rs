@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use aegis_types::{Bytes, DispatchSeq, Extent, LaneId, Nanos, PartitionId};
 
+use super::copies::{copies, flag_order};
 use super::device::{Make, slice, two};
 use super::{Report, Stop, Violation, ensure, run};
 use crate::device::Device;
@@ -49,6 +50,9 @@ pub struct AsynchronousCase<'a> {
     pub probe: LoadProbe<'a>,
     /// Largest copy that the device enqueues as one operation; the checks copy lengths around it.
     pub copy_chunk: Bytes,
+    /// Largest copy that the device makes in another way than larger ones, zero if there is no other way; the checks
+    /// copy lengths around it.
+    pub copy_small: Bytes,
 }
 
 /// Checks queued work: copies, flags, graphs, independence of lanes, confinement to partitions.
@@ -63,13 +67,24 @@ pub fn asynchronous(case: &AsynchronousCase<'_>) -> Result<Report, Violation> {
             ("a flag that is seen is seen after the work before it", flag_order),
             ("a graph does when replayed what its work does", replay),
             ("a graph belongs to its stream, and a broken capture leaves the stream usable", misused_graphs),
-            ("a long segment delays no other lane", false_serialisation),
+            (INDEPENDENCE, false_serialisation),
             ("work stays on the units of its partition", confinement),
         ],
     )
 }
 
-fn device(case: &AsynchronousCase<'_>) -> Result<Box<dyn Device>, Stop> {
+/// Checks of [`asynchronous`] only that lanes do not wait for each other: on a device that is made to fail it, it shows
+/// that the check can fail.
+///
+/// # Errors
+/// The [`Violation`].
+pub fn independence(case: &AsynchronousCase<'_>) -> Result<Report, Violation> {
+    run(case, &[(INDEPENDENCE, false_serialisation)])
+}
+
+const INDEPENDENCE: &str = "a long segment delays no other lane";
+
+pub(super) fn device(case: &AsynchronousCase<'_>) -> Result<Box<dyn Device>, Stop> {
     let device = (case.make)()?;
     if device.context().capabilities.asynchronous {
         Ok(device)
@@ -78,16 +93,20 @@ fn device(case: &AsynchronousCase<'_>) -> Result<Box<dyn Device>, Stop> {
     }
 }
 
-fn lane(device: &dyn Device, partition: u16, lane: u16) -> Result<Box<dyn Stream>, Stop> {
+pub(super) fn lane(device: &dyn Device, partition: u16, lane: u16) -> Result<Box<dyn Stream>, Stop> {
     Ok(device.bind_lane(PartitionId::new(partition), LaneId::new(lane))?)
 }
 
-fn reserve(device: &dyn Device, space: MemorySpace, bytes: u64) -> Result<Arc<dyn DeviceMemory>, Stop> {
+pub(super) fn reserve(
+    device: &dyn Device,
+    space: MemorySpace,
+    bytes: u64,
+) -> Result<Arc<dyn DeviceMemory>, Stop> {
     Ok(device.reserve(space, Bytes::new(bytes))?)
 }
 
 /// Polls until the flag shows `seq`, as a driver does.
-fn wait(flag: &dyn CompletionFlag, seq: DispatchSeq) -> Result<(), Stop> {
+pub(super) fn wait(flag: &dyn CompletionFlag, seq: DispatchSeq) -> Result<(), Stop> {
     let start = Instant::now();
     while flag.load() < seq {
         ensure(start.elapsed() < PATIENCE, || {
@@ -98,71 +117,17 @@ fn wait(flag: &dyn CompletionFlag, seq: DispatchSeq) -> Result<(), Stop> {
     Ok(())
 }
 
-fn pattern(seed: u64, len: u64) -> Vec<u8> {
+pub(super) fn pattern(seed: u64, len: u64) -> Vec<u8> {
     let mut generator = SplitMix64::new(seed);
     let words = (0..len.div_ceil(8)).flat_map(|_| generator.draw().to_ne_bytes());
     words.take(usize::try_from(len).unwrap_or(0)).collect()
 }
 
-fn holds(slice: &DeviceSlice, expected: &[u8], what: &str) -> Result<(), Stop> {
+pub(super) fn holds(slice: &DeviceSlice, expected: &[u8], what: &str) -> Result<(), Stop> {
     let mut seen = vec![0; expected.len()];
     slice.read(&mut seen);
     let wrong = seen.iter().zip(expected).position(|(seen, expected)| seen != expected);
     ensure(wrong.is_none(), || format!("{what}: byte {wrong:?} of {} is wrong", expected.len()))
-}
-
-fn copies(case: &AsynchronousCase<'_>) -> Result<(), Stop> {
-    let device = device(case)?;
-    let chunk = case.copy_chunk.get();
-    let lengths = [1, 63, chunk - 1, chunk, chunk + 1, 2 * chunk + 7, 5 * chunk];
-    // Three bytes in front of each slice, so that nothing is aligned.
-    let pitch = 5 * chunk + 64;
-    let staging = reserve(&*device, MemorySpace::Staging, 3 * pitch)?;
-    let memory = reserve(&*device, MemorySpace::Device, 2 * pitch)?;
-    let mut stream = lane(&*device, 0, 0)?;
-    for (seed, len) in (1..).zip(lengths.into_iter().filter(|&len| len > 0)) {
-        let piece = |region: &Arc<dyn DeviceMemory>, at: u64| slice(region, at * pitch + 3, len);
-        let (source, back, copied) = (piece(&staging, 0)?, piece(&staging, 1)?, piece(&staging, 2)?);
-        let (here, there) = (piece(&memory, 0)?, piece(&memory, 1)?);
-        let expected = pattern(seed, len);
-        source.write(&expected);
-        for (from, to) in
-            [(&source, &here), (&here, &there), (&there, &back), (&back, &copied), (&here, &here)]
-        {
-            stream.copy(from, to)?;
-        }
-        stream.signal(DispatchSeq::new(seed))?;
-        stream.synchronize()?;
-        for (slice, what) in [(&here, "in"), (&there, "inside"), (&back, "out"), (&copied, "on the host")] {
-            holds(slice, &expected, &format!("a copy {what}"))?;
-        }
-    }
-    Ok(())
-}
-
-/// The bytes are looked at when the flag shows, without any other wait.
-fn flag_order(case: &AsynchronousCase<'_>) -> Result<(), Stop> {
-    const LEN: u64 = 16 << 20;
-    let device = device(case)?;
-    let memory = reserve(&*device, MemorySpace::Device, 2 * LEN)?;
-    let staging = reserve(&*device, MemorySpace::Staging, LEN)?;
-    let mut stream = lane(&*device, 0, 0)?;
-    let flag = stream.flag();
-    let sources = [slice(&memory, 0, LEN)?, slice(&memory, LEN, LEN)?];
-    let target = slice(&staging, 0, LEN)?;
-    let expected = [pattern(1, LEN), pattern(2, LEN)];
-    for (source, bytes) in sources.iter().zip(&expected) {
-        source.write(bytes);
-    }
-    for turn in 0..40_u64 {
-        let which = (turn % 2) as usize;
-        stream.copy(&sources[which], &target)?;
-        let seq = DispatchSeq::new(turn + 1);
-        stream.signal(seq)?;
-        wait(&*flag, seq)?;
-        holds(&target, &expected[which], "what a copy wrote before its flag")?;
-    }
-    Ok(())
 }
 
 /// Buffers of a job: bytes go from `source` over two places on the device to `target`.

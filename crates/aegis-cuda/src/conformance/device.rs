@@ -127,7 +127,8 @@ pub(super) fn slice(
 }
 
 fn lending(make: &Make<'_>) -> Result<(), Stop> {
-    let region = region(&*make()?)?;
+    let device = make()?;
+    let region = region(&*device)?;
     for (offset, len) in [(REGION, 1), (0, REGION + 1), (u64::MAX, 2)] {
         let lent = slice(&region, offset, len);
         ensure(lent.is_err(), || format!("{len} bytes at {offset} were lent"))?;
@@ -144,7 +145,8 @@ fn lending(make: &Make<'_>) -> Result<(), Stop> {
 }
 
 fn bytes(make: &Make<'_>) -> Result<(), Stop> {
-    let region = region(&*make()?)?;
+    let device = make()?;
+    let region = region(&*device)?;
     let whole = slice(&region, 0, REGION)?;
     let mut seen = vec![1; 1 << 16];
     whole.read(&mut seen);

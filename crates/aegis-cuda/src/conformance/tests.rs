@@ -8,9 +8,10 @@ use super::*;
 use crate::backend::{BackendLoader, ModelDescription, ModelMemory, ModelRequest, RuntimeBackend};
 use crate::device::Device;
 use crate::host::{HostDevice, HostOptions};
+use crate::memory::DeviceSlice;
 use crate::script::{Durations, ScriptedLoader, expected_outputs};
 use crate::sim::{SimClock, SimDevice, SimOptions};
-use crate::stream::Stream;
+use crate::stream::{CompletionFlag, Stream};
 
 const MODEL: &str = "script 1\ninput x f32 1x4\ninput t i64 scalar\noutput y f32 1x4\noutput z u8 3\n\
     weights 4KiB\nscratch 1KiB\nsegment 1us..2us\nsegment 1us scratch 2KiB\nend\n";
@@ -66,10 +67,57 @@ fn scripts_conform_on_the_host_device() {
     passes(check_backend(&*device, &ScriptedLoader::new(Durations::Seeded(1))));
 }
 
-/// A host device that says of itself what is not true.
+/// A host device that says of itself what is not true, and may forget to copy slices of one length.
 struct Boastful {
     device: Box<dyn Device>,
     context: crate::device::DeviceContext,
+    forgets: Option<u64>,
+}
+
+impl Boastful {
+    fn make(forgets: Option<u64>) -> Result<Box<dyn Device>, DeviceError> {
+        let device: Box<dyn Device> =
+            Box::new(HostDevice::new(HostOptions { memory: Bytes::new(64 << 20) })?);
+        let mut context = device.context().clone();
+        context.capabilities.asynchronous = true;
+        context.capabilities.graphs = true;
+        Ok(Box::new(Self { device, context, forgets }))
+    }
+}
+
+struct Forgetful {
+    stream: Box<dyn Stream>,
+    forgets: Option<u64>,
+}
+
+impl Stream for Forgetful {
+    fn lane(&self) -> aegis_types::LaneId {
+        self.stream.lane()
+    }
+
+    fn partition(&self) -> aegis_types::PartitionId {
+        self.stream.partition()
+    }
+
+    fn copy(&mut self, from: &DeviceSlice, to: &DeviceSlice) -> Result<(), DeviceError> {
+        if self.forgets == Some(from.len().get()) { Ok(()) } else { self.stream.copy(from, to) }
+    }
+
+    fn signal(&mut self, seq: aegis_types::DispatchSeq) -> Result<(), DeviceError> {
+        self.stream.signal(seq)
+    }
+
+    fn flag(&self) -> std::sync::Arc<dyn CompletionFlag> {
+        self.stream.flag()
+    }
+
+    fn synchronize(&mut self) -> Result<(), DeviceError> {
+        self.stream.synchronize()
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn std::any::Any {
+        self.stream.as_any_mut()
+    }
 }
 
 impl Device for Boastful {
@@ -101,25 +149,36 @@ impl Device for Boastful {
         partition: aegis_types::PartitionId,
         lane: aegis_types::LaneId,
     ) -> Result<Box<dyn Stream>, DeviceError> {
-        self.device.bind_lane(partition, lane)
+        let stream = self.device.bind_lane(partition, lane)?;
+        Ok(Box::new(Forgetful { stream, forgets: self.forgets }))
+    }
+}
+
+fn no_probe(_: &mut dyn Stream) -> Result<Box<dyn Probe>, BackendError> {
+    Err(DeviceError::Unsupported { what: "a kernel" }.into())
+}
+
+fn queued(make: super::device::Make<'_>) -> AsynchronousCase<'_> {
+    AsynchronousCase { make, probe: &no_probe, copy_chunk: Bytes::new(1000), copy_small: Bytes::new(77) }
+}
+
+/// Lengths at which a device changes its way, and one that only the check of flags copies.
+#[test]
+fn a_copy_that_is_not_made_is_found() {
+    for (forgets, check) in
+        [(77, "copies"), (78, "copies"), (1001, "copies"), (48, "flag"), (16 << 20, "flag")]
+    {
+        let make = || Boastful::make(Some(forgets));
+        let violation = asynchronous(&queued(&make)).expect_err("a copy is missing");
+        assert!(violation.check.contains(check), "{forgets}: {violation}");
     }
 }
 
 /// Host lanes have their copies and flags in order, and no graphs: the suite sees both.
 #[test]
 fn a_device_that_claims_graphs_and_has_none_is_found() {
-    let boastful = || -> Result<Box<dyn Device>, DeviceError> {
-        let device: Box<dyn Device> =
-            Box::new(HostDevice::new(HostOptions { memory: Bytes::new(64 << 20) })?);
-        let mut context = device.context().clone();
-        context.capabilities.asynchronous = true;
-        context.capabilities.graphs = true;
-        Ok(Box::new(Boastful { device, context }))
-    };
-    let probe = |_: &mut dyn Stream| -> Result<Box<dyn Probe>, BackendError> {
-        Err(DeviceError::Unsupported { what: "a kernel" }.into())
-    };
-    let case = AsynchronousCase { make: &boastful, probe: &probe, copy_chunk: Bytes::new(1000) };
+    let boastful = || Boastful::make(None);
+    let case = queued(&boastful);
     let violation = asynchronous(&case).expect_err("no graphs");
     assert!(violation.check.contains("graph"), "{violation}");
     let honest = AsynchronousCase { make: &host, ..case };

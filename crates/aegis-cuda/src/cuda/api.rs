@@ -60,6 +60,8 @@ table! {
         copy_in = "cuMemcpyHtoDAsync_v2"(sys::CUdeviceptr, *const c_void, usize, sys::CUstream);
         copy_out = "cuMemcpyDtoHAsync_v2"(*mut c_void, sys::CUdeviceptr, usize, sys::CUstream);
         stream_create = "cuStreamCreate"(*mut sys::CUstream, c_uint);
+        stream_create_at = "cuStreamCreateWithPriority"(*mut sys::CUstream, c_uint, c_int);
+        stream_priorities = "cuCtxGetStreamPriorityRange"(*mut c_int, *mut c_int);
         stream_destroy = "cuStreamDestroy_v2"(sys::CUstream);
         stream_synchronize = "cuStreamSynchronize"(sys::CUstream);
         stream_query = "cuStreamQuery"(sys::CUstream);

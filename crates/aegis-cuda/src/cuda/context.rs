@@ -4,6 +4,8 @@
 //! several groups of that split. A device that is not divided has one green context of all SMs, so that its kernels run
 //! under the same rules; where the driver has no green contexts, its one partition is the primary context.
 
+use std::ffi::c_int;
+
 use cudarc::driver::sys;
 
 use super::api::GreenApi;
@@ -13,6 +15,8 @@ use super::driver::{Driver, NON_BLOCKING, Token};
 use crate::error::DeviceError;
 
 const SM: u32 = sys::CUdevResourceType::CU_DEV_RESOURCE_TYPE_SM as u32;
+/// The priority of streams of which nothing is said: the lowest. Higher ones are negative.
+const ORDINARY: c_int = 0;
 const DEFAULT_STREAM: u32 = sys::CUgreenCtxCreate_flags::CU_GREEN_CTX_DEFAULT_STREAM as u32;
 
 /// The context of one partition. Given back by [`destroy`](Self::destroy), which may block.
@@ -39,19 +43,25 @@ impl PartitionContext {
         self.green.is_some()
     }
 
-    /// A stream whose kernels run on this partition's SMs.
-    pub(super) fn make_stream(&self, driver: &Driver) -> Result<Token<sys::CUstream_st>, DeviceError> {
+    /// A stream whose kernels run on this partition's SMs, with the device's highest priority if it is `urgent`.
+    pub(super) fn make_stream(
+        &self,
+        driver: &Driver,
+        urgent: bool,
+    ) -> Result<Token<sys::CUstream_st>, DeviceError> {
         driver.enter(self.context)?;
+        let priority = if urgent { highest_priority(driver)? } else { ORDINARY };
         let mut stream = std::ptr::null_mut();
         if let (Some(green), Some(api)) = (self.green, &driver.green_stream) {
             // SAFETY: `cuGreenCtxStreamCreate` wants a place for the stream, a live green context (destroyed when the
-            //  device is closed), the non-blocking flag and a priority: zero is the lowest.
-            let code = unsafe { (api.green_stream)(&raw mut stream, green.0, NON_BLOCKING, 0) };
+            //  device is closed), the non-blocking flag and a priority, which it moves into the device's range.
+            let code = unsafe { (api.green_stream)(&raw mut stream, green.0, NON_BLOCKING, priority) };
             driver.check(code, "cuGreenCtxStreamCreate")?;
         } else {
-            // SAFETY: `cuStreamCreate` wants a place for the stream and a current context: entered above.
-            let code = unsafe { (driver.api.stream_create)(&raw mut stream, NON_BLOCKING) };
-            driver.check(code, "cuStreamCreate")?;
+            // SAFETY: `cuStreamCreateWithPriority` wants a place for the stream, a current context (entered above), and a
+            //  priority, which it moves into the device's range.
+            let code = unsafe { (driver.api.stream_create_at)(&raw mut stream, NON_BLOCKING, priority) };
+            driver.check(code, "cuStreamCreateWithPriority")?;
         }
         Ok(Token(stream))
     }
@@ -63,6 +73,15 @@ impl PartitionContext {
         let code = unsafe { (api.green_destroy)(green.0) };
         driver.check(code, "cuGreenCtxDestroy")
     }
+}
+
+/// The highest priority of streams of the context that is current; [`ORDINARY`] where the device knows no other.
+fn highest_priority(driver: &Driver) -> Result<c_int, DeviceError> {
+    let (mut least, mut greatest) = (ORDINARY, ORDINARY);
+    // SAFETY: `cuCtxGetStreamPriorityRange` wants a current context (the caller entered one) and two places.
+    let code = unsafe { (driver.api.stream_priorities)(&raw mut least, &raw mut greatest) };
+    driver.check(code, "cuCtxGetStreamPriorityRange")?;
+    Ok(greatest)
 }
 
 /// How the device splits; `None` where it cannot be split.

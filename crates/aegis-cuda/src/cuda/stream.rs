@@ -11,6 +11,7 @@ use cudarc::driver::sys;
 
 use super::code::NOT_READY;
 use super::context::PartitionContext;
+use super::copy::Copier;
 use super::driver::{Driver, Token};
 use super::event::Event;
 use super::flag::FlagPage;
@@ -36,6 +37,8 @@ pub(super) struct StreamOptions {
     pub(super) blocking: bool,
     /// Whether the device writes eight bytes at a time.
     pub(super) wide: bool,
+    /// The lane whose stream has the highest priority.
+    pub(super) urgent: Option<LaneId>,
 }
 
 /// A CUDA lane's stream. Its kernels run on the SMs of its partition.
@@ -48,6 +51,8 @@ pub struct CudaStream {
     raw: Token<sys::CUstream_st>,
     flag: Arc<FlagPage>,
     options: StreamOptions,
+    /// Makes small copies; none where the copy engines make all.
+    copier: Option<Copier>,
     /// Tells graphs of this stream from those of others.
     number: u64,
     /// The last number signalled: the flag never goes back.
@@ -66,10 +71,15 @@ impl CudaStream {
         options: StreamOptions,
     ) -> Result<Self, DeviceError> {
         let flag = FlagPage::allocate(driver)?;
-        let raw = context.make_stream(driver)?;
+        let raw = context.make_stream(driver, options.urgent == Some(seat.lane()))?;
         let number = driver.number_stream();
-        let (driver, not_send) = (Arc::clone(driver), PhantomData);
-        Ok(Self { seat, driver, context, raw, flag, options, number, last: 0, recording: None, not_send })
+        let (driver, copier, recording, not_send) = (Arc::clone(driver), None, None, PhantomData);
+        Ok(Self { seat, driver, context, raw, flag, options, copier, number, last: 0, recording, not_send })
+    }
+
+    /// Leaves the copies that `copier` serves to it. It was loaded in the stream's partition.
+    pub(super) fn copy_with(&mut self, copier: Copier) {
+        self.copier = Some(copier);
     }
 
     /// Enqueues a kernel.
@@ -93,11 +103,26 @@ impl CudaStream {
         if arguments.len() > ARGUMENTS {
             return Err(DeviceError::Unsupported { what: "a kernel of more than 16 arguments" });
         }
-        let shared = u32::try_from(shape.shared.get()).unwrap_or(u32::MAX);
         self.enter()?;
         if let Some(kept) = &mut self.recording {
             kept.push(Box::new(function.keep()));
         }
+        // SAFETY: `launch_here` wants what this function wants of its caller, and what it has just checked and done.
+        unsafe { self.launch_here(function, shape, arguments) }
+    }
+
+    /// Enqueues a kernel in the context that is current.
+    ///
+    /// # Safety
+    /// As [`launch`](Self::launch); the kernel is of this stream's partition, whose context is current, and has
+    /// [`ARGUMENTS`] arguments at most.
+    unsafe fn launch_here(
+        &self,
+        function: &Function,
+        shape: LaunchShape,
+        arguments: &[Argument],
+    ) -> Result<(), DeviceError> {
+        let shared = u32::try_from(shape.shared.get()).unwrap_or(u32::MAX);
         let mut values = [[0_u8; 8]; ARGUMENTS];
         let mut places = [std::ptr::null_mut::<c_void>(); ARGUMENTS];
         for ((argument, value), place) in arguments.iter().zip(&mut values).zip(&mut places) {
@@ -108,8 +133,8 @@ impl CudaStream {
         let (places, none) = (places.as_mut_ptr(), std::ptr::null_mut());
         let launch = self.driver.api.launch_kernel;
         // SAFETY: `cuLaunchKernel` wants a live function of the current context (its module is kept by `function`, its
-        //  partition checked, its context entered), a live stream, and one place for each of the kernel's arguments,
-        //  read before it returns: the caller answers for their number and for what they point to.
+        //  context is the caller's promise), a live stream, and one place for each of the kernel's arguments, read
+        //  before it returns: the caller answers for their number and for what they point to.
         let code =
             unsafe { launch(function.raw().0, gx, gy, gz, bx, by, bz, shared, self.raw.0, places, none) };
         self.driver.check(code, "cuLaunchKernel")
@@ -195,6 +220,19 @@ impl CudaStream {
             .ok_or(DeviceError::Unsupported { what: "work on another device's memory" })
     }
 
+    /// The kernel's loads see what the host wrote before this call, as every kernel's do. What it stores into staging
+    /// memory is visible to the host when a later signal is: a kernel is over when its stores are done, and the
+    /// signal's write waits for it and comes behind a fence of system scope.
+    fn copy_by_kernel(&self, copier: &Copier, from: u64, to: u64, len: u64) -> Result<(), DeviceError> {
+        let (shape, arguments) = (copier.shape(from, to, len), Copier::arguments(from, to, len));
+        // SAFETY: `launch_here` wants
+        //  the kernel's own arguments: those of `Copier`;
+        //  its partition: `copy_with` was given one of this partition, whose context `copy` has entered;
+        //  two live ranges that do not overlap: `copy` took them from two lent extents, at the addresses that they have
+        //  for the device, and the caller keeps those until a later signal is seen (a graph keeps them itself).
+        unsafe { self.launch_here(copier.function(), shape, &arguments) }
+    }
+
     fn copy_bytes(&self, from: u64, to: u64, len: u64) -> Result<(), DeviceError> {
         let mut done = 0;
         while done < len {
@@ -260,7 +298,16 @@ impl Stream for CudaStream {
         self.enter()?;
         self.keep(from);
         self.keep(to);
-        self.copy_bytes(source, target, from.len().get())
+        let len = from.len().get();
+        match self.copier.as_ref().filter(|copier| copier.serves(from, to)) {
+            None => self.copy_bytes(source, target, len),
+            Some(copier) => {
+                if let Some(kept) = &mut self.recording {
+                    kept.push(Box::new(copier.function().keep()));
+                }
+                self.copy_by_kernel(copier, source, target, len)
+            }
+        }
     }
 
     fn signal(&mut self, seq: DispatchSeq) -> Result<(), DeviceError> {

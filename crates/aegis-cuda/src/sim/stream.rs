@@ -64,6 +64,10 @@ impl Stream for SimStream {
         Arc::new(SimFlag { track: self.track, timeline: Arc::clone(&self.timeline) })
     }
 
+    fn finished(&mut self) -> Result<bool, DeviceError> {
+        lock(&self.timeline).finished(self.track)
+    }
+
     /// Waiting means that virtual time passes: the device's clock moves to the lane's end.
     fn synchronize(&mut self) -> Result<(), DeviceError> {
         lock(&self.timeline).drain(self.track)

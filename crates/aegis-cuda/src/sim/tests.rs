@@ -41,6 +41,21 @@ fn a_flag_becomes_visible_at_the_segments_end() {
 }
 
 #[test]
+fn a_lane_is_finished_when_its_flag_is_visible_or_tells_the_loss() {
+    let device = device(&[]);
+    let mut stream = lane(&device, 0);
+    assert_eq!(stream.finished(), Ok(true));
+    occupy(&mut stream, 10).expect("no fault planned");
+    stream.signal(DispatchSeq::new(1)).expect("alive");
+    device.clock().advance_to(Time::new(9));
+    assert_eq!(stream.finished(), Ok(false));
+    device.clock().advance_to(Time::new(10));
+    assert_eq!((stream.finished(), stream.flag().load()), (Ok(true), DispatchSeq::new(1)));
+    device.lose("unplugged");
+    assert_eq!(stream.finished(), Err(DeviceError::Lost { reason: "unplugged".into() }));
+}
+
+#[test]
 fn neighbours_slow_a_segment_that_starts_beside_them() {
     let device = device(&[UNSLOWED, 1_500_000]);
     let (mut first, mut second) = (lane(&device, 0), lane(&device, 1));

@@ -59,6 +59,13 @@ struct Track {
     visible: DispatchSeq,
 }
 
+impl Track {
+    /// When everything enqueued has ended and every signal is visible.
+    fn end(&self) -> Time {
+        self.signals.back().map_or(self.tail, |&(due, _)| due.max(self.tail))
+    }
+}
+
 impl Timeline {
     pub(super) const fn new(clock: SimClock, slowdown: Vec<u64>) -> Self {
         Self { clock, slowdown, tracks: Vec::new(), faults: Vec::new(), collisions: Vec::new(), lost: None }
@@ -161,12 +168,16 @@ impl Timeline {
         track.visible
     }
 
+    /// Whether the lane is idle and its flag is visible.
+    pub(super) fn finished(&self, index: TrackIndex) -> Result<bool, DeviceError> {
+        self.alive()?;
+        Ok(self.tracks[index.0].end() <= self.clock.now())
+    }
+
     /// Lets the time pass until the lane is idle and its flag is visible.
     pub(super) fn drain(&mut self, index: TrackIndex) -> Result<(), DeviceError> {
         self.alive()?;
-        let track = &self.tracks[index.0];
-        let end = track.signals.back().map_or(track.tail, |&(due, _)| due.max(track.tail));
-        self.clock.advance_to(end);
+        self.clock.advance_to(self.tracks[index.0].end());
         Ok(())
     }
 

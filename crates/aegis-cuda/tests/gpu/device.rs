@@ -30,21 +30,33 @@ pub fn open() -> Result<(), DeviceError> {
 }
 
 /// A device that is closed when it is dropped: the suite opens one for each check.
-pub struct Closing(Option<CudaDevice>);
+pub struct Closing {
+    device: Option<CudaDevice>,
+    context: DeviceContext,
+}
 
 impl Closing {
     pub fn open(options: CudaOptions) -> Result<Self, DeviceError> {
-        Ok(Self(Some(CudaDevice::open(options)?)))
+        let device = CudaDevice::open(options)?;
+        let context = device.context().clone();
+        Ok(Self { device: Some(device), context })
+    }
+
+    /// A device that says of itself that it has so many queues.
+    pub fn believed(options: CudaOptions, queues: u32) -> Result<Self, DeviceError> {
+        let mut closing = Self::open(options)?;
+        closing.context.queue_limit = queues;
+        Ok(closing)
     }
 
     fn device(&self) -> &CudaDevice {
-        self.0.as_ref().expect("taken in `drop` only")
+        self.device.as_ref().expect("taken in `drop` only")
     }
 }
 
 impl Device for Closing {
     fn context(&self) -> &DeviceContext {
-        self.device().context()
+        &self.context
     }
 
     fn partition(&self, requests: &[PartitionRequest]) -> Result<Vec<Partition>, DeviceError> {
@@ -66,9 +78,10 @@ impl Device for Closing {
 
 impl Drop for Closing {
     fn drop(&mut self) {
-        // Some checks keep a region longer than its device, which is legal; the device then stays open.
-        let closed = self.0.take().map(CudaDevice::close);
+        // What a check keeps longer than its device would leak from one check into the next.
+        let closed = self.device.take().map(CudaDevice::close);
         if let Some(Err(error)) = closed {
+            assert!(thread::panicking(), "not closed: {error}");
             println!("not closed: {error}");
         }
     }
@@ -158,6 +171,28 @@ pub fn illegal_options() -> Result<(), Failed> {
         let told = matches!(&refused, Err(DeviceError::Unavailable { .. }));
         ensure(told, || format!("{illegal:?} gave {refused:?}"))?;
         refused.err().iter().for_each(|error| println!("refused: {error}"));
+    }
+    Ok(())
+}
+
+/// Operations of a graph with a copy of three pieces' length, or the one kernel that makes it.
+fn operations(copy_by_kernel: u64) -> Result<usize, Failed> {
+    const LEN: u64 = 3 << 10;
+    let (copy_chunk, copy_by_kernel) = (Bytes::new(1 << 10), Bytes::new(copy_by_kernel));
+    let device = Closing::open(CudaOptions { copy_chunk, copy_by_kernel, ..options() })?;
+    let memory = device.reserve(MemorySpace::Device, Bytes::new(LEN))?;
+    let staging = device.reserve(MemorySpace::Staging, Bytes::new(LEN))?;
+    let whole = Extent { offset: Bytes::ZERO, len: Bytes::new(LEN) };
+    let (here, there) = (DeviceSlice::lend(&staging, whole)?, DeviceSlice::lend(&memory, whole)?);
+    let mut stream = device.bind_lane(PartitionId::new(0), LaneId::new(0))?;
+    let graph = stream.capture(&mut |stream| Ok(stream.copy(&here, &there)?))?;
+    Ok(graph.operations())
+}
+
+pub fn engines_only() -> Result<(), Failed> {
+    for (threshold, expected) in [(0, 3), ((3 << 10) - 1, 3), (3 << 10, 1)] {
+        let made = operations(threshold)?;
+        ensure(made == expected, || format!("{made} operations, not {expected}, below {threshold} B"))?;
     }
     Ok(())
 }

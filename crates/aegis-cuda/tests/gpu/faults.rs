@@ -1,4 +1,4 @@
-//! Faults: what the driver refuses, and what loses the device.
+//! Faults: what the driver refuses, what loses the device, and what needs a process of its own to go wrong.
 
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
@@ -11,11 +11,13 @@ use aegis_types::{Bytes, DispatchSeq, Extent, LaneId, PartitionId, Severity};
 use libtest_mimic::Failed;
 
 use super::device::options;
+use super::suite::serialised;
 
 /// Tells a child what to provoke.
 pub const CHILD: &str = "--child";
 const ILLEGAL_ADDRESS: &str = "illegal-address";
 const OUT_OF_MEMORY: &str = "out-of-memory";
+const ONE_QUEUE: &str = "one-queue";
 /// The exit code of a program whose device is lost.
 const FATAL: u8 = 70;
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -56,45 +58,63 @@ pub fn refusals() -> Result<(), Failed> {
 }
 
 pub fn memory() -> Result<(), Failed> {
-    expect(OUT_OF_MEMORY, 0, &["device memory asked for", "free"])
+    let text = ended(Command::new(std::env::current_exe()?).args([CHILD, OUT_OF_MEMORY]), 0)?;
+    says(&text, &["device memory asked for"])?;
+    says(&text, &["free"])
 }
 
+/// A tool that watches memory stops the kernel before the device does; the driver then has another word for it.
 pub fn illegal_address() -> Result<(), Failed> {
-    expect(ILLEGAL_ADDRESS, FATAL, &["the device context is lost", "ILLEGAL_ADDRESS"])
+    let text = ended(Command::new(std::env::current_exe()?).args([CHILD, ILLEGAL_ADDRESS]), FATAL)?;
+    says(&text, &["the device context is lost"])?;
+    says(&text, &["CUDA_ERROR_ILLEGAL_ADDRESS (700)", "CUDA_ERROR_LAUNCH_FAILED (719)"])
 }
 
-/// Runs this program as a child and compares how it ends.
-fn expect(fault: &str, code: u8, report: &[&str]) -> Result<(), Failed> {
-    let program = std::env::current_exe()?;
-    let output = Command::new(program).args([CHILD, fault]).output()?;
-    let text = String::from_utf8_lossy(&output.stderr);
-    println!("{fault}: {}: {}", output.status, text.trim());
-    if output.status.code() != Some(i32::from(code)) {
-        return Err(format!("the child ended with {}, not {code}: {text}", output.status).into());
-    }
-    match report.iter().find(|words| !text.contains(**words)) {
-        Some(words) => Err(format!("the child did not say `{words}`: {text}").into()),
-        None => Ok(()),
+/// The suite's check that lanes do not wait for each other fails on a device where they do.
+pub fn one_queue() -> Result<(), Failed> {
+    let mut child = Command::new(std::env::current_exe()?);
+    let child = child.args([CHILD, ONE_QUEUE]).env("CUDA_DEVICE_MAX_CONNECTIONS", "1");
+    says(&ended(child, 0)?, &["waited for a segment of lane"])
+}
+
+/// Runs a child and returns what it reported, if it ended with `code`.
+fn ended(child: &mut Command, code: u8) -> Result<String, Failed> {
+    let output = child.output()?;
+    let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    println!("{}: {text}", output.status);
+    if output.status.code() == Some(i32::from(code)) {
+        Ok(text)
+    } else {
+        Err(format!("the child ended with {}, not {code}: {text}", output.status).into())
     }
 }
 
-/// Provokes a fault, reports it and ends as a program should.
+/// Fails unless one of the wordings is in the text.
+fn says(text: &str, one_of: &[&str]) -> Result<(), Failed> {
+    if one_of.iter().any(|words| text.contains(words)) {
+        Ok(())
+    } else {
+        Err(format!("the child said none of {one_of:?}: {text}").into())
+    }
+}
+
+/// Does what the parent asks for, reports it and ends as a program should.
 pub fn child(fault: &str) -> ExitCode {
     let outcome = match fault {
-        ILLEGAL_ADDRESS => lose(),
-        OUT_OF_MEMORY => exhaust(),
+        ILLEGAL_ADDRESS => lose().map(told),
+        OUT_OF_MEMORY => exhaust().map(told),
+        ONE_QUEUE => serialised().map(|text| (text, ExitCode::SUCCESS)),
         _ => Err(format!("no fault is called {fault}").into()),
     };
-    match outcome {
-        Ok(error) => {
-            eprintln!("{error}");
-            if error.severity() == Severity::Fatal { ExitCode::from(FATAL) } else { ExitCode::SUCCESS }
-        }
-        Err(failed) => {
-            eprintln!("{}", failed.message().unwrap_or("failed"));
-            ExitCode::FAILURE
-        }
-    }
+    let (text, code) =
+        outcome.unwrap_or_else(|failed| (failed.message().unwrap_or("failed").to_owned(), ExitCode::FAILURE));
+    eprintln!("{text}");
+    code
+}
+
+fn told(error: DeviceError) -> (String, ExitCode) {
+    let fatal = error.severity() == Severity::Fatal;
+    (error.to_string(), if fatal { ExitCode::from(FATAL) } else { ExitCode::SUCCESS })
 }
 
 /// Two openings of one device each count on its free memory; the driver knows better.

@@ -1,18 +1,21 @@
 //! Paths between driver and launcher on a device whose work runs later than it is launched.
 //!
-//! Every lane runs models back to back while the driver waits as it does in production. Two situations are measured. With
-//! all lanes busy: how long a visit of the launcher to one lane takes, which the others wait for. With one lane at a
-//! time: how long a post takes to reach a launcher that has nothing else to do. Together they must explain what was seen
-//! between post and entry with all lanes busy; what they do not is added to the hand-off.
+//! Models run while the driver waits as it does in production, in three situations. One lane at a time, back to back:
+//! how long a post takes to reach a launcher that has nothing else to do, which is the hand-off. All lanes back to back:
+//! how long a post takes when the launcher is busy with others. And bursts: all lanes idle, a launch is posted on each at
+//! once, and the last of them waits for the visits to all others.
+//!
+//! A launch is charged with the sum of M - 1 visits, so that sum is what is measured, and the charge for one visit is its
+//! share. The longest single visit says nothing of the sum: it is one in which the thread did not run, and such a stall
+//! does not come M - 1 times in a row.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aegis_sched::Overheads;
-use aegis_types::records::SegmentOutcome;
-use aegis_types::{DispatchSeq, JobId, LaneId, Nanos, SegmentIndex, TaskId, Time};
+use aegis_types::Nanos;
 
-use super::gaps::{Gaps, STALL};
+use super::laps::{Laps, Paths, Situation};
 use super::rehearsal::Rehearsal;
 use super::samples::Samples;
 use super::steps::{self, Steps, Synthetic};
@@ -20,21 +23,13 @@ use super::turns::{self, Turns};
 use super::{CalibrateOptions, Calibration, enough, floors};
 use crate::carrier::{Crew, CrewOptions};
 use crate::config::Figure;
-use crate::driver::Plant;
 use crate::error::RuntimeError;
-use crate::mailbox::{Landing, Launch};
 use crate::plant::{ControlRequest, HostPlant};
 use crate::system::System;
 use crate::waiting::Waiting;
 
-/// Laps that fault pages in and warm caches, on each lane; they are no samples.
-const WARM_UP_LAPS: u64 = 64;
 /// How long one lane has the launcher to itself before the next does.
 const SOLO: Nanos = Nanos::from_millis(5);
-/// How long nothing may land before the device is given up.
-const PATIENCE: Nanos = Nanos::from_millis(10_000);
-/// Samples of each kind at most: more say nothing more, and the memory is taken before anything is timed.
-const ROOM: usize = 1 << 20;
 
 /// Calibrates the machine with this system's device, which `rehearsal` keeps busy.
 ///
@@ -50,12 +45,13 @@ pub fn calibrate(
     let part = |share: u64| Nanos::new(options.duration.get() / 10 * share);
     let mut figures = floors::measure(system, &rehearsal.loader, &rehearsal.floor, part(2))?;
     let beside = rehearsal.system(system)?;
-    let (mut paths, turns) = measure_paths(&beside, part(5), part(3), carriers)?;
+    let (mut paths, turns) = measure_paths(&beside, part, carriers)?;
     let steps = steps::measure(synthetic, system.clock())?;
-    for (what, samples) in [("handoff", &paths.alone), ("turns of a lane", &turns.launching)] {
+    let lanes: u64 = system.partitions().iter().map(|(_, lanes)| u64::from(*lanes)).sum();
+    let bursts = if lanes > 1 { &paths.burst } else { &paths.alone };
+    for (what, samples) in [("handoff", &paths.alone), ("turns", &turns.launching), ("bursts", bursts)] {
         enough(what, samples, options)?;
     }
-    let lanes = system.partitions().iter().map(|(_, lanes)| u64::from(*lanes)).sum();
     let tasks = system.models().len() as u64;
     let stalls = paths.gaps.stalls();
     let facts =
@@ -73,13 +69,19 @@ pub fn calibrate(
         ("handoff", paths.alone),
         ("wakeup", paths.wakeup),
     ];
-    Ok(Calibration { overheads, samples, figures, stalls: spins.then_some(stalls) })
+    let turn = Some(with_margin(turns.mark, options.margin_ppm));
+    Ok(Calibration { overheads, samples, figures, turn, stalls: spins.then_some(stalls) })
+}
+
+fn with_margin(span: Nanos, margin_ppm: u64) -> Nanos {
+    span.scale_ppm_up(margin_ppm.saturating_add(1_000_000)).unwrap_or(Nanos::MAX)
 }
 
 /// What is written down and not charged as it is.
 fn seen(paths: &Paths, turns: &Turns) -> Vec<Figure> {
     [
         paths.busy.figure("handoff_all_busy"),
+        paths.burst.figure("handoff_burst"),
         paths.calls.figure("launch_call"),
         turns.launching.figure("turn_launching"),
         turns.ending.figure("turn_ending"),
@@ -104,9 +106,8 @@ impl Facts<'_> {
     fn charge(&self, margin_ppm: u64, waiting: Waiting) -> Overheads {
         let Self { paths, turns, steps, .. } = self;
         let charge = |samples: &Samples| samples.charged(margin_ppm);
-        let turn = turns.longest(margin_ppm);
+        let (handoff, turn) = self.launcher(margin_ppm);
         let others = turn.checked_mul(self.lanes.saturating_sub(1)).unwrap_or(Nanos::MAX);
-        let handoff = charge(&paths.alone).max(charge(&paths.busy).saturating_sub(others));
         let dispatch = charge(&paths.dispatch);
         let (wakeup, client, stall) = match waiting.sleeps() {
             true => (charge(&paths.wakeup), charge(&paths.wakeup), charge(&paths.wakeup)),
@@ -127,7 +128,7 @@ impl Facts<'_> {
             launch_lock: turn,
             wakeup,
             client,
-            notify: others.saturating_add(turn).saturating_add(dispatch),
+            notify: others.saturating_add(turns.longest(margin_ppm)).saturating_add(dispatch),
             stall,
         };
         if !waiting.sleeps() {
@@ -135,6 +136,22 @@ impl Facts<'_> {
             overheads.stall = stall.saturating_add(self.cycle(&overheads));
         }
         overheads
+    }
+
+    /// The hand-off, and the turn of each other lane that comes on top of it.
+    fn launcher(&self, margin_ppm: u64) -> (Nanos, Nanos) {
+        let Self { paths, turns, .. } = self;
+        let [alone, busy, burst] =
+            [&paths.alone, &paths.busy, &paths.burst].map(|samples| samples.charged(margin_ppm));
+        match self.lanes.saturating_sub(1) {
+            // Nobody waits for another lane, and what was seen back to back is hand-off.
+            0 => (alone.max(busy), turns.longest(margin_ppm)),
+            others => {
+                let waited = busy.max(burst).saturating_sub(alone);
+                let share = Nanos::new(waited.get().div_ceil(others));
+                (alone, share.max(with_margin(turns.median(), margin_ppm)))
+            }
+        }
     }
 
     /// The longest cycle of the decider with the tasks of the system.
@@ -148,25 +165,9 @@ impl Facts<'_> {
     }
 }
 
-/// Paths between driver and launcher.
-struct Paths {
-    poll: Samples,
-    dispatch: Samples,
-    /// From a post to the launcher's entry, the other lanes idle.
-    alone: Samples,
-    /// The same with all lanes busy.
-    busy: Samples,
-    /// How late the driver ran after a timer, where it sleeps.
-    wakeup: Samples,
-    /// Launch calls, without the signal behind them.
-    calls: Samples,
-    gaps: Gaps,
-}
-
 fn measure_paths(
     beside: &System,
-    busy: Nanos,
-    alone: Nanos,
+    part: impl Fn(u64) -> Nanos,
     carriers: CrewOptions,
 ) -> Result<(Paths, Turns), RuntimeError> {
     let clock = beside.clock();
@@ -176,166 +177,18 @@ fn measure_paths(
     let control = Arc::new(ControlRequest::default());
     let plant = HostPlant::new(clock, crew.ports(), Vec::new(), control, carriers.waiting);
     let mut laps = Laps::new(plant, beside)?;
-    let driven = laps.round(None, busy).and_then(|()| {
-        let count = laps.flying.len();
-        let end = clock.now().saturating_add(alone);
-        (0..count).cycle().take_while(|_| clock.now() < end).try_for_each(|lane| laps.round(Some(lane), SOLO))
-    });
+    let driven = laps
+        .round(Situation::Busy, part(3))
+        .and_then(|()| laps.round(Situation::Burst, part(3)))
+        .and_then(|()| {
+            let (count, end) = (laps.lanes(), clock.now().saturating_add(part(2)));
+            let mut lanes = (0..count).cycle().take_while(|_| clock.now() < end);
+            lanes.try_for_each(|lane| laps.round(Situation::Alone(lane), SOLO))
+        });
     let paths = laps.finish();
     // A lane that was lost says why here, and says more than a driver that waited in vain.
-    crew.join(Duration::from_secs(10))?;
+    let reports = crew.join(Duration::from_secs(10))?;
     driven?;
     let raw = std::mem::take(&mut *turns.lock().unwrap_or_else(PoisonError::into_inner));
-    Ok((paths, Turns::of(raw)))
-}
-
-/// Work going round between the driver and the lanes.
-struct Laps {
-    plant: HostPlant,
-    clock: aegis_cuda::HostClock,
-    /// The tasks of each lane, and how many laps it made.
-    tasks: Vec<Vec<TaskId>>,
-    laps: Vec<u64>,
-    /// When each lane was given its work.
-    posted: Vec<Time>,
-    flying: Vec<DispatchSeq>,
-    sequence: DispatchSeq,
-    poll: Vec<Nanos>,
-    dispatch: Vec<Nanos>,
-    alone: Vec<Nanos>,
-    busy: Vec<Nanos>,
-    wakeup: Vec<Nanos>,
-    calls: Vec<Nanos>,
-    gaps: Gaps,
-}
-
-impl Laps {
-    fn new(plant: HostPlant, system: &System) -> Result<Self, RuntimeError> {
-        let room = || Vec::with_capacity(ROOM);
-        let tasks = system.by_lane();
-        let lanes = tasks.len();
-        Ok(Self {
-            plant,
-            clock: system.clock(),
-            tasks,
-            laps: vec![0; lanes],
-            posted: vec![Time::ZERO; lanes],
-            flying: vec![DispatchSeq::NONE; lanes],
-            sequence: DispatchSeq::NONE,
-            poll: room(),
-            dispatch: room(),
-            alone: room(),
-            busy: room(),
-            wakeup: room(),
-            calls: room(),
-            gaps: Gaps::new(STALL)?,
-        })
-    }
-
-    /// Keeps every lane busy for `time`, or only one, and waits until all are idle.
-    fn round(&mut self, only: Option<usize>, time: Nanos) -> Result<(), RuntimeError> {
-        let start = self.clock.now();
-        let end = start.saturating_add(time);
-        let (mut next_timer, mut happened) = (start, start);
-        loop {
-            let look = self.clock.now();
-            self.gaps.look(look);
-            let hold = look >= end;
-            if hold && self.flying.iter().all(|seq| *seq == DispatchSeq::NONE) {
-                self.gaps.pause();
-                return Ok(());
-            }
-            if self.look(only, hold)? {
-                happened = look;
-            } else {
-                push(&mut self.poll, self.clock.now().since(look));
-            }
-            if look.since(happened) > PATIENCE || self.plant.lanes().iter().any(|lane| lane.mailbox.is_dead())
-            {
-                let reason = format!("nothing landed for {}", look.since(happened));
-                return Err(RuntimeError::System { what: "calibrating", reason });
-            }
-            let late = self.plant.wait(Some(next_timer));
-            let now = self.clock.now();
-            if now >= next_timer {
-                // A landing may end the wait first; the timer is a sample only when it was what the driver waited for.
-                if !late.is_zero() {
-                    push(&mut self.wakeup, late);
-                }
-                next_timer = now.saturating_add(Nanos::from_micros(300));
-            }
-        }
-    }
-
-    /// Collects what landed and, unless lanes are held, gives every free lane more. Returns whether anything was done.
-    fn look(&mut self, only: Option<usize>, hold: bool) -> Result<bool, RuntimeError> {
-        let mut acted = false;
-        for index in 0..self.flying.len() {
-            let lane = LaneId::new(index as u16);
-            let free = self.flying[index] == DispatchSeq::NONE;
-            if !free {
-                let (landed, outcome) = self.plant.landed(lane);
-                if landed != self.flying[index] {
-                    continue;
-                }
-                acted = true;
-                self.land(index, only.is_some());
-                if outcome != SegmentOutcome::Done {
-                    let reason = format!("a model of the rehearsal ended as {outcome:?} on {lane}");
-                    return Err(RuntimeError::System { what: "calibrating", reason });
-                }
-            }
-            if !hold && only.is_none_or(|only| only == index) {
-                acted = true;
-                self.post(index);
-            }
-        }
-        Ok(acted)
-    }
-
-    fn land(&mut self, index: usize, alone: bool) {
-        self.flying[index] = DispatchSeq::NONE;
-        self.laps[index] += 1;
-        if self.laps[index] <= WARM_UP_LAPS {
-            return;
-        }
-        let Landing { entered, left, .. } = self.plant.lanes()[index].mailbox.landing();
-        let handoff = entered.since(self.posted[index]);
-        push(if alone { &mut self.alone } else { &mut self.busy }, handoff);
-        push(&mut self.calls, left.since(entered));
-    }
-
-    fn post(&mut self, index: usize) {
-        let tasks = &self.tasks[index];
-        // A lane without a task has nothing to run: it never becomes busy.
-        let Some(&task) = tasks.get(self.laps[index] as usize % tasks.len().max(1)) else { return };
-        self.sequence = self.sequence.next();
-        let (dispatch, job) = (self.sequence, JobId::new(task, self.laps[index]));
-        let before = self.clock.now();
-        let slot = (self.laps[index] % u64::from(turns::SLOTS)) as u32;
-        self.plant
-            .post(LaneId::new(index as u16), Launch { job, segment: SegmentIndex::new(0), slot, dispatch });
-        self.posted[index] = self.clock.now();
-        push(&mut self.dispatch, self.posted[index].since(before));
-        self.flying[index] = dispatch;
-    }
-
-    fn finish(self) -> Paths {
-        Paths {
-            poll: Samples::trimmed(self.poll),
-            dispatch: Samples::trimmed(self.dispatch),
-            alone: Samples::trimmed(self.alone),
-            busy: Samples::trimmed(self.busy),
-            wakeup: Samples::new(self.wakeup),
-            calls: Samples::trimmed(self.calls),
-            gaps: self.gaps,
-        }
-    }
-}
-
-/// Keeps a sample while there is room: nothing is allocated between a post and a landing.
-fn push(samples: &mut Vec<Nanos>, sample: Nanos) {
-    if samples.len() < samples.capacity() {
-        samples.push(sample);
-    }
+    Ok((paths, Turns::of(raw, &reports)))
 }

@@ -1,4 +1,10 @@
 //! Which overhead is charged with which samples, and how they were taken: what users read beside the numbers.
+//!
+//! `launch_lock` is the one charge that is made of a sum. A launch waits at the launcher for a visit to each of the M - 1
+//! other lanes, and what the analysis charges is that sum, (M - 1) `launch_lock`. M - 1 times the longest single visit
+//! would be a sum that never comes: on a host without guarantees the longest of many thousand visits is one in which the
+//! thread was preempted, which happens to one of M - 1 visits in a row and is declared as a stall. So the sum is what is
+//! timed, in the situation in which it is largest: all lanes are posted to at once, the last one waits for all others.
 
 use aegis_types::Nanos;
 
@@ -65,16 +71,20 @@ const SYNCHRONOUS: [Charge; 13] = [
 const HANDOFF: Charge = charge(
     "handoff",
     Some("handoff"),
-    "from the post to the launcher's entry, the other lanes idle; more, if with all lanes busy more was seen than \
-     their turns explain",
+    "from the post to the launcher's entry, the other lanes idle; of a single lane also back to back",
 );
 const LAUNCH_LOCK: Charge = charge(
     "launch_lock",
     None,
-    "the longest turn of a lane at the launcher, all lanes busy: launching plus taking out what landed",
+    "what a launch waits for at the launcher beyond the hand-off, over the number of other lanes: the longest from the \
+     first post of a burst on all idle lanes to the last entry, or from a post to its entry with all lanes busy, each \
+     without its largest thousandth; at least the median turn; of a single lane the longest turn",
 );
-const NOTIFY: Charge =
-    charge("notify", None, "a turn of every lane at the launcher, and a post: clients hear from it");
+const NOTIFY: Charge = charge(
+    "notify",
+    None,
+    "a turn of every other lane, the longest of the own, and a post: clients hear from it",
+);
 
 /// A launcher serves all lanes, and driver and launcher spin.
 const SPINNING: [Charge; 13] = [

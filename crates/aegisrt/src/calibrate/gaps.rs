@@ -87,6 +87,7 @@ impl Gaps {
             p99: mark(0.99),
             p999: mark(0.999),
             max: self.largest,
+            stalls: 0,
         })
     }
 

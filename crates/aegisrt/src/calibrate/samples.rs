@@ -8,21 +8,24 @@ use crate::config::Figure;
 #[derive(Clone, Debug, Default)]
 pub struct Samples {
     sorted: Vec<Nanos>,
+    /// How many larger ones were left out as stalls.
+    stalls: u64,
 }
 
 impl Samples {
     /// Sorts the samples.
     pub fn new(mut samples: Vec<Nanos>) -> Self {
         samples.sort_unstable();
-        Self { sorted: samples }
+        Self { sorted: samples, stalls: 0 }
     }
 
-    /// Samples of a step of this thread, without the largest thousandth: among many thousand samples those are
-    /// preemptions, which are no cost of the step but stalls, and are declared as such.
+    /// Samples of what threads do, without the largest thousandth: among many thousand samples those are preemptions,
+    /// which are no cost of the step but stalls, and are declared as such with their number.
     pub(super) fn trimmed(samples: Vec<Nanos>) -> Self {
         let mut all = Self::new(samples);
-        let limit = all.quantile(999);
+        let (limit, count) = (all.quantile(999), all.count());
         all.sorted.retain(|sample| *sample <= limit);
+        all.stalls = (count - all.count()) as u64;
         all
     }
 
@@ -56,6 +59,7 @@ impl Samples {
             p99: self.quantile(990),
             p999: self.quantile(999),
             max: self.max(),
+            stalls: self.stalls,
         })
     }
 }
@@ -77,7 +81,10 @@ mod tests {
             (figure.p50, figure.p99, figure.p999),
             (Nanos::new(500), Nanos::new(990), Nanos::new(999))
         );
-        assert_eq!((figure.samples, figure.max), (1_000, Nanos::new(1_000)));
+        assert_eq!((figure.samples, figure.max, figure.stalls), (1_000, Nanos::new(1_000), 0));
+        let trimmed =
+            Samples::trimmed((1..=2_000).map(Nanos::new).collect()).figure("lap").expect("there are");
+        assert_eq!((trimmed.samples, trimmed.max, trimmed.stalls), (1_998, Nanos::new(1_998), 2));
         assert_eq!(Samples::default().figure("lap"), None);
     }
 }

@@ -64,7 +64,7 @@ pub fn calibrate(
         ("handoff", paths.handoff),
         ("wakeup", paths.wakeup),
     ];
-    Ok(Calibration { overheads, samples, figures: Vec::new(), stalls: None })
+    Ok(Calibration { overheads, samples, figures: Vec::new(), turn: None, stalls: None })
 }
 
 /// Paths between driver and carriers.

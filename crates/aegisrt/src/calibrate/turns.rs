@@ -37,18 +37,28 @@ pub(super) struct Turns {
     pub(super) launching: Samples,
     pub(super) ending: Samples,
     pub(super) both: Samples,
+    /// The 99th percentile of all visits to a model, of the model with the longest: bursts of that one decide what is
+    /// charged, and profiles tell the same of their tasks.
+    pub(super) mark: Nanos,
 }
 
 impl Turns {
-    pub(super) fn of(raw: Raw) -> Self {
+    pub(super) fn of(raw: Raw, reports: &[LaneReport]) -> Self {
+        let marks = reports.iter().flat_map(|report| &report.models).map(|model| model.turn);
         Self {
             launching: Samples::trimmed(raw.launching),
             ending: Samples::trimmed(raw.ending),
             both: Samples::trimmed(raw.both),
+            mark: marks.max().unwrap_or(Nanos::ZERO),
         }
     }
 
-    /// What is charged for a visit. A visit that ends one job and launches the next is rare while the driver is slower
+    /// The median of a visit that launches, with an ending in it or not, whichever is longer.
+    pub(super) fn median(&self) -> Nanos {
+        self.launching.quantile(500).max(self.both.quantile(500))
+    }
+
+    /// What a single visit takes at most. A visit that ends one job and launches the next is rare while the driver is slower
     /// than the launcher, so it is charged as both at least.
     pub(super) fn longest(&self, margin_ppm: u64) -> Nanos {
         let apart = self.launching.charged(margin_ppm).saturating_add(self.ending.charged(margin_ppm));

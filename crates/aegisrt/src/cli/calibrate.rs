@@ -91,7 +91,7 @@ impl Shown<'_> {
         ));
         text.push_str(&format!(
             "charged: the largest sample plus {}; of steps of a thread without the largest thousandth, which are \
-             stalls\nwrote {}\n",
+             stalls and counted beside the figures\nwrote {}\n",
             figures::margin(self.margin_ppm),
             output.display()
         ));
@@ -123,7 +123,7 @@ impl Shown<'_> {
             let [p50, p99, p999, max] = figure.marks().map(|(_, mark)| mark.get());
             json!({
                 "name": figure.name, "samples": figure.samples,
-                "p50_ns": p50, "p99_ns": p99, "p999_ns": p999, "max_ns": max,
+                "p50_ns": p50, "p99_ns": p99, "p999_ns": p999, "max_ns": max, "stalls": figure.stalls,
             })
         };
         let stalls = file.stalls.map(|stalls| {
@@ -135,6 +135,7 @@ impl Shown<'_> {
         json!({
             "machine": file.machine, "kernel": file.kernel, "driver": file.driver, "output": output,
             "device": file.device, "decider_shares_cores": file.decider_shares_cores,
+            "turn_ns": file.turn.map(Nanos::get),
             "overheads": self.charges.iter().zip(file.charged()).map(row).collect::<Vec<_>>(),
             "figures": file.figures.iter().map(figure).collect::<Vec<_>>(),
             "stalls": stalls,
@@ -152,10 +153,11 @@ fn grid_of(measured: &[Figure]) -> Option<String> {
     if measured.is_empty() {
         return None;
     }
-    let mut grid = Grid::new(1, &["not charged", "n", "p50", "p99", "p99.9", "max"]);
+    let mut grid = Grid::new(1, &["not charged", "n", "p50", "p99", "p99.9", "max", "stalls"]);
     for figure in measured {
         let mut row = vec![figure.name.clone(), figure.samples.to_string()];
         row.extend(figure.marks().map(|(_, mark)| figures::span(mark)));
+        row.push(figure.stalls.to_string());
         grid.row(row);
     }
     Some(grid.text())

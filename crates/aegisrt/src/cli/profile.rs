@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::answer::{Answer, CliError};
 use super::figures::{self, size, span};
 use super::progress::Progress;
-use super::setup::{FleetArgs, beside, open_system};
+use super::setup::{FleetArgs, beside, lanes_of, open_system};
 use super::table::Grid;
 use super::{Environment, target};
 use crate::config::profile::{Level, LevelBudget, SlowdownTable};
@@ -100,6 +100,7 @@ impl ProfileCommand {
         let (fleet, opposition) = opponents::enlarged(&fleet, &lanes, &folder)?;
         let hostile = opposition.is_hostile();
         let (mut system, _library) = open_system(fleet, environment)?;
+        calibration.matches_device(system.device().context(), lanes_of(system.fleet()))?;
         if self.level == LevelArg::Enemy && !hostile {
             return Err(CliError::Input("--level: this device has no enemies; legal: fleet".into()));
         }

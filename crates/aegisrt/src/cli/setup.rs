@@ -108,6 +108,9 @@ impl Setup {
         let calibration = args.load_calibration()?;
         calibration.matches_device(device.context(), lanes_of(&fleet))?;
         let profile = args.load_profile()?;
+        if let Some(profile) = &profile {
+            profile.matches_device(device.context())?;
+        }
         let (mut system, library) = open_system_on(device, fleet, environment)?;
         let mut prepared = system.prepare(profile.as_ref(), &calibration)?;
         if let Some(lanes) = choose_lanes(system.fleet(), &prepared.set, &system)? {
@@ -218,7 +221,7 @@ fn open_device(fleet: &Fleet, environment: &Environment) -> Result<Arc<dyn Devic
 }
 
 /// Lanes of all partitions of a fleet.
-fn lanes_of(fleet: &Fleet) -> u16 {
+pub(super) fn lanes_of(fleet: &Fleet) -> u16 {
     // The check of the fleet keeps the sum within u16.
     fleet.partitions().iter().map(|partition| partition.lanes).sum()
 }

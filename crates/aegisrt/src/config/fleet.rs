@@ -298,6 +298,14 @@ impl Fleet {
         self.device.memory
     }
 
+    /// This fleet with so much device memory more, for what is loaded beside it. Where it leaves its memory to the
+    /// runtime, it still does.
+    #[must_use]
+    pub fn with_room_for(&self, more: Bytes) -> Self {
+        let memory = self.device.memory.map(|memory| memory.checked_add(more).unwrap_or(Bytes::MAX));
+        Self { device: DeviceConfig { memory, ..self.device }, ..self.clone() }
+    }
+
     /// How driver and carriers wait. Where the fleet says nothing, a CUDA device is spun on, because waking up would
     /// cost more than a launch, and the host is not, because a core that spins is a core that no lane has.
     pub fn wait(&self) -> WaitMode {

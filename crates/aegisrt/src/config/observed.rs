@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::error::ConfigError;
 use super::json;
 
-/// The device that a calibration was made on.
+/// The device that a calibration or a profile was made on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CalibratedDevice {
@@ -19,7 +19,7 @@ pub struct CalibratedDevice {
     pub name: String,
     /// Driver and library versions.
     pub versions: Vec<String>,
-    /// Lanes that were calibrated together: the hold of the launch lock is theirs.
+    /// Lanes that were measured together: the waits at the launcher are theirs.
     pub lanes: u16,
     /// Clocks, throttling and company right after it was measured, where the machine tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -60,6 +60,14 @@ pub struct Figure {
     pub p999: Nanos,
     /// The largest.
     pub max: Nanos,
+    /// How many larger ones were left out, because a thread was not running then: stalls of the host.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub stalls: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serialization asks for")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Figure {

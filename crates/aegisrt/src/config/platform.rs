@@ -33,6 +33,11 @@ pub struct Calibration {
     pub overheads: Overheads,
     /// How each was measured.
     pub methods: Vec<CalibrationMethod>,
+    /// The 99th percentile of the launcher's visits to a lane with the models that it was measured with, of the model
+    /// with the longest, plus the margin; `None` where each lane has a thread of its own, and in files in which
+    /// `launch_lock` was the longest visit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turn: Option<Nanos>,
     /// The device, where the overheads are also its own: on devices whose work runs asynchronously.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<CalibratedDevice>,
@@ -94,6 +99,7 @@ impl Calibration {
             decider_shares_cores: false,
             overheads,
             methods: Vec::new(),
+            turn: None,
             device: None,
             figures: Vec::new(),
             stalls: None,
@@ -189,12 +195,44 @@ impl Calibration {
         ]
     }
 
-    /// The platform of these partitions with the calibrated overheads.
+    /// The turn of each other lane that a launch is charged with, in a fleet of so many lanes whose longest turn, as
+    /// [`TaskProfile::turn`](super::TaskProfile::turn) has it, is `turn`.
+    ///
+    /// What was measured is the sum over all other lanes, so a fleet of fewer lanes is charged the same sum: fewer
+    /// visits may hold the longest of them all the same. What a visit of the fleet takes longer than one of the models
+    /// that were calibrated with comes on top for each lane.
+    pub fn launch_lock(&self, lanes: u16, turn: Nanos) -> Nanos {
+        let lock = self.overheads.launch_lock;
+        let Some(own) = self.turn else { return lock.max(turn) };
+        let others = |lanes: u16| u64::from(lanes.saturating_sub(1)).max(1);
+        let measured = self.device.as_ref().map_or(lanes, |device| device.lanes).max(lanes);
+        let sum = lock.checked_mul(others(measured)).unwrap_or(Nanos::MAX);
+        let each = Nanos::new(sum.get().div_ceil(others(lanes)));
+        each.saturating_add(turn.saturating_sub(own))
+    }
+
+    /// The platform of these partitions with the calibrated overheads, for tasks whose turns at the launcher are no
+    /// longer than those of the models that it was calibrated with.
     ///
     /// # Errors
     /// As [`Platform::new`].
     pub fn platform(&self, partitions: Vec<PartitionModel>) -> Result<Platform, ModelError> {
-        let mut platform = Platform::new(partitions, self.overheads)?;
+        self.platform_with(partitions, Nanos::ZERO)
+    }
+
+    /// As [`platform`](Self::platform), for tasks whose longest turn at the launcher, as
+    /// [`TaskProfile::turn`](super::TaskProfile::turn) has it, is `turn`.
+    ///
+    /// # Errors
+    /// As [`Platform::new`].
+    pub fn platform_with(
+        &self,
+        partitions: Vec<PartitionModel>,
+        turn: Nanos,
+    ) -> Result<Platform, ModelError> {
+        let lanes = partitions.iter().fold(0u16, |sum, partition| sum.saturating_add(partition.lanes));
+        let overheads = Overheads { launch_lock: self.launch_lock(lanes, turn), ..self.overheads };
+        let mut platform = Platform::new(partitions, overheads)?;
         platform.decider_shares_cores = self.decider_shares_cores;
         Ok(platform)
     }

@@ -78,11 +78,10 @@ pub fn prepare(
     assert_eq!(lanes.len(), fleet.tasks().len(), "one lane for each task");
     assert_eq!(facts.len(), fleet.tasks().len(), "facts of one model for each task");
     let model = |reason: ModelError| ConfigError::Model { file: fleet.path().into(), reason };
-    let mut platform = calibration.platform(fleet.partition_models()).map_err(model)?;
     // A turn at the launcher grows with the inputs and outputs of the task whose turn it is, and those of the fleet may
     // be larger than those that were calibrated with.
     let turn = longest_turn(fleet, profile);
-    platform.overheads.launch_lock = platform.overheads.launch_lock.max(turn);
+    let platform = calibration.platform_with(fleet.partition_models(), turn).map_err(model)?;
     let mut tasks = Vec::with_capacity(lanes.len());
     let mut gaps = Vec::new();
     for (position, config) in fleet.tasks().iter().enumerate() {
@@ -112,7 +111,7 @@ pub fn prepare(
     Ok(Prepared { set, requests: fleet.partition_requests(), gaps })
 }
 
-/// The longest turn at the launcher that was measured of any task of the fleet.
+/// The longest of the turns at the launcher that were measured of the tasks of the fleet.
 fn longest_turn(fleet: &Fleet, profile: Option<&Profile>) -> Nanos {
     let Some(profile) = profile else { return Nanos::ZERO };
     let turns = fleet.tasks().iter().filter_map(|task| Some(profile.task(&task.name)?.turn));

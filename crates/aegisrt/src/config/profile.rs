@@ -7,11 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use aegis_cuda::DeviceContext;
 use aegis_types::{Bytes, ContentHash, Nanos};
 use serde::{Deserialize, Serialize};
 
 use super::error::ConfigError;
 use super::json;
+use super::observed::CalibratedDevice;
 
 const TOOL: &str = "aegis profile";
 
@@ -35,6 +37,9 @@ pub struct Profile {
     /// How much slower each task was beside which company.
     #[serde(default)]
     pub slowdown: SlowdownTable,
+    /// The device, where its driver runs work later than it is launched: budgets are then its and its driver's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<CalibratedDevice>,
     /// Where it was read from, for complaints.
     #[serde(skip)]
     path: PathBuf,
@@ -66,8 +71,8 @@ pub struct TaskProfile {
     pub memory: MemoryProfile,
     /// Median latency of one job with the device to itself, for comparison.
     pub alone: Nanos,
-    /// The longest that one launch of it kept the launcher from the next lane, with the margin; zero where each lane
-    /// has a thread of its own.
+    /// How long a visit to launch or to end it kept the launcher from the next lane: the 99th percentile of whole visits,
+    /// with the margin; zero where each lane has a thread of its own. The longest would be a stall of the host.
     #[serde(default)]
     pub turn: Nanos,
 }
@@ -263,7 +268,14 @@ impl Profile {
         tasks: Vec<TaskProfile>,
     ) -> Self {
         let (level, slowdown) = (Level::default(), SlowdownTable::default());
-        Self { version: Self::VERSION, machine, date, company, tasks, level, slowdown, path: path.into() }
+        let (version, device, path) = (Self::VERSION, None, path.into());
+        Self { version, machine, date, company, tasks, level, slowdown, device, path }
+    }
+
+    /// The same profile of that device.
+    #[must_use]
+    pub fn on(self, device: Option<CalibratedDevice>) -> Self {
+        Self { device, ..self }
     }
 
     /// The same profile at that level, with that table.
@@ -337,6 +349,25 @@ impl Profile {
         let legal = format!("{machine:?}; run `{TOOL}` on this machine");
         let value = format!("{recorded:?}");
         Err(json::bad(&self.path, "machine".into(), value, "measured elsewhere", legal))
+    }
+
+    /// Whether it was measured on this device under this driver; budgets on a device whose work runs where it is
+    /// launched are the machine's.
+    ///
+    /// # Errors
+    /// [`ConfigError::Field`] naming what differs, or that no device is recorded where it matters.
+    pub fn matches_device(&self, found: &DeviceContext) -> Result<(), ConfigError> {
+        if !found.capabilities.asynchronous {
+            return Ok(());
+        }
+        match &self.device {
+            Some(device) => device.matches(&self.path, TOOL, found),
+            None => {
+                let problem = "is missing: it was measured without the device";
+                let legal = format!("{:?}; run `{TOOL}` with this fleet", found.name);
+                Err(json::bad(&self.path, "device".into(), "nothing".into(), problem, legal))
+            }
+        }
     }
 
     /// The entry of a task, if there is one.

@@ -16,8 +16,6 @@ pub struct Ran {
     pub outcome: SegmentOutcome,
     /// From the launch call's entry to the flag visible, by the host's clock.
     pub occupancy: Nanos,
-    /// How long the launch call took on a device that only enqueues it; zero where each lane has a thread of its own.
-    pub turn: Nanos,
 }
 
 /// Lanes to be driven in closed loop. The campaign on a plant and its tests in virtual time differ in this only.
@@ -89,11 +87,8 @@ impl TestBed for CrewBed<'_> {
             return None;
         }
         let landing = self.plant.lanes()[lane.index()].mailbox.landing();
-        let call = landing.left.since(landing.entered);
-        Some(match self.asynchronous {
-            false => Ran { outcome, occupancy: call, turn: Nanos::ZERO },
-            true => Ran { outcome, occupancy: self.clock.now().since(landing.entered), turn: call },
-        })
+        let left = if self.asynchronous { self.clock.now() } else { landing.left };
+        Some(Ran { outcome, occupancy: left.since(landing.entered) })
     }
 
     fn wait(&mut self, until: Time) {

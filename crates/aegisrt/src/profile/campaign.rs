@@ -279,8 +279,6 @@ impl<B: TestBed> Campaign<B> {
         if self.until < end && self.ring.now() >= self.until {
             return Err(Stop::TimeUp);
         }
-        let known = &mut self.state.tasks[position];
-        known.turn = known.turn.max(taken.turn);
         Ok(taken)
     }
 

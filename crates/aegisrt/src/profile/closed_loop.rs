@@ -42,15 +42,13 @@ pub struct Quota {
 pub struct Taken {
     /// Occupancies of each segment, in the order measured.
     pub segments: Vec<Vec<Nanos>>,
-    /// The longest launch call.
-    pub turn: Nanos,
 }
 
 impl Taken {
     fn with_room(segments: u16, samples: usize) -> Self {
         // More room than this is made as it is needed: a mistyped number of samples must not take all memory.
         let room = samples.min(1 << 16);
-        Self { segments: vec![Vec::with_capacity(room); segments.into()], turn: Nanos::ZERO }
+        Self { segments: vec![Vec::with_capacity(room); segments.into()] }
     }
 
     fn all(&self, enough: impl Fn(usize) -> bool) -> bool {
@@ -331,7 +329,6 @@ impl Course {
             self.skip -= usize::from(last);
         } else if samples.len() < room {
             samples.push(ran.occupancy);
-            taken.turn = taken.turn.max(ran.turn);
         }
         self.segment = if last { 0 } else { segment + 1 };
         self.mate_due = true;

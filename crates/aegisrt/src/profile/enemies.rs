@@ -79,6 +79,8 @@ impl Opposition {
 }
 
 /// A fleet with a copy of each enemy on every lane. Artifacts are written into `folder`, from where they are loaded.
+/// Enemies are not the fleet's: its limit of device memory is raised by what all copies may take, which has to be known
+/// when the device is opened.
 ///
 /// # Errors
 /// That an artifact cannot be written; what the fleet's checks say of a name.
@@ -110,7 +112,10 @@ pub fn beside(
     }
     let enlarged = fleet.with_tasks(Path::new("enemies"), &text)?;
     let kinds = enemies.iter().map(|enemy| (enemy.name.clone(), enemy.flushes)).collect();
-    Ok((enlarged, Opposition { kinds, tasks }))
+    let copies = (enlarged.tasks().len() - tasks) / enemies.len();
+    let each = enemies.iter().map(|enemy| enemy.memory.get()).fold(0, u64::saturating_add);
+    let room = Bytes::new(each.saturating_mul(copies as u64));
+    Ok((enlarged.with_room_for(room), Opposition { kinds, tasks }))
 }
 
 fn table(
@@ -173,6 +178,12 @@ mod tests {
         let enemies = [enemy("dram", false), enemy("flush", true)];
         let (enlarged, opposition) = beside(&fleet, folder.path(), &enemies).unwrap();
         assert_eq!((enlarged.tasks().len(), opposition.tasks()), (1 + 2 * 3, 1));
+        assert_eq!(enlarged.memory(), None, "the fleet says nothing of memory");
+        let limited = FLEET.replace("\"sim\"", "\"sim\"\nmemory = \"8MiB\"");
+        let limited = Fleet::parse(Path::new("fleet.toml"), &limited).unwrap();
+        let (enlarged, _) = beside(&limited, folder.path(), &enemies).unwrap();
+        assert_eq!(enlarged.memory(), Some(Bytes::new((8 << 20) + 6 * 4096)));
+        assert_eq!(limited.memory(), Some(Bytes::new(8 << 20)), "the fleet's own limit stays");
         let lanes: Vec<Option<LaneId>> = enlarged.fixed_lanes();
         let expected = [0, 0, 1, 1, 2, 2].map(|lane| Some(LaneId::new(lane)));
         assert_eq!(lanes[1..], expected);

@@ -90,8 +90,7 @@ impl TestBed for &mut VirtualBed {
         let (launch, entered, left) = self.lanes[lane.index()].last?;
         let failed = self.broken == Some(launch.job.task);
         let outcome = if failed { SegmentOutcome::Failed } else { SegmentOutcome::Done };
-        let turn = Nanos::new(left.since(entered).get() / 10);
-        let ran = Ran { outcome, occupancy: left.since(entered), turn };
+        let ran = Ran { outcome, occupancy: left.since(entered) };
         (launch.dispatch == dispatch).then_some(ran)
     }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use aegis_memory::MemoryError;
 use aegis_types::{Bytes, ContentHash, Nanos, TaskId};
 
 use super::campaign::{Campaign, Stop};
@@ -13,12 +14,13 @@ use super::{ProfileOptions, Victim};
 use crate::carrier::LaneReport;
 use crate::config::profile::{Level, Slowdown, SlowdownTable};
 use crate::config::{
-    Calibration, LaneCompany, MemoryProfile, Profile, SegmentProfile, TaskProfile, shapes_hash,
+    CalibratedDevice, Calibration, LaneCompany, MemoryProfile, Profile, SegmentProfile, TaskProfile,
+    shapes_hash,
 };
 use crate::error::RuntimeError;
 use crate::machine;
 use crate::run::with_crew;
-use crate::system::System;
+use crate::system::{SLOTS_PROFILED, System};
 
 /// Which part of a campaign to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,7 +191,8 @@ impl<'a> WcetProfiler<'a> {
                 }
             }
             (campaign.into_result(), result)
-        })?;
+        })
+        .map_err(|error| self.crowded(error))?;
         let (mut state, result) = outcome;
         match result {
             Ok(()) | Err(Ok(Stop::TimeUp)) => {}
@@ -209,9 +212,32 @@ impl<'a> WcetProfiler<'a> {
             task: model.task,
             lane: self.system.lanes()[model.task.index()],
             segments: u16::try_from(model.description.graph.segments()).unwrap_or(u16::MAX),
-            slots: 2,
+            slots: SLOTS_PROFILED,
         };
         self.system.models().iter().map(victim).collect()
+    }
+
+    /// A shortage of memory is the enemies' where there are any: the fleet by itself may well fit.
+    fn crowded(&self, error: RuntimeError) -> RuntimeError {
+        let own = self.opposition.tasks();
+        match &error {
+            RuntimeError::Memory(MemoryError::Shortage(shortage)) if own < self.system.models().len() => {
+                let reason = format!(
+                    "{own} tasks and the enemies beside them need {} of device memory, and the device was opened with \
+                     {} of {} that the fleet's limit and the enemies came to; legal: a device with {} more free memory, \
+                     tasks with smaller budget.memory, or fewer lanes",
+                    shortage.needed,
+                    shortage.capacity,
+                    self.system
+                        .fleet()
+                        .memory()
+                        .map_or_else(|| "all".to_owned(), |memory| memory.to_string()),
+                    shortage.missing,
+                );
+                RuntimeError::System { what: "making room for enemies", reason }
+            }
+            _ => error,
+        }
     }
 
     /// A failing task with what its carrier last heard from the backend.
@@ -237,7 +263,19 @@ impl<'a> WcetProfiler<'a> {
         let rows = state.tasks.iter().enumerate().flat_map(|(position, task)| self.slowdowns(position, task));
         let lanes = u16::try_from(self.system.by_lane().len()).unwrap_or(u16::MAX);
         let table = SlowdownTable { lanes, rows: rows.collect() };
-        Ok(Profile::new(path, machine, machine::wall_clock(), self.company(), tasks).at(level, table))
+        let profile = Profile::new(path, machine, machine::wall_clock(), self.company(), tasks);
+        Ok(profile.at(level, table).on(self.device(lanes)))
+    }
+
+    /// The device, where budgets are its own.
+    fn device(&self, lanes: u16) -> Option<CalibratedDevice> {
+        let context = self.system.device().context();
+        context.capabilities.asynchronous.then(|| CalibratedDevice {
+            name: context.name.clone(),
+            versions: context.versions.clone(),
+            lanes,
+            regime: None,
+        })
     }
 
     fn task(

@@ -25,7 +25,8 @@ fn context(name: &str, driver: &str, asynchronous: bool) -> DeviceContext {
 
 fn figure(name: &str) -> Figure {
     let micros = Nanos::from_micros;
-    Figure { name: name.into(), samples: 9, p50: micros(6), p99: micros(7), p999: micros(9), max: micros(9) }
+    let (p50, p99, p999, max) = (micros(6), micros(7), micros(9), micros(9));
+    Figure { name: name.into(), samples: 9, p50, p99, p999, max, stalls: 2 }
 }
 
 fn seen() -> Calibration {
@@ -53,7 +54,9 @@ fn what_was_seen_survives_a_round_trip() {
     // Files that were written before there was anything to see are still read.
     Calibration::new(&path, Overheads::default()).save(&path).unwrap();
     let text = std::fs::read_to_string(&path).unwrap();
-    assert!(!text.contains("figures") && !text.contains("device") && !text.contains("stalls"), "{text}");
+    for absent in ["figures", "device", "stalls", "turn"] {
+        assert!(!text.contains(absent), "{absent} stands in {text}");
+    }
     assert_eq!(Calibration::load(&path).unwrap().figures, []);
 }
 
@@ -93,26 +96,70 @@ fn figures_that_contradict_themselves_are_refused() {
     check(&|c| c.figures[1].max = Nanos::from_micros(8), "more than max");
 }
 
-/// A task with large inputs and outputs keeps the launcher longer than what the machine was calibrated with did.
 #[test]
-fn the_longest_turn_of_the_fleet_is_charged() {
+fn a_profile_of_another_device_is_refused() {
+    let here = context("a GPU", "driver 1", true);
+    let mut profile = crate::measured::profiled().on(seen().device);
+    assert_eq!(profile.matches_device(&here), Ok(()));
+    let text = serde_json::to_string(&profile).unwrap();
+    let again = aegisrt::config::Profile::parse(Path::new("profile.json"), &text).unwrap();
+    assert_eq!(again.device, seen().device);
+    let check = |context: &DeviceContext, parts: &[&str]| {
+        let error = again.matches_device(context).expect_err("it is another").to_string();
+        for part in parts.iter().chain(&["profile.json", "aegis profile"]) {
+            assert!(error.contains(part), "`{part}` was due: {error}");
+        }
+    };
+    check(&context("another", "driver 1", true), &["device.name = \"a GPU\"", "\"another\""]);
+    check(&context("a GPU", "driver 2", true), &["device.versions", "driver 1", "driver 2"]);
+    profile.device = None;
+    let error = profile.matches_device(&here).expect_err("it is a host's").to_string();
+    assert!(error.contains("without the device") && error.contains("legal: \"a GPU\""), "{error}");
+    assert_eq!(profile.matches_device(&context("a host", "", false)), Ok(()));
+}
+
+/// What a launch of the good fleet waits for at the launcher: `calibrated` is the charge with the mark of its own models'
+/// visits, if the file has it, and `turns` are those of the fleet's tasks, all in microseconds.
+fn charged(calibrated: (u64, Option<u64>), lanes: u16, turns: [u64; 2]) -> Nanos {
     let fleet = crate::good();
     let facts = |name: &str| aegisrt::config::Facts {
         model: aegis_types::ContentHash::of(name.as_bytes()),
         declared: vec![Nanos::from_micros(900)],
     };
     let facts: Vec<_> = fleet.tasks().iter().map(|task| facts(&task.name)).collect();
-    let charged = |calibrated: u64, turns: [u64; 2]| {
-        let mut profile = crate::measured::profiled();
-        for (task, turn) in profile.tasks.iter_mut().zip(turns) {
-            task.turn = Nanos::from_micros(turn);
-        }
-        let mut calibration = seen();
-        calibration.overheads.launch_lock = Nanos::from_micros(calibrated);
-        let lanes = fleet.first_lanes();
-        let prepared = aegisrt::config::prepare(&fleet, Some(&profile), &calibration, &lanes, &facts);
-        prepared.expect("the profile is of this fleet").set.platform().overheads.launch_lock
-    };
-    assert_eq!(charged(10, [3, 25]), Nanos::from_micros(25));
-    assert_eq!(charged(10, [3, 0]), Nanos::from_micros(10));
+    let mut profile = crate::measured::profiled();
+    for (task, turn) in profile.tasks.iter_mut().zip(turns) {
+        task.turn = Nanos::from_micros(turn);
+    }
+    let mut calibration = seen();
+    calibration.overheads.launch_lock = Nanos::from_micros(calibrated.0);
+    calibration.turn = calibrated.1.map(Nanos::from_micros);
+    if let Some(device) = &mut calibration.device {
+        device.lanes = lanes;
+    }
+    let prepared =
+        aegisrt::config::prepare(&fleet, Some(&profile), &calibration, &fleet.first_lanes(), &facts);
+    prepared.expect("the profile is of this fleet").set.platform().overheads.launch_lock
+}
+
+/// A task with large inputs and outputs keeps the launcher longer than what the machine was calibrated with did.
+#[test]
+fn what_turns_of_the_fleet_take_longer_is_charged() {
+    let lanes: u16 = crate::good().partitions().iter().map(|partition| partition.lanes).sum();
+    assert_eq!(charged((10, Some(4)), lanes, [3, 25]), Nanos::from_micros(10 + 25 - 4));
+    assert_eq!(charged((10, Some(4)), lanes, [3, 0]), Nanos::from_micros(10), "shorter turns save nothing");
+    // Files without the mark hold the longest visit, and so do profiles of their time.
+    assert_eq!(charged((10, None), lanes, [3, 25]), Nanos::from_micros(25));
+    assert_eq!(charged((10, None), lanes, [3, 0]), Nanos::from_micros(10));
+}
+
+#[test]
+fn fewer_lanes_are_charged_the_sum_that_was_measured() {
+    let lanes: u16 = crate::good().partitions().iter().map(|partition| partition.lanes).sum();
+    assert!(lanes > 1, "the good fleet has lanes that wait for each other");
+    let others = u64::from(lanes) - 1;
+    let sum = 10 * (others + 5);
+    let expected = Nanos::new((sum * 1_000).div_ceil(others));
+    assert_eq!(charged((10, Some(4)), lanes + 5, [0, 0]), expected);
+    assert_eq!(charged((10, None), lanes + 5, [0, 0]), Nanos::from_micros(10), "a longest visit is no sum");
 }

@@ -1,0 +1,257 @@
+//! Work going round between the driver and the lanes of a launcher, and the time stamps that it leaves.
+
+use aegis_types::records::SegmentOutcome;
+use aegis_types::{DispatchSeq, JobId, LaneId, Nanos, SegmentIndex, TaskId, Time};
+
+use super::gaps::{Gaps, STALL};
+use super::samples::Samples;
+use super::turns;
+use crate::driver::Plant;
+use crate::error::RuntimeError;
+use crate::mailbox::{Landing, Launch};
+use crate::plant::HostPlant;
+use crate::system::System;
+
+/// Laps that fault pages in and warm caches, on each lane; they are no samples.
+const WARM_UP_LAPS: u64 = 64;
+/// How long nothing may land before the device is given up.
+const PATIENCE: Nanos = Nanos::from_millis(10_000);
+/// Samples of each kind at most: more say nothing more, and the memory is taken before anything is timed.
+const ROOM: usize = 1 << 20;
+
+/// When lanes are given work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Situation {
+    /// Every lane as soon as it is free.
+    Busy,
+    /// Only this lane, as soon as it is free.
+    Alone(usize),
+    /// All lanes at once, as soon as all are free, and all of them the same model: the burst of the model with the
+    /// longest visits is then the longest sum of visits that these models can make.
+    Burst,
+}
+
+/// Paths between driver and launcher.
+pub(super) struct Paths {
+    pub(super) poll: Samples,
+    pub(super) dispatch: Samples,
+    /// From a post to the launcher's entry, the other lanes idle.
+    pub(super) alone: Samples,
+    /// The same with all lanes busy.
+    pub(super) busy: Samples,
+    /// From the first post of a burst, all lanes idle, to the entry of the last of its launches.
+    pub(super) burst: Samples,
+    /// How late the driver ran after a timer, where it sleeps.
+    pub(super) wakeup: Samples,
+    /// Launch calls, without the signal behind them.
+    pub(super) calls: Samples,
+    pub(super) gaps: Gaps,
+}
+
+/// Work going round between the driver and the lanes.
+pub(super) struct Laps {
+    plant: HostPlant,
+    clock: aegis_cuda::HostClock,
+    /// The tasks of each lane, and how many laps it made.
+    tasks: Vec<Vec<TaskId>>,
+    laps: Vec<u64>,
+    /// When each lane was given its work.
+    posted: Vec<Time>,
+    flying: Vec<DispatchSeq>,
+    sequence: DispatchSeq,
+    poll: Vec<Nanos>,
+    dispatch: Vec<Nanos>,
+    alone: Vec<Nanos>,
+    busy: Vec<Nanos>,
+    burst: Vec<Nanos>,
+    /// How many bursts there were.
+    bursts: u64,
+    /// When the burst that is in flight was begun; `None` where a lane of it is not warm yet.
+    begun: Option<Time>,
+    /// The latest entry of its launches so far.
+    entered: Time,
+    wakeup: Vec<Nanos>,
+    calls: Vec<Nanos>,
+    gaps: Gaps,
+}
+
+impl Laps {
+    pub(super) fn new(plant: HostPlant, system: &System) -> Result<Self, RuntimeError> {
+        let room = || Vec::with_capacity(ROOM);
+        let tasks = system.by_lane();
+        let lanes = tasks.len();
+        Ok(Self {
+            plant,
+            clock: system.clock(),
+            tasks,
+            laps: vec![0; lanes],
+            posted: vec![Time::ZERO; lanes],
+            flying: vec![DispatchSeq::NONE; lanes],
+            sequence: DispatchSeq::NONE,
+            poll: room(),
+            dispatch: room(),
+            alone: room(),
+            busy: room(),
+            burst: room(),
+            bursts: 0,
+            begun: None,
+            entered: Time::ZERO,
+            wakeup: room(),
+            calls: room(),
+            gaps: Gaps::new(STALL)?,
+        })
+    }
+
+    /// How many lanes there are.
+    pub(super) fn lanes(&self) -> usize {
+        self.flying.len()
+    }
+
+    /// Gives lanes work for `time` as the situation says, and waits until all are idle.
+    pub(super) fn round(&mut self, situation: Situation, time: Nanos) -> Result<(), RuntimeError> {
+        let start = self.clock.now();
+        let end = start.saturating_add(time);
+        let (mut next_timer, mut happened) = (start, start);
+        loop {
+            let look = self.clock.now();
+            self.gaps.look(look);
+            let hold = look >= end;
+            if hold && self.is_idle() {
+                self.gaps.pause();
+                return Ok(());
+            }
+            if self.look(situation, hold)? {
+                happened = look;
+            } else {
+                push(&mut self.poll, self.clock.now().since(look));
+            }
+            if look.since(happened) > PATIENCE || self.plant.lanes().iter().any(|lane| lane.mailbox.is_dead())
+            {
+                let reason = format!("nothing landed for {}", look.since(happened));
+                return Err(RuntimeError::System { what: "calibrating", reason });
+            }
+            let late = self.plant.wait(Some(next_timer));
+            let now = self.clock.now();
+            if now >= next_timer {
+                // A landing may end the wait first; the timer is a sample only when it was what the driver waited for.
+                if !late.is_zero() {
+                    push(&mut self.wakeup, late);
+                }
+                next_timer = now.saturating_add(Nanos::from_micros(300));
+            }
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.flying.iter().all(|seq| *seq == DispatchSeq::NONE)
+    }
+
+    /// Collects what landed and, unless lanes are held, gives free lanes more. Returns whether anything was done.
+    fn look(&mut self, situation: Situation, hold: bool) -> Result<bool, RuntimeError> {
+        let mut acted = false;
+        for index in 0..self.flying.len() {
+            let lane = LaneId::new(index as u16);
+            let free = self.flying[index] == DispatchSeq::NONE;
+            if !free {
+                let (landed, outcome) = self.plant.landed(lane);
+                if landed != self.flying[index] {
+                    continue;
+                }
+                acted = true;
+                self.land(index, situation);
+                if outcome != SegmentOutcome::Done {
+                    let reason = format!("a model of the rehearsal ended as {outcome:?} on {lane}");
+                    return Err(RuntimeError::System { what: "calibrating", reason });
+                }
+            }
+            let next = match situation {
+                Situation::Busy => true,
+                Situation::Alone(only) => only == index,
+                Situation::Burst => false,
+            };
+            if next && !hold {
+                acted = true;
+                self.post(index, self.laps[index]);
+            }
+        }
+        if situation == Situation::Burst && self.is_idle() {
+            self.end_burst();
+            if !hold {
+                acted = true;
+                self.begin_burst();
+            }
+        }
+        Ok(acted)
+    }
+
+    fn begin_burst(&mut self) {
+        let warm = self.laps.iter().all(|laps| *laps >= WARM_UP_LAPS);
+        let begun = self.clock.now();
+        self.entered = begun;
+        for index in 0..self.flying.len() {
+            self.post(index, self.bursts);
+        }
+        self.bursts += 1;
+        self.begun = warm.then_some(begun);
+    }
+
+    /// The last lane of a burst landed; nothing happens without one.
+    fn end_burst(&mut self) {
+        if let Some(begun) = self.begun.take() {
+            push(&mut self.burst, self.entered.since(begun));
+        }
+    }
+
+    fn land(&mut self, index: usize, situation: Situation) {
+        self.flying[index] = DispatchSeq::NONE;
+        self.laps[index] += 1;
+        let Landing { entered, left, .. } = self.plant.lanes()[index].mailbox.landing();
+        self.entered = self.entered.max(entered);
+        if self.laps[index] <= WARM_UP_LAPS {
+            return;
+        }
+        let handoff = entered.since(self.posted[index]);
+        match situation {
+            Situation::Busy => push(&mut self.busy, handoff),
+            Situation::Alone(_) => push(&mut self.alone, handoff),
+            Situation::Burst => {}
+        }
+        push(&mut self.calls, left.since(entered));
+    }
+
+    /// Posts the lane's model whose turn `turn` is.
+    fn post(&mut self, index: usize, turn: u64) {
+        let tasks = &self.tasks[index];
+        // A lane without a task has nothing to run: it never becomes busy.
+        let Some(&task) = tasks.get(turn as usize % tasks.len().max(1)) else { return };
+        self.sequence = self.sequence.next();
+        let (dispatch, job) = (self.sequence, JobId::new(task, self.laps[index]));
+        let before = self.clock.now();
+        let slot = (self.laps[index] % u64::from(turns::SLOTS)) as u32;
+        self.plant
+            .post(LaneId::new(index as u16), Launch { job, segment: SegmentIndex::new(0), slot, dispatch });
+        self.posted[index] = self.clock.now();
+        push(&mut self.dispatch, self.posted[index].since(before));
+        self.flying[index] = dispatch;
+    }
+
+    pub(super) fn finish(self) -> Paths {
+        Paths {
+            poll: Samples::trimmed(self.poll),
+            dispatch: Samples::trimmed(self.dispatch),
+            alone: Samples::trimmed(self.alone),
+            busy: Samples::trimmed(self.busy),
+            burst: Samples::trimmed(self.burst),
+            wakeup: Samples::new(self.wakeup),
+            calls: Samples::trimmed(self.calls),
+            gaps: self.gaps,
+        }
+    }
+}
+
+/// Keeps a sample while there is room: nothing is allocated between a post and a landing.
+fn push(samples: &mut Vec<Nanos>, sample: Nanos) {
+    if samples.len() < samples.capacity() {
+        samples.push(sample);
+    }
+}
