@@ -86,6 +86,12 @@ enum Stage {
         #[arg(long, default_value_t = 100_000)]
         count: u64,
     },
+    /// Small copies by a kernel beside copies by the copy engines.
+    Copies {
+        /// Seconds of all slices together.
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+        seconds: u64,
+    },
     /// What the whole runtime adds to the floor.
     Overhead {
         /// Numbers of tasks.
@@ -187,6 +193,7 @@ fn perform(arguments: &Arguments, queues: u32) -> Result<String, ExperimentError
     let session = Session { gpu, store, allowance };
     match &arguments.stage {
         Stage::Floor { count } => stages::floor(&session, *count),
+        Stage::Copies { seconds } => stages::copies(&session, *seconds),
         Stage::Overhead { tasks, repetitions } => stages::overhead(&session, tasks, *repetitions),
         Stage::Jobs { divisions, total, care } => {
             stages::jobs(&session, &chosen(divisions), *total, care.care(SHORT_CAMPAIGN))

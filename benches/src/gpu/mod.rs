@@ -8,6 +8,7 @@
 //! | [`case`], [`contention`], [`loss`] | capacity without a device: fits, searches, terms switched off |
 //! | [`ranks`], [`anatomy`] | deadlines under which bounds can be seen, and what bounds are made of |
 //! | [`circuit`], [`saturation`], [`pace`] | jobs on lanes without an engine |
+//! | [`floor`], [`copies`] | one thread's launches without a runtime |
 //! | [`spread`], [`store`], [`error`] | results |
 //! | [`card`], [`fleet`], [`workload`], [`bed`] | the device, and models on it |
 //! | [`serve`] | a certified set in the whole runtime |
@@ -20,6 +21,7 @@ pub mod case;
 pub mod certify;
 pub mod circuit;
 pub mod contention;
+pub mod copies;
 pub mod determinism;
 pub mod error;
 pub mod fleet;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::capacity::{self, CapacityRow, Effort, arrivals_case};
 use super::card::Gpu;
+use super::copies;
 use super::determinism::{self, DeterminismRow};
 use super::error::ExperimentError;
 use super::floor::{Bare, Floor, FloorRow};
@@ -49,6 +50,19 @@ pub fn floor(session: &Session, count: u64) -> Result<String, ExperimentError> {
     bare.close()?;
     session.store.save("floor", &rows)?;
     Ok(tables::floor(&rows))
+}
+
+/// Measures small copies by a kernel beside copies by the copy engines, for so many seconds. A launch that allocates
+/// fails the stage, when its figures are written.
+///
+/// # Errors
+/// As [`copies::measure`] and [`copies::CopiesReport::check`].
+pub fn copies(session: &Session, seconds: u64) -> Result<String, ExperimentError> {
+    session.store.tell("copies");
+    let report = copies::measure(&session.gpu, &session.store, Nanos::from_millis(seconds * 1_000))?;
+    session.store.save("copies", &report)?;
+    let table = report.table();
+    report.check().map(|()| table)
 }
 
 /// What the runtime adds, for one number of tasks. Pairs are the median and the 99.9th percentile.

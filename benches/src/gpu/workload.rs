@@ -118,7 +118,7 @@ pub fn small_network(share: u32, each: Nanos, pace: &Pace) -> String {
     let bytes = (wanted / reads / 4096 * 4096).clamp(4096, weights);
     let mut text = "kernel 1\ninput x f32 1024\noutput y f32 256\nweights 4MiB\nsegment\n".to_owned();
     let computing = |blocks: u32| format!("compute rounds={rounds} blocks={blocks} threads=256\n");
-    let reading = |blocks: u32| format!("read bytes={bytes} rounds={reads} blocks={blocks} threads=256\n");
+    let reading = |blocks: u32| format!("read bytes={bytes}B rounds={reads} blocks={blocks} threads=256\n");
     let (narrow, fitting, twice) = ((share / 2).max(1), share.max(1), (2 * share).max(1));
     for _ in 0..2 {
         text.push_str(&computing(narrow));

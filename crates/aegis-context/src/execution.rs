@@ -1,5 +1,6 @@
 //! A loaded model with its I/O, made under a budget.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use aegis_cuda::{
@@ -70,7 +71,8 @@ pub struct ExecutionContext {
 impl ExecutionContext {
     /// Loads `model` on the thread that carries `lane` and binds its I/O, all from `memory`. Where the device has
     /// memory of its own, the host's side of the I/O lies in `staging`; elsewhere it is not used. Where the device
-    /// replays graphs, one job is run and every segment that can be captured is captured for every slot.
+    /// replays graphs, one job is run, every segment that can be captured is captured for every slot, and one job is
+    /// run in every slot.
     ///
     /// # Errors
     /// [`ContextError`] that names what was exceeded: streams, memory before loading (weights and I/O as described),
@@ -144,21 +146,14 @@ impl ExecutionContext {
     }
 
     /// Captures every segment that can be, for every slot. One job is run before, because whatever a library makes at
-    /// its first call must be there when it is captured; its state is forgotten.
+    /// its first call must be there when it is captured, and one in every slot after, because a graph's first replay
+    /// may take longer than all later ones. The state of these jobs is forgotten.
     fn capture(&mut self, lane: &mut Lane) -> Result<(), ContextError> {
         let capturable = self.capturable()?;
         if capturable.is_empty() {
             return Ok(());
         }
-        let ran = (0..self.segments).try_for_each(|index| {
-            let segment = SegmentIndex::new(u16::try_from(index).unwrap_or(u16::MAX));
-            self.perform(lane.stream(), 0, segment).flatten()
-        });
-        // Also after a refusal, because what was enqueued before it uses the buffers that are given back.
-        let drained = lane.drain();
-        ran?;
-        drained?;
-        self.io.reset_state();
+        self.rehearse(lane, 0..1)?;
         self.graphs = Graphs::new(self.bindings.len(), self.segments);
         for slot in 0..self.bindings.len() {
             for &segment in &capturable {
@@ -167,6 +162,22 @@ impl ExecutionContext {
                 self.graphs.put(slot, segment, graph);
             }
         }
+        self.rehearse(lane, 0..self.bindings.len())
+    }
+
+    /// Runs one job in each of these slots without signals, as it will be run in service, and forgets its state.
+    fn rehearse(&mut self, lane: &mut Lane, slots: Range<usize>) -> Result<(), ContextError> {
+        let segments = 0..self.segments;
+        let mut jobs = slots.flat_map(|slot| segments.clone().map(move |index| (slot, index)));
+        let ran = jobs.try_for_each(|(slot, index)| {
+            let segment = SegmentIndex::new(u16::try_from(index).unwrap_or(u16::MAX));
+            self.dispatch(lane.stream(), slot, segment).flatten()
+        });
+        // Also after a refusal, because what was enqueued before it uses the buffers that are given back.
+        let drained = lane.drain();
+        ran?;
+        drained?;
+        self.io.reset_state();
         Ok(())
     }
 
@@ -293,10 +304,7 @@ impl ExecutionContext {
             return Err(LaunchError::Slot { slot: slot.0, slots });
         }
         self.step(ExecutionEvent::Launch { segment, slot })?;
-        let ended = match self.graphs.get(position, segment) {
-            Some(graph) => Guarded::Returned(stream.replay(graph).map_err(BackendError::from)),
-            None => self.perform(stream, position, segment),
-        };
+        let ended = self.dispatch(stream, position, segment);
         let more = segment.index() + 1 < self.segments;
         let (event, result) = match ended {
             Guarded::Returned(Ok(())) => (ExecutionEvent::Done { more }, Ok(())),
@@ -306,6 +314,14 @@ impl ExecutionContext {
         };
         self.step(event)?;
         result.map_err(LaunchError::Backend)
+    }
+
+    /// Enqueues a segment of the job in `slot`: its graph if it has one, else its calls.
+    fn dispatch(&mut self, stream: &mut dyn Stream, slot: usize, segment: SegmentIndex) -> Guarded<()> {
+        match self.graphs.get(slot, segment) {
+            Some(graph) => Guarded::Returned(stream.replay(graph).map_err(BackendError::from)),
+            None => self.perform(stream, slot, segment),
+        }
     }
 
     /// Enqueues what a segment of the job in `slot` is: before the first its inputs, behind the last its state for the

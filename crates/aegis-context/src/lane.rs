@@ -111,6 +111,12 @@ impl Lane {
         asked.map(drop)
     }
 
+    /// Whether the device is done with everything that was enqueued, so that the buffers may be given back whatever the
+    /// lane's state says; never waits. A device that cannot be asked any more is lost, and nothing runs there.
+    pub fn settled(&mut self) -> bool {
+        self.stream.finished().unwrap_or(true)
+    }
+
     /// Launches a segment of the job in `slot`, carries recurrent state behind the last one, and signals `dispatch`:
     /// also after an error, so that the lane is free again. Allocates nothing unless something fails.
     pub fn launch(

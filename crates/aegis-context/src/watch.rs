@@ -31,7 +31,9 @@ record! {
     }
 }
 record! {
-    /// A job occupied its lane for longer than its task was granted.
+    /// A job occupied its lane for longer than its task was granted, as its carrier saw it. On an asynchronous device the
+    /// carrier comes to look up to a visit to each other lane after the flag shows, once for each segment, so this may be
+    /// told of a job that kept its budget: for blame only, the engine judges by the flag.
     pub struct ComputeExceeded(142) {
         /// The task.
         task: TaskId,

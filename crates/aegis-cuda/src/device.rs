@@ -126,4 +126,11 @@ pub trait Device: Send + Sync {
     /// [`DeviceError::UnknownPartition`], [`DeviceError::LaneTaken`], [`DeviceError::TooManyStreams`], or the
     /// system's refusal to pin the thread.
     fn bind_lane(&self, partition: PartitionId, lane: LaneId) -> Result<Box<dyn Stream>, DeviceError>;
+
+    /// Sets what is called when a flag was stored by the device itself, on a thread of its own; what was set before is
+    /// forgotten. It is short and makes no call on the device. A device that never wakes anybody, because its flags are
+    /// stored by the thread that carries the lane or are looked at, does nothing with it.
+    fn set_waker(&self, waker: Arc<dyn Fn() + Send + Sync>) {
+        drop(waker);
+    }
 }

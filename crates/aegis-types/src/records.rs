@@ -378,7 +378,8 @@ record! {
         dispatch: DispatchSeq,
         /// When the launch call was entered.
         entered: Time,
-        /// When its completion became visible on the carrier.
+        /// When its completion became visible on the carrier; on an asynchronous device when the carrier came to look, up
+        /// to a visit to each other lane after the flag.
         left: Time,
     }
 }

@@ -38,6 +38,18 @@ pub trait Work {
     /// Finds out, without waiting, whether what is in flight can still end; [`lost`](Self::lost) tells.
     fn probe(&mut self) {}
 
+    /// How long the carrier of an asynchronous device was busy with asking after `launch`, which the other lanes waited
+    /// for. Apart from [`turned`](Self::turned), because a long segment is asked after often.
+    fn asked(&mut self, launch: &Launch, took: Nanos) {
+        let _nobody_counts = (launch, took);
+    }
+
+    /// Whether the device is done with everything that was enqueued, so that the lane may be given back after a loss;
+    /// never waits. So is a device that is lost.
+    fn settled(&mut self) -> bool {
+        true
+    }
+
     /// Why the lane will never land again, if that is so.
     fn lost(&self) -> Option<&str> {
         None
@@ -52,7 +64,9 @@ pub trait Work {
     /// Records what was loaded.
     fn loaded(&self, now: Time, sink: &mut dyn Sink);
 
-    /// Compares what a segment took of memory and time with its task's budget, and records a breach.
+    /// Compares what a segment took of memory and time with its task's budget, and records a breach. On an asynchronous
+    /// device `occupancy` ends when the carrier came to look, a visit to each other lane after the flag at most: what is
+    /// recorded may be a breach that the engine, which looks at the flag, does not see.
     fn watch(&mut self, launch: &Launch, occupancy: Nanos, now: Time, sink: &mut dyn Sink);
 
     /// Gives everything back, and what was learned.
@@ -73,7 +87,7 @@ pub struct ModelReport {
     pub task: aegis_types::TaskId,
     /// Memory in use at most.
     pub memory: MemoryUse,
-    /// On an asynchronous device the 99th percentile of the carrier's visits to launch or to end a segment of the model,
+    /// On an asynchronous device the median of the carrier's visits to launch or to end a segment of the model,
     /// copies out of staging included, which the other lanes waited for; zero elsewhere. Not the longest visit: among
     /// many thousand that is one in which the thread did not run.
     pub turn: Nanos,
@@ -153,6 +167,11 @@ impl Crew {
         lanes: Vec<LaneSpec>,
     ) -> Result<Self, RuntimeError> {
         let asynchronous = device.context().capabilities.asynchronous;
+        if options.waiting.sleeps() {
+            // Whoever opened the device need not be who drives it.
+            let driver = driver.clone();
+            device.set_waker(Arc::new(move || driver.unpark()));
+        }
         let mut crew = Self { seats: Vec::with_capacity(lanes.len()), threads: Vec::new() };
         let groups: Vec<Vec<LaneSpec>> = match asynchronous {
             true => vec![lanes],

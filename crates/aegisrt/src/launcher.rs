@@ -2,9 +2,9 @@
 //!
 //! On a device whose work runs where it is launched, a thread carries one lane, and a visit lasts as long as a segment.
 //! On an asynchronous device one thread carries every lane: launches are first in, first out by construction, and one
-//! waits for a visit to each other lane at most, without a lock (rule 3 of `docs/model.md`). A visit looks at the
-//! flag before the mailbox, because the driver may see the flag first and post the next launch: what the job before
-//! left is then taken away before its buffers can be written again.
+//! waits for a visit to each other lane at most and for one question after a long segment, without a lock (rule 3 of
+//! `docs/model.md`). A visit looks at the flag before the mailbox, because the driver may see the flag first and post
+//! the next launch: what the job before left is then taken away before its buffers can be written again.
 
 use std::sync::Arc;
 use std::thread::Thread;
@@ -21,8 +21,12 @@ use crate::waiting::{Pause, Waiting};
 /// How long a segment is in flight before its lane is asked whether it can still end, and between two questions.
 const PATIENCE: Nanos = Nanos::from_millis(10);
 
+/// How long lanes are kept at most after a loss for what is still in flight on them: shorter than whoever joins the
+/// carrier waits, so that the loss is told and not the wait.
+const FAREWELL: Nanos = Nanos::from_millis(1_000);
+
 /// How often a sleeping carrier looks at flags that a device stores without waking anybody.
-const GLANCE: Duration = Duration::from_micros(50);
+pub(crate) const GLANCE: Duration = Duration::from_micros(50);
 
 /// Why a lane will never land again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,9 +97,7 @@ impl Carried {
         let begun = bridge.clock.now();
         if let Some(flight) = landed {
             bridge.wake_driver();
-            self.flight = None;
-            self.work.landed(&flight.launch, flight.outcome);
-            self.record(&flight, begun);
+            self.end(&flight, begun);
         }
         if let Some(launch) = posted {
             self.launch(launch, bridge)?;
@@ -104,6 +106,22 @@ impl Carried {
             self.work.turned(&latest, bridge.clock.now().since(begun));
         }
         Ok(true)
+    }
+
+    /// Takes away what a launch left whose flag was seen at `seen`.
+    fn end(&mut self, flight: &Flight, seen: Time) {
+        self.flight = None;
+        self.work.landed(&flight.launch, flight.outcome);
+        self.record(flight, seen);
+    }
+
+    /// Ends what landed, and launches nothing any more.
+    fn end_shown(&mut self, now: Time) {
+        if let Some(flight) = self.flight
+            && self.flag.load() >= flight.launch.dispatch
+        {
+            self.end(&flight, now);
+        }
     }
 
     fn launch(&mut self, launch: Launch, bridge: &Bridge) -> Result<(), Loss> {
@@ -127,6 +145,8 @@ impl Carried {
         Ok(())
     }
 
+    /// `left` is the visit that saw the flag, which on an asynchronous device may be a visit to each other lane later
+    /// than the flag: good for blame, too long for a verdict.
     fn record(&mut self, flight: &Flight, left: Time) {
         let Launch { job, segment, dispatch, .. } = flight.launch;
         let (lane, entered) = (self.lane, flight.entered);
@@ -134,16 +154,19 @@ impl Carried {
         self.work.watch(&flight.launch, left.since(entered), left, self.sink.as_mut());
     }
 
-    /// Asks a lane whose segment has been in flight for long whether it can still end.
-    fn ask(&mut self, now: Time) -> Result<(), Loss> {
-        if let Some(flight) = &mut self.flight
-            && now.since(flight.asked) >= PATIENCE
-        {
+    /// When a segment that has been in flight for long was asked after last; `None` for others.
+    fn overdue(&self, now: Time) -> Option<Time> {
+        self.flight.map(|flight| flight.asked).filter(|asked| now.since(*asked) >= PATIENCE)
+    }
+
+    /// Asks at `now` whether what is in flight can still end.
+    fn ask(&mut self, now: Time, clock: HostClock) -> Result<(), Loss> {
+        if let Some(flight) = &mut self.flight {
             flight.asked = now;
             self.work.probe();
-            self.still_there()?;
+            self.work.asked(&flight.launch, clock.now().since(now));
         }
-        Ok(())
+        self.still_there()
     }
 
     fn still_there(&self) -> Result<(), Loss> {
@@ -176,7 +199,10 @@ impl Launcher {
         let obituary = Obituary { mailboxes, driver: self.bridge.driver.clone() };
         let served = self.rounds();
         if served.is_err() {
+            // Before anybody hears of the loss: the engine may have been told already of what shows.
+            self.end_shown();
             obituary.publish();
+            self.take_leave();
         }
         // Also after a loss, because clients wait for what they submitted.
         let reports = self.lanes.into_iter().map(|lane| lane.work.finish()).collect();
@@ -199,8 +225,7 @@ impl Launcher {
                 return Ok(());
             }
             if flying {
-                let now = self.bridge.clock.now();
-                self.lanes.iter_mut().try_for_each(|lane| lane.ask(now))?;
+                self.ask(self.bridge.clock.now())?;
             }
             match self.bridge.waiting.pause(None, flying) {
                 Pause::Look => std::hint::spin_loop(),
@@ -208,6 +233,36 @@ impl Launcher {
                 // Whoever posts or closes wakes this thread.
                 Pause::Sleep(_) => std::thread::park(),
             }
+        }
+    }
+
+    /// Asks the lane that waits longest of those whose segments have been in flight for long. One at a time: lanes that
+    /// were launched together would be asked together, and a launch that comes meanwhile waits for all of it.
+    fn ask(&mut self, now: Time) -> Result<(), Loss> {
+        let longest = self.lanes.iter_mut().filter_map(|lane| Some((lane.overdue(now)?, lane)));
+        match longest.min_by_key(|(asked, _)| *asked) {
+            Some((_, lane)) => lane.ask(now, self.bridge.clock),
+            None => Ok(()),
+        }
+    }
+
+    fn end_shown(&mut self) {
+        let now = self.bridge.clock.now();
+        self.lanes.iter_mut().for_each(|lane| lane.end_shown(now));
+    }
+
+    /// Keeps the lanes until the device is done with their buffers, and ends what still lands. A device that is lost is
+    /// done at once.
+    fn take_leave(&mut self) {
+        let last = self.bridge.clock.now().saturating_add(FAREWELL);
+        loop {
+            let settled = self.lanes.iter_mut().all(|lane| lane.work.settled());
+            // Looked at after asking: flags are stored before their lanes are done.
+            self.end_shown();
+            if settled || self.bridge.clock.now() >= last {
+                return;
+            }
+            std::thread::sleep(GLANCE);
         }
     }
 }
@@ -229,6 +284,170 @@ impl Drop for Obituary {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.publish();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+    use std::rc::Rc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use aegis_types::record::Discard;
+    use aegis_types::{JobId, SegmentIndex, TaskId};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Flag(AtomicU64);
+
+    impl Flag {
+        fn show(&self, dispatch: u64) {
+            self.0.store(dispatch, Ordering::Release);
+        }
+    }
+
+    impl CompletionFlag for Flag {
+        fn load(&self) -> DispatchSeq {
+            DispatchSeq::new(self.0.load(Ordering::Acquire))
+        }
+    }
+
+    type Log = Rc<RefCell<Vec<String>>>;
+
+    /// Work that does what its test says and writes down what it is asked for.
+    struct Told {
+        name: char,
+        log: Log,
+        /// Returns why the lane is lost, if this launch loses it.
+        runs: Box<dyn FnMut() -> Option<String>>,
+        settles: Box<dyn FnMut() -> bool>,
+        lost: Option<String>,
+    }
+
+    impl Told {
+        fn new(name: char, log: &Log, runs: impl FnMut() -> Option<String> + 'static) -> Self {
+            let settles = Box::new(|| true);
+            Self { name, log: Rc::clone(log), runs: Box::new(runs), settles, lost: None }
+        }
+
+        fn note(&self, what: &str) {
+            self.log.borrow_mut().push(format!("{} {what}", self.name));
+        }
+    }
+
+    impl Work for Told {
+        fn run(&mut self, _: &Launch, ended: &mut dyn FnMut(SegmentOutcome)) {
+            ended(SegmentOutcome::Done);
+            self.lost = (self.runs)();
+        }
+
+        fn landed(&mut self, _: &Launch, outcome: SegmentOutcome) {
+            assert_eq!(outcome, SegmentOutcome::Done);
+            self.note("landed");
+        }
+
+        fn probe(&mut self) {
+            self.note("probe");
+        }
+
+        fn asked(&mut self, launch: &Launch, _: Nanos) {
+            self.note(&format!("asked {}", launch.dispatch.get()));
+        }
+
+        fn settled(&mut self) -> bool {
+            (self.settles)()
+        }
+
+        fn lost(&self) -> Option<&str> {
+            self.lost.as_deref()
+        }
+
+        fn loaded(&self, _: Time, _: &mut dyn Sink) {}
+
+        fn watch(&mut self, _: &Launch, _: Nanos, _: Time, _: &mut dyn Sink) {}
+
+        fn finish(self: Box<Self>) -> LaneReport {
+            self.note("finish");
+            LaneReport::default()
+        }
+    }
+
+    fn launch(lane: u16) -> Launch {
+        let job = JobId::new(TaskId::new(lane), 0);
+        Launch { job, segment: SegmentIndex::new(0), slot: 0, dispatch: DispatchSeq::new(1) }
+    }
+
+    fn launcher(works: Vec<(Told, Arc<Mailbox>, Arc<Flag>)>) -> Launcher {
+        let carried = |(lane, (work, mailbox, flag)): (u16, (Told, Arc<Mailbox>, Arc<Flag>))| {
+            Carried::new(LaneId::new(lane), Box::new(work), mailbox, flag, Box::new(Discard))
+        };
+        let lanes = (0..).zip(works).map(carried).collect();
+        let (clock, driver) = (HostClock::start(), std::thread::current());
+        Launcher::new(lanes, Bridge { clock, driver, waiting: Waiting::Spin, asynchronous: true })
+    }
+
+    /// Lane `a` is lost at a launch that comes when `b` and `c` are in flight. The flag of `b` shows by then, that of `c`
+    /// when the device is asked for the third time.
+    #[test]
+    fn a_loss_takes_nothing_from_what_landed_and_keeps_what_is_in_flight() {
+        let log = Log::default();
+        let (mailboxes, flags): (Vec<Arc<Mailbox>>, Vec<Arc<Flag>>) =
+            (0..3).map(|_| (Arc::<Mailbox>::default(), Arc::<Flag>::default())).unzip();
+        let shown = Arc::clone(&flags[1]);
+        let a = Told::new('a', &log, move || {
+            shown.show(1);
+            Some("unplugged".into())
+        });
+        let next = Arc::clone(&mailboxes[0]);
+        let b = Told::new('b', &log, move || {
+            next.post(launch(0));
+            None
+        });
+        let mut c = Told::new('c', &log, || None);
+        let (late, mut questions) = (Arc::clone(&flags[2]), 0);
+        let (dead, told) = (Arc::clone(&mailboxes[2]), Rc::new(Cell::new(false)));
+        let heard = Rc::clone(&told);
+        c.settles = Box::new(move || {
+            heard.set(dead.is_dead());
+            questions += 1;
+            if questions == 3 {
+                late.show(1);
+            }
+            questions == 3
+        });
+        mailboxes[1].post(launch(1));
+        mailboxes[2].post(launch(2));
+        let works = [a, b, c].into_iter().zip(mailboxes).zip(flags);
+        let works = works.map(|((work, mailbox), flag)| (work, mailbox, flag)).collect();
+        let loss = launcher(works).serve().expect_err("lane 0 is lost");
+        assert_eq!(loss, Loss { lane: LaneId::new(0), reason: "unplugged".into() });
+        assert!(told.get(), "the driver hears of it before anybody waits");
+        assert_eq!(*log.borrow(), ["b landed", "c landed", "a finish", "b finish", "c finish"]);
+    }
+
+    #[test]
+    fn lanes_that_were_launched_together_are_asked_one_at_a_time_and_counted() {
+        let log = Log::default();
+        let work = |name| (Told::new(name, &log, || None), Arc::default(), Arc::<Flag>::default());
+        let mut launcher = launcher(['a', 'b', 'c'].map(work).into());
+        for (index, lane) in launcher.lanes.iter_mut().enumerate() {
+            lane.mailbox.post(launch(index as u16));
+            assert_eq!(lane.visit(&launcher.bridge), Ok(true));
+        }
+        let early = launcher.bridge.clock.now();
+        let late = early.saturating_add(PATIENCE);
+        for lane in &mut launcher.lanes {
+            lane.flight.as_mut().expect("it was launched").asked = early;
+        }
+        launcher.ask(late.saturating_sub(Nanos::new(1))).expect("nothing is lost");
+        assert!(log.borrow().is_empty(), "nobody has waited for long");
+        for expected in
+            [&["a probe", "a asked 1"][..], &["b probe", "b asked 1"], &["c probe", "c asked 1"], &[]]
+        {
+            launcher.ask(late).expect("nothing is lost");
+            assert_eq!(log.borrow_mut().drain(..).collect::<Vec<_>>(), expected);
         }
     }
 }

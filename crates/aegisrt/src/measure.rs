@@ -84,6 +84,7 @@ pub fn calibrate_with(
     calibration.kernel = machine::kernel();
     calibration.date = machine::wall_clock();
     calibration.driver = format!("{class}; {}", system.fleet().wait().name());
+    calibration.wait = Some(system.fleet().wait());
     // Lanes of an asynchronous device occupy no core: the launcher does, and whatever else the machine runs.
     calibration.decider_shares_cores = !asynchronous || machine::cores() < CORES_ASYNCHRONOUS;
     let method = |charge| charges::method(charge, &measured.samples);

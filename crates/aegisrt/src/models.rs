@@ -7,7 +7,6 @@ use aegis_cuda::{DeviceError, DeviceMemory, DeviceSlice};
 use aegis_memory::{TaskGrant, TaskUsage};
 use aegis_types::records::{JobOutcome, SegmentOutcome};
 use aegis_types::{Extent, MemoryClass, Nanos, ResourceBudget, Sink, TaskId, Time};
-use hdrhistogram::Histogram;
 
 use crate::carrier::{LaneReport, ModelReport, Work};
 use crate::client::{Packet, Port};
@@ -15,6 +14,10 @@ use crate::error::RuntimeError;
 use crate::feed::Feed;
 use crate::inventory::Model;
 use crate::mailbox::Launch;
+
+mod turns;
+
+use turns::{Turns, Visit};
 
 /// The byte that poisoned scratch is filled with: as a number in any format neither zero nor harmless.
 const POISON: u8 = 0xA5;
@@ -65,6 +68,8 @@ pub struct LaneModels {
     lane: Lane,
     models: Vec<Loaded>,
     poison: Option<Poison>,
+    /// What the launcher does in the visit under way.
+    visit: Visit,
     /// Why the lane's flag will never show a launch again.
     lost: Option<String>,
 }
@@ -123,7 +128,7 @@ impl LaneModels {
     ) -> Result<Self, RuntimeError> {
         let models = specs.into_iter().map(|spec| Loaded::new(&mut lane, spec)).collect::<Result<_, _>>()?;
         let poison = poison.map(|(region, extent)| Poison::new(region, extent)).transpose()?;
-        Ok(Self { lane, models, poison, lost: None })
+        Ok(Self { lane, models, poison, visit: Visit::default(), lost: None })
     }
 }
 
@@ -154,11 +159,12 @@ impl Loaded {
         Ok(Self { task, context, usage, watch, source, fed, packet, kept, room, probe, failure, turns })
     }
 
-    /// Takes what a job left to whoever wants it, once it is over: its last segment ran, or one failed.
-    fn drain(&mut self, launch: &Launch, outcome: SegmentOutcome) {
+    /// Takes what a job left to whoever wants it, once it is over: its last segment ran, or one failed. Returns whether
+    /// it is.
+    fn drain(&mut self, launch: &Launch, outcome: SegmentOutcome) -> bool {
         let Self { context, source, packet, kept, room, probe, .. } = self;
         let last = launch.segment.index() + 1 == context.segments();
-        Ending { source, packet, kept, room, probe, last }.drain(launch, outcome, context);
+        Ending { source, packet, kept, room, probe, last }.drain(launch, outcome, context)
     }
 
     /// Brings the inputs of a job into its slot, unless an attempt before did. Sizes were checked when the feed was
@@ -190,30 +196,6 @@ impl Loaded {
     }
 }
 
-/// Durations of visits, in room that is taken once.
-struct Turns(Histogram<u64>);
-
-impl Turns {
-    /// Up to 1 s, to one part in a hundred; what is longer is counted as 1 s.
-    fn new() -> Result<Self, RuntimeError> {
-        let histogram = Histogram::new_with_max(1_000_000_000, 2).map_err(|error| RuntimeError::System {
-            what: "making a distribution",
-            reason: error.to_string(),
-        })?;
-        Ok(Self(histogram))
-    }
-
-    /// Allocates nothing.
-    fn push(&mut self, turn: Nanos) {
-        self.0.saturating_record(turn.get());
-    }
-
-    /// The 99th percentile; zero without visits.
-    fn mark(&self) -> Nanos {
-        if self.0.is_empty() { Nanos::ZERO } else { Nanos::new(self.0.value_at_quantile(0.99)) }
-    }
-}
-
 /// What happens to a job's data at the end of a segment: on a synchronous device before the flag is stored, on an
 /// asynchronous one after it was seen.
 struct Ending<'a> {
@@ -227,11 +209,12 @@ struct Ending<'a> {
 }
 
 impl Ending<'_> {
-    /// Takes the outputs to whoever wants them, if the job is over. A segment that did not start may be launched again.
-    fn drain(self, launch: &Launch, outcome: SegmentOutcome, context: &ExecutionContext) {
+    /// Takes the outputs to whoever wants them, if the job is over, and returns whether it is. A segment that did not
+    /// start may be launched again.
+    fn drain(self, launch: &Launch, outcome: SegmentOutcome, context: &ExecutionContext) -> bool {
         let done = outcome == SegmentOutcome::Done;
         if !(outcome == SegmentOutcome::Failed || (done && self.last)) {
-            return;
+            return false;
         }
         let slot = Slot(launch.slot);
         if done {
@@ -249,6 +232,7 @@ impl Ending<'_> {
             packet.end(launch.job, if done { JobOutcome::Completed } else { JobOutcome::Failed });
             port.give_back(packet);
         }
+        true
     }
 }
 
@@ -273,6 +257,7 @@ impl Work for LaneModels {
         if let Some(poison) = &self.poison {
             poison.spread();
         }
+        self.visit.fills |= launch.segment.get() == 0;
         let model = self.models.iter_mut().find(|model| model.task == launch.job.task);
         let ready = model.map(|model| (launch.segment.get() > 0 || model.fill(launch), model));
         // The engine dispatches only tasks of this lane, and a job's data arrive before its launch.
@@ -304,7 +289,7 @@ impl Work for LaneModels {
 
     fn landed(&mut self, launch: &Launch, outcome: SegmentOutcome) {
         if let Some(model) = self.models.iter_mut().find(|model| model.task == launch.job.task) {
-            model.drain(launch, outcome);
+            self.visit.drains |= model.drain(launch, outcome);
         }
     }
 
@@ -314,13 +299,24 @@ impl Work for LaneModels {
         }
     }
 
+    fn asked(&mut self, launch: &Launch, took: Nanos) {
+        if let Some(model) = self.models.iter_mut().find(|model| model.task == launch.job.task) {
+            model.turns.ask(took);
+        }
+    }
+
+    fn settled(&mut self) -> bool {
+        self.lane.settled()
+    }
+
     fn lost(&self) -> Option<&str> {
         self.lost.as_deref()
     }
 
     fn turned(&mut self, launch: &Launch, turn: Nanos) {
+        let visit = std::mem::take(&mut self.visit);
         if let Some(model) = self.models.iter_mut().find(|model| model.task == launch.job.task) {
-            model.turns.push(turn);
+            model.turns.push(visit, turn);
         }
     }
 
@@ -340,6 +336,8 @@ impl Work for LaneModels {
     }
 
     fn finish(self: Box<Self>) -> LaneReport {
+        // Whichever job of the lane ended in the visit that began one of the model's.
+        let draining = self.models.iter().map(|model| model.turns.draining()).max().unwrap_or(Nanos::ZERO);
         let report = |model: Loaded| {
             if let (Some(packet), Source::Port(port)) = (model.packet, &model.source) {
                 port.give_back(packet);
@@ -354,7 +352,7 @@ impl Work for LaneModels {
                     exchange: usage.high_water(MemoryClass::Exchange),
                     scratch: usage.high_water(MemoryClass::Scratch),
                 },
-                turn: model.turns.mark(),
+                turn: model.turns.mark(draining),
                 outputs,
                 failure: model.failure,
             }

@@ -55,7 +55,8 @@ pub struct ProfileOptions {
     pub rounds: u32,
     /// Jobs of the victim that are run and not counted, before each stretch of samples.
     pub warm_up: usize,
-    /// The longest pause before a launch.
+    /// The longest pause before a launch. What a device does after a longer one is not measured; the text of the level
+    /// says how long they were.
     pub pause_max: Nanos,
     /// Margin on the high-water mark, in millionths.
     pub margin_ppm: u64,

@@ -23,6 +23,7 @@ use crate::live::{Live, Watched};
 use crate::models::{LaneModels, ModelSpec, Source};
 use crate::plant::{ControlRequest, HostPlant, Waiting};
 use crate::realtime::{self, Role};
+use crate::system::device::spare_queue;
 use crate::system::{SLOTS_PROFILED, System};
 use crate::tally::{Counted, Tally};
 
@@ -108,6 +109,9 @@ pub fn run_with(
     options: &RunOptions,
     ready: impl FnOnce(Vec<Client>),
 ) -> Result<RunReport, RuntimeError> {
+    if options.poison {
+        spare_queue(system.device().as_ref(), system.by_lane().len())?;
+    }
     let set = &prepared.set;
     let slots = certified_slots(set, &certificate);
     let plan = system.plan(&system.demands(profile, &slots)?, system.device().context().memory)?;

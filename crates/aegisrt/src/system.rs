@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aegis_cuda::{Device, HostClock, Partition, discovery};
+use aegis_cuda::{Device, HostClock, Partition};
 use aegis_memory::{Demand, LowestOffsetFirst, MemoryOrchestrator, MemoryPlan, Planner};
 use aegis_sched::{SchedulingPolicy, TaskSet, policy};
 use aegis_types::{Bytes, LaneId, TaskId};
@@ -23,15 +23,14 @@ pub struct Builder {
     device: Option<Arc<dyn Device>>,
     policy: Option<Arc<dyn SchedulingPolicy>>,
     planner: Box<dyn Planner>,
-    queues: u32,
+    queues: Option<u32>,
 }
 
 impl Builder {
     /// A builder for a fleet.
     pub fn new(fleet: Fleet) -> Self {
         let planner = Box::new(LowestOffsetFirst);
-        let queues = discovery::QUEUES;
-        Self { fleet, loaders: Loaders::default(), device: None, policy: None, planner, queues }
+        Self { fleet, loaders: Loaders::default(), device: None, policy: None, planner, queues: None }
     }
 
     /// Chooses the backends.
@@ -46,10 +45,13 @@ impl Builder {
         Self { device: Some(device), ..self }
     }
 
-    /// Says how many hardware queues a GPU gives this process, where the fleet's device is opened here.
+    /// Says how many hardware queues a GPU gives this process, where the fleet's device is opened here: the value of
+    /// `CUDA_DEVICE_MAX_CONNECTIONS` in the process's environment, or 8, the driver's default, where it is unset. Nothing
+    /// here reads the environment, and a number that is too large lets lanes share a queue unseen, so that a GPU is not
+    /// opened without it.
     #[must_use]
     pub fn queues(self, queues: u32) -> Self {
-        Self { queues, ..self }
+        Self { queues: Some(queues), ..self }
     }
 
     /// Chooses the policy instead of the fleet's.
@@ -71,7 +73,7 @@ impl Builder {
     pub fn build(self, tell: impl FnMut(&str)) -> Result<System, RuntimeError> {
         let device = match self.device {
             Some(device) => device,
-            None => device::open(&self.fleet, self.queues)?,
+            None => device::open_told(&self.fleet, self.queues)?,
         };
         let partitions = device::divide(device.as_ref(), &self.fleet)?;
         let policy = match self.policy {
@@ -189,12 +191,16 @@ impl System {
     /// The task set of the fleet with these budgets and overheads.
     ///
     /// # Errors
-    /// As [`prepare`].
+    /// As [`prepare`]; [`ConfigError::Stale`](crate::config::ConfigError::Stale) if the profile was taken on partitions
+    /// of other sizes.
     pub fn prepare(
         &self,
         profile: Option<&Profile>,
         calibration: &Calibration,
     ) -> Result<Prepared, RuntimeError> {
+        if let Some(profile) = profile {
+            profile.matches_partitions(&self.partitions)?;
+        }
         let facts: Vec<Facts> = self.models.iter().map(|model| Facts::from(&model.description)).collect();
         Ok(prepare(&self.fleet, profile, calibration, &self.lanes, &facts)?)
     }

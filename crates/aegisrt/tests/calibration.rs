@@ -10,7 +10,7 @@ use aegis_cuda::{Device, SimOptions};
 use aegis_types::{Bytes, LaneId, Nanos};
 use aegisrt::calibrate::CalibrateOptions;
 use aegisrt::calibrate::rehearsal::Rehearsal;
-use aegisrt::config::{Calibration, Fleet};
+use aegisrt::config::{Calibration, Fleet, WaitMode};
 use aegisrt::inventory::Loaders;
 use aegisrt::measure::{NamedSamples, calibrate_with, charges_of};
 use aegisrt::system::{Builder, System};
@@ -113,6 +113,14 @@ fn a_sleeping_driver_is_charged_its_wake_ups() -> Result<(), Box<dyn Error>> {
     let wakeup = samples.iter().find(|(name, _)| *name == "wakeup").expect("it is measured");
     assert!(wakeup.1.count() > 100, "{}", wakeup.1.count());
     assert!(calibration.overheads.wakeup > wakeup.1.max());
+    let charged = &calibration.overheads;
+    let news = charged.launch_lock.saturating_add(charged.dispatch).saturating_add(charged.wakeup);
+    let glance = Nanos::from_micros(50);
+    assert!(
+        charged.notify > news.saturating_add(glance),
+        "a launcher that sleeps sees a flag later: {charged:?}"
+    );
+    assert_eq!(calibration.wait, Some(WaitMode::Blocking));
     assert_eq!(calibration.stalls, None, "who sleeps does not see why it slept");
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use aegis_context::{ContextError, ExecutionContext, Lane, LaneState, Slot, Staging};
+use aegis_context::{ContextError, ExecutionContext, IoPlan, Lane, LaneState, Slot, Staging};
 use aegis_cuda::script::expected_outputs;
 use aegis_cuda::sim::{Fault, FaultKind, FaultTrigger};
 use aegis_cuda::{
@@ -60,6 +60,25 @@ fn staging_that_is_missing_or_too_small_is_refused() {
     assert!(context.input(Slot(0), 1).is_none(), "state never leaves the device");
     drop(context);
     create(&bench, &mut lane, &scripted(), Some(&enough)).expect("all of it was given back");
+}
+
+#[test]
+fn a_model_without_inputs_and_outputs_goes_without_staging() {
+    const SILENT: &str = "script 1\nsegment 1us\nend";
+    let device = device(false);
+    let bench = Bench::on(&device);
+    let mut lane = lane(&device, 0);
+    let plan = IoPlan { input_slots: 2, output_slots: 2, state: Vec::new() };
+    let memory = bench.memory(0);
+    let mut context = with_request(SILENT, |request| {
+        ExecutionContext::create(request, &budget(PART), &scripted(), &mut lane, memory, &plan, None)
+    })
+    .expect("nothing is needed");
+    for slot in [0, 1] {
+        let report = bench.launch(&mut lane, &mut context, slot, 0);
+        assert_eq!((report.outcome, report.signalled), (SegmentOutcome::Done, true));
+        assert!(context.input(Slot(slot), 0).is_none());
+    }
 }
 
 #[test]
@@ -154,8 +173,10 @@ fn captured_segments_hold_the_copies_and_are_replayed_before_the_flag() {
     let mut context = create(&bench, &mut lane, &Copying, Some(&staging)).expect("fits");
     assert_eq!(context.graphs(), 4, "two slots, two segments");
     // The job that was run before capturing: feed and first copy; second copy, state, two outputs.
-    let direct = device.operations();
-    assert_eq!(direct.len(), 6, "{direct:?}");
+    let mut direct = device.operations();
+    let rehearsed: Vec<_> = direct.drain(6..).collect();
+    let copies = |operations: &[Operation]| operations.iter().all(|it| matches!(it, Operation::Copy(_)));
+    assert!(copies(&direct), "{direct:?}");
     let mut seen = Vec::new();
     for slot in 0..2 {
         for segment in 0..2u16 {
@@ -169,6 +190,8 @@ fn captured_segments_hold_the_copies_and_are_replayed_before_the_flag() {
         }
     }
     assert_eq!([seen[0].as_slice(), &seen[1]].concat(), direct, "a graph holds what was run without it");
+    let replays: Vec<_> = seen.iter().cloned().map(Operation::Replay).collect();
+    assert_eq!(rehearsed, replays, "each graph was replayed once before it serves");
     for (one, other) in [(0, 2), (1, 3)] {
         assert_eq!(seen[one].len(), seen[other].len());
         assert_ne!(seen[one], seen[other], "every slot has buffers of its own");
@@ -191,7 +214,9 @@ fn a_lane_in_flight_is_asked_without_being_freed() {
     device.operations();
     assert_eq!((lane.probe(), lane.poll()), (Ok(()), LaneState::Launched(seq)));
     assert_eq!(device.operations(), [], "a question enqueues nothing");
+    assert!(!lane.settled(), "the device still uses the buffers");
     device.sim.lose("unplugged");
+    assert!(lane.settled(), "nothing runs on a device that is lost");
     let error = lane.probe().expect_err("the device is lost");
     assert_eq!((error.severity(), lane.state()), (Severity::Fatal, LaneState::Lost));
     drop(context);

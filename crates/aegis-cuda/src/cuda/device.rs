@@ -241,6 +241,10 @@ impl CudaDevice {
 }
 
 impl Device for CudaDevice {
+    fn set_waker(&self, waker: Arc<dyn Fn() + Send + Sync>) {
+        self.driver.waker.set(waker);
+    }
+
     fn context(&self) -> &DeviceContext {
         &self.context
     }

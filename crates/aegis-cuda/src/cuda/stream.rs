@@ -336,7 +336,7 @@ impl Stream for CudaStream {
             // SAFETY: `cuLaunchHostFunc` wants a live stream and a function that may be called with the pointer given:
             //  the waker lives in the driver, which a retired stream keeps alive until it is done.
             let code = unsafe { (api.launch_host)(self.raw.0, Some(call_waker), waker) };
-            self.driver.check(code, "cuLaunchHostFunc")?;
+            unless_lost(self.driver.check(code, "cuLaunchHostFunc"))?;
         }
         Ok(())
     }
@@ -399,11 +399,35 @@ impl Stream for CudaStream {
     }
 }
 
+/// A refused wake-up delays whoever sleeps until it glances at the flag; a lane whose flag will come is not lost by it.
+fn unless_lost(woken: Result<(), DeviceError>) -> Result<(), DeviceError> {
+    match woken {
+        Err(DeviceError::Lost { .. }) => woken,
+        _ => Ok(()),
+    }
+}
+
 impl Drop for CudaStream {
     fn drop(&mut self) {
         if self.context.is_green() {
             self.driver.leave(self.context.context());
         }
         self.driver.retire(Some(self.seat.partition()), Handle::Stream(self.raw, Arc::clone(&self.flag)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_wake_up_is_no_error_of_the_signal_before_it() {
+        let refused = DeviceError::Refused { call: "cuLaunchHostFunc", reason: "invalid value".into() };
+        let later = DeviceError::System { what: "cuLaunchHostFunc", reason: "not ready".into() };
+        for woken in [Ok(()), Err(refused), Err(later)] {
+            assert_eq!(unless_lost(woken), Ok(()));
+        }
+        let lost = Err(DeviceError::Lost { reason: "an illegal address".into() });
+        assert_eq!(unless_lost(lost.clone()), lost);
     }
 }

@@ -24,6 +24,7 @@ use super::{CalibrateOptions, Calibration, enough, floors};
 use crate::carrier::{Crew, CrewOptions};
 use crate::config::Figure;
 use crate::error::RuntimeError;
+use crate::launcher::GLANCE;
 use crate::plant::{ControlRequest, HostPlant};
 use crate::system::System;
 use crate::waiting::Waiting;
@@ -73,6 +74,10 @@ pub fn calibrate(
     Ok(Calibration { overheads, samples, figures, turn, stalls: spins.then_some(stalls) })
 }
 
+fn nanos(span: Duration) -> Nanos {
+    Nanos::new(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX))
+}
+
 fn with_margin(span: Nanos, margin_ppm: u64) -> Nanos {
     span.scale_ppm_up(margin_ppm.saturating_add(1_000_000)).unwrap_or(Nanos::MAX)
 }
@@ -116,6 +121,11 @@ impl Facts<'_> {
                 (Nanos::ZERO, dispatch, gap.scale_ppm_up(1_000_000 + margin_ppm).unwrap_or(gap))
             }
         };
+        // A launcher that sleeps glances at a flag that wakes nobody, and is woken as the driver is.
+        let news = match waiting.sleeps() {
+            true => dispatch.saturating_add(wakeup).saturating_add(nanos(GLANCE)),
+            false => dispatch,
+        };
         let mut overheads = Overheads {
             poll: charge(&paths.poll),
             release: charge(&steps.tick),
@@ -128,7 +138,7 @@ impl Facts<'_> {
             launch_lock: turn,
             wakeup,
             client,
-            notify: others.saturating_add(turns.longest(margin_ppm)).saturating_add(dispatch),
+            notify: others.saturating_add(turns.longest(margin_ppm)).saturating_add(news),
             stall,
         };
         if !waiting.sleeps() {

@@ -120,7 +120,11 @@ const SLEEPING: [Charge; 13] = [
     LAUNCH_LOCK,
     charge("wakeup", Some("wakeup"), "from a timer to the driver looking, all lanes busy"),
     charge("client", Some("wakeup"), "charged as a wake-up of the driver"),
-    NOTIFY,
+    charge(
+        "notify",
+        None,
+        "a turn of every other lane, the longest of the own, a post, a wake-up, and a glance of a launcher that sleeps",
+    ),
     charge(
         "stall",
         Some("wakeup"),

@@ -37,7 +37,7 @@ pub(super) struct Turns {
     pub(super) launching: Samples,
     pub(super) ending: Samples,
     pub(super) both: Samples,
-    /// The 99th percentile of all visits to a model, of the model with the longest: bursts of that one decide what is
+    /// The median of all visits to a model, of the model with the longest: bursts of that one decide what is
     /// charged, and profiles tell the same of their tasks.
     pub(super) mark: Nanos,
 }
@@ -161,6 +161,14 @@ impl Work for Timed {
 
     fn probe(&mut self) {
         self.inner.probe();
+    }
+
+    fn asked(&mut self, launch: &Launch, took: Nanos) {
+        self.inner.asked(launch, took);
+    }
+
+    fn settled(&mut self) -> bool {
+        self.inner.settled()
     }
 
     fn lost(&self) -> Option<&str> {

@@ -101,6 +101,7 @@ impl ProfileCommand {
         let hostile = opposition.is_hostile();
         let (mut system, _library) = open_system(fleet, environment)?;
         calibration.matches_device(system.device().context(), lanes_of(system.fleet()))?;
+        calibration.matches_wait(system.fleet().wait())?;
         if self.level == LevelArg::Enemy && !hostile {
             return Err(CliError::Input("--level: this device has no enemies; legal: fleet".into()));
         }

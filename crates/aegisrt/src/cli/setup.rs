@@ -107,9 +107,11 @@ impl Setup {
         let device = open_device(&fleet, environment)?;
         let calibration = args.load_calibration()?;
         calibration.matches_device(device.context(), lanes_of(&fleet))?;
+        calibration.matches_wait(fleet.wait())?;
         let profile = args.load_profile()?;
         if let Some(profile) = &profile {
             profile.matches_device(device.context())?;
+            profile.matches_wait(fleet.wait())?;
         }
         let (mut system, library) = open_system_on(device, fleet, environment)?;
         let mut prepared = system.prepare(profile.as_ref(), &calibration)?;

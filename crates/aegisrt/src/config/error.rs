@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use aegis_sched::ModelError;
-use aegis_types::{ContentHash, Nanos, Severity};
+use aegis_types::{Nanos, Severity};
 
 /// Where something stands in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,12 +78,12 @@ pub enum ConfigError {
         profile: PathBuf,
         /// The task whose entry it is.
         task: String,
-        /// What differs: the model's or the shapes' hash.
+        /// What differs: the model, its shapes or the partitions.
         what: &'static str,
-        /// The hash in the profile.
-        recorded: Box<ContentHash>,
-        /// The hash of what the fleet names.
-        found: Box<ContentHash>,
+        /// What the profile recorded.
+        recorded: Box<str>,
+        /// The same of the fleet.
+        found: Box<str>,
     },
     /// The fleet promises less compute than was measured or declared.
     #[error("{place} = {budget}: less than what {evidence} says, {needed}; legal: at least {needed}")]

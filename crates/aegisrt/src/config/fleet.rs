@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use aegis_cuda::{DeviceKind, PartitionRequest, Units};
 use aegis_sched::{Arrival, Criticality, OnOverrun, PartitionModel};
 use aegis_types::{Bytes, LaneId, Nanos, PartitionId, TaskId};
+use serde::{Deserialize, Serialize};
 
 use super::check;
 use super::error::ConfigError;
@@ -51,7 +52,8 @@ impl DeviceConfig {
 }
 
 /// How the driver, and on an asynchronous device the launcher, waits between events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum WaitMode {
     /// It never sleeps: a core for each of the two threads, and no wake-up to charge.
     Spin,

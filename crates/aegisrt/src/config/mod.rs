@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`fleet`] | `fleet.toml`: device, partitions, policy and tasks, checked |
 //! | [`profile`] | `profile.json`: what `aegis profile` measured of each task |
+//! | [`company`] | who shared the device while it was measured, and whether that covers a fleet |
 //! | [`platform`] | `platform.json`: what `aegis calibrate` measured of this machine |
 //! | [`observed`] | what it saw besides: the device, plain operations, stalls of the host |
 //! | [`prepare`] | the three together as the scheduler's task set |
@@ -12,6 +13,7 @@
 //! A file that is read becomes a value that was checked, or an error; nothing is half-read.
 
 mod check;
+pub mod company;
 pub mod error;
 mod file;
 pub mod fleet;
@@ -23,6 +25,7 @@ pub mod profile;
 mod source;
 mod task;
 
+pub use company::{LaneCompany, ProfiledPartition};
 pub use error::{ConfigError, Place};
 pub use fleet::{
     BackendKind, BudgetConfig, DeviceConfig, Fleet, InputSource, LaneChoice, PartitionConfig, StatePair,
@@ -31,6 +34,4 @@ pub use fleet::{
 pub use observed::{CalibratedDevice, Figure, HostStalls};
 pub use platform::{Calibration, CalibrationMethod};
 pub use prepare::{ContextGap, Facts, Prepared, prepare};
-pub use profile::{
-    Exceedance, LaneCompany, MemoryProfile, Profile, SegmentProfile, TaskProfile, shapes_hash,
-};
+pub use profile::{Exceedance, MemoryProfile, Profile, SegmentProfile, TaskProfile, shapes_hash};

@@ -9,6 +9,7 @@ use aegis_types::Nanos;
 use serde::{Deserialize, Serialize};
 
 use super::error::ConfigError;
+use super::fleet::WaitMode;
 use super::json;
 
 /// The device that a calibration or a profile was made on.
@@ -92,6 +93,22 @@ pub struct HostStalls {
     /// The shortest time between the starts of two stalls; `None` with fewer than two.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closest: Option<Nanos>,
+}
+
+/// Whether a measurement was made while the driver waited as it will: it is charged, and measured, differently.
+pub(super) fn matches_wait(
+    recorded: Option<WaitMode>,
+    found: WaitMode,
+    path: &Path,
+    tool: &str,
+) -> Result<(), ConfigError> {
+    let legal = format!("{:?}; run `{tool}` with this fleet", found.name());
+    let (value, problem) = match recorded {
+        Some(recorded) if recorded == found => return Ok(()),
+        Some(recorded) => (format!("{:?}", recorded.name()), "measured while the driver waited otherwise"),
+        None => ("nothing".to_owned(), "is missing: nothing says how the driver waited"),
+    };
+    Err(json::bad(path, "wait".into(), value, problem, legal))
 }
 
 /// Refuses figures that contradict themselves.

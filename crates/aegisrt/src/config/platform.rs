@@ -8,6 +8,7 @@ use aegis_types::Nanos;
 use serde::{Deserialize, Serialize};
 
 use super::error::ConfigError;
+use super::fleet::WaitMode;
 use super::json;
 use super::observed::{self, CalibratedDevice, Figure, HostStalls};
 
@@ -25,6 +26,9 @@ pub struct Calibration {
     pub kernel: String,
     /// How the driver waits, and at which priority.
     pub driver: String,
+    /// How the driver waited: what it is charged for is another thing in each mode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<WaitMode>,
     /// When it was measured, for people.
     pub date: String,
     /// Whether the driver's thread may run on a core that carries a lane.
@@ -33,7 +37,7 @@ pub struct Calibration {
     pub overheads: Overheads,
     /// How each was measured.
     pub methods: Vec<CalibrationMethod>,
-    /// The 99th percentile of the launcher's visits to a lane with the models that it was measured with, of the model
+    /// The median of the launcher's visits to a lane with the models that it was measured with, of the model
     /// with the longest, plus the margin; `None` where each lane has a thread of its own, and in files in which
     /// `launch_lock` was the longest visit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -95,6 +99,7 @@ impl Calibration {
             machine: String::new(),
             kernel: String::new(),
             driver: String::new(),
+            wait: None,
             date: String::new(),
             decider_shares_cores: false,
             overheads,
@@ -152,11 +157,20 @@ impl Calibration {
         Ok(())
     }
 
+    /// Whether the driver waited as it will.
+    ///
+    /// # Errors
+    /// [`ConfigError::Field`] naming both ways, or that none is recorded.
+    pub fn matches_wait(&self, wait: WaitMode) -> Result<(), ConfigError> {
+        observed::matches_wait(self.wait, wait, &self.path, TOOL)
+    }
+
     /// Whether it speaks of this device: the overheads of an asynchronous device are partly its driver's, those of a
     /// synchronous one are the host's alone.
     ///
     /// # Errors
-    /// [`ConfigError::Field`] naming what differs, or that no device or fewer lanes are recorded where they matter.
+    /// [`ConfigError::Field`] naming what differs, or that no device, no turn or fewer lanes are recorded where they
+    /// matter.
     pub fn matches_device(&self, found: &DeviceContext, lanes: u16) -> Result<(), ConfigError> {
         if !found.capabilities.asynchronous {
             return Ok(());
@@ -167,6 +181,10 @@ impl Calibration {
             return Err(json::bad(&self.path, "device".into(), "nothing".into(), problem, legal()));
         };
         device.matches(&self.path, TOOL, found)?;
+        if self.turn.is_none() {
+            let problem = "is missing: the fleet's turns at the launcher have nothing to be compared with";
+            return Err(json::bad(&self.path, "turn".into(), "nothing".into(), problem, legal()));
+        }
         if device.lanes < lanes {
             let problem = "measured with fewer lanes than the fleet has";
             let value = device.lanes.to_string();
@@ -203,12 +221,20 @@ impl Calibration {
     /// that were calibrated with comes on top for each lane.
     pub fn launch_lock(&self, lanes: u16, turn: Nanos) -> Nanos {
         let lock = self.overheads.launch_lock;
-        let Some(own) = self.turn else { return lock.max(turn) };
         let others = |lanes: u16| u64::from(lanes.saturating_sub(1)).max(1);
+        if self.turn.is_none() {
+            return lock.saturating_add(self.raise(turn));
+        }
         let measured = self.device.as_ref().map_or(lanes, |device| device.lanes).max(lanes);
         let sum = lock.checked_mul(others(measured)).unwrap_or(Nanos::MAX);
         let each = Nanos::new(sum.get().div_ceil(others(lanes)));
-        each.saturating_add(turn.saturating_sub(own))
+        each.saturating_add(self.raise(turn))
+    }
+
+    /// How much longer a turn of the fleet is than what was calibrated with. A launch waits for the ending of its own
+    /// lane's job as well, so it is charged for each lane, the own one included.
+    fn raise(&self, turn: Nanos) -> Nanos {
+        turn.saturating_sub(self.turn.unwrap_or(self.overheads.launch_lock))
     }
 
     /// The platform of these partitions with the calibrated overheads, for tasks whose turns at the launcher are no
@@ -231,7 +257,15 @@ impl Calibration {
         turn: Nanos,
     ) -> Result<Platform, ModelError> {
         let lanes = partitions.iter().fold(0u16, |sum, partition| sum.saturating_add(partition.lanes));
-        let overheads = Overheads { launch_lock: self.launch_lock(lanes, turn), ..self.overheads };
+        let raise = self.raise(turn);
+        let raised = |times: u16| raise.checked_mul(times.into()).unwrap_or(Nanos::MAX);
+        let overheads = Overheads {
+            launch_lock: self.launch_lock(lanes, turn),
+            handoff: self.overheads.handoff.saturating_add(raised(1)),
+            // A client hears after a turn of every lane.
+            notify: self.overheads.notify.saturating_add(raised(lanes)),
+            ..self.overheads
+        };
         let mut platform = Platform::new(partitions, overheads)?;
         platform.decider_shares_cores = self.decider_shares_cores;
         Ok(platform)

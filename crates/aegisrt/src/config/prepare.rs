@@ -11,7 +11,7 @@ use aegis_sched::{Basis, ModelError, OccupancyBudget, Task, TaskSet};
 use aegis_types::{ContentHash, LaneId, Nanos, Node, TaskId};
 
 use super::error::ConfigError;
-use super::fleet::{Fleet, TaskConfig, task_id};
+use super::fleet::{Fleet, PartitionConfig, TaskConfig, task_id};
 use super::platform::Calibration;
 use super::profile::{Level, Profile, SegmentProfile, TaskProfile};
 
@@ -46,13 +46,13 @@ pub struct Prepared {
     pub gaps: Vec<ContextGap>,
 }
 
-/// A measured budget that was taken without some of the tasks that share the device in the fleet: contention from
-/// those is not in it. The level of the budget's basis says so too.
+/// A measured budget that was taken without some of the tasks that share the device in the fleet, and that no budget of
+/// the enemy level replaces: contention from those, and what they leave in the caches, is not in it. The level of the budget's basis says so too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContextGap {
     /// The task with the budget.
     pub task: TaskId,
-    /// Tasks on other lanes that were not on another lane when it was measured.
+    /// Tasks on other lanes that were not on another lane when it was measured, and tasks on its lane that were not on it.
     pub unmet: Vec<String>,
 }
 
@@ -60,9 +60,9 @@ pub struct ContextGap {
 /// `facts`, both by [`TaskId`].
 ///
 /// # Errors
-/// - [`ConfigError::Stale`] if a profile's entry was made for another model or other shapes;
+/// - [`ConfigError::Stale`] if a profile's entry was made for another model, other shapes or in another partition;
 /// - [`ConfigError::Budget`] if `budget.compute` is less than what profile or backend need;
-/// - [`ConfigError::Field`] if a task has no budget from anywhere, if a profile has another number of segments, or if
+/// - [`ConfigError::Field`] if a task has no budget from anywhere, if nobody measured its turn at a launcher, if a profile has another number of segments, or if
 ///   a lane lies outside the task's partition or contradicts the fleet;
 /// - [`ConfigError::Model`] for what the scheduler refuses.
 ///
@@ -78,19 +78,22 @@ pub fn prepare(
     assert_eq!(lanes.len(), fleet.tasks().len(), "one lane for each task");
     assert_eq!(facts.len(), fleet.tasks().len(), "facts of one model for each task");
     let model = |reason: ModelError| ConfigError::Model { file: fleet.path().into(), reason };
+    let company = |position| Company::of(fleet, profile, lanes, position);
+    let companies: Vec<Company> = (0..lanes.len()).map(company).collect();
     // A turn at the launcher grows with the inputs and outputs of the task whose turn it is, and those of the fleet may
     // be larger than those that were calibrated with.
-    let turn = longest_turn(fleet, profile);
+    let strangers = companies.iter().any(|company| company.strangers);
+    let turn = longest_turn(fleet, profile, calibration, strangers)?;
     let platform = calibration.platform_with(fleet.partition_models(), turn).map_err(model)?;
     let mut tasks = Vec::with_capacity(lanes.len());
     let mut gaps = Vec::new();
     for (position, config) in fleet.tasks().iter().enumerate() {
         let id = task_id(position);
         check_lane(fleet, id, config, lanes[position])?;
-        let unmet = unmet(fleet, profile, lanes, position);
-        let segments = Evidence { fleet, id, config, facts: &facts[position] }.budgets(profile, &unmet)?;
-        if !unmet.is_empty() && at_enemy_level(profile, &config.name).is_none() {
-            gaps.push(ContextGap { task: id, unmet });
+        let company = &companies[position];
+        let segments = Evidence { fleet, id, config, facts: &facts[position] }.budgets(profile, company)?;
+        if company.is_gap(profile, &config.name) {
+            gaps.push(ContextGap { task: id, unmet: company.unmet.clone() });
         }
         tasks.push(Task {
             id,
@@ -111,11 +114,34 @@ pub fn prepare(
     Ok(Prepared { set, requests: fleet.partition_requests(), gaps })
 }
 
-/// The longest of the turns at the launcher that were measured of the tasks of the fleet.
-fn longest_turn(fleet: &Fleet, profile: Option<&Profile>) -> Nanos {
-    let Some(profile) = profile else { return Nanos::ZERO };
-    let turns = fleet.tasks().iter().filter_map(|task| Some(profile.task(&task.name)?.turn));
-    turns.max().unwrap_or(Nanos::ZERO)
+/// The longest of the turns at the launcher that were measured of the tasks of the fleet. A visit may end a job of one
+/// task and launch one of a lane-mate; that is in the turns of tasks that shared a lane, and where there are `strangers`
+/// it may be as long as the two longest together.
+///
+/// Where the calibration tells the turn of its own models, the device has a launcher, and a task whose turn nobody
+/// measured would be taken for one of those models whatever its inputs are.
+fn longest_turn(
+    fleet: &Fleet,
+    profile: Option<&Profile>,
+    calibration: &Calibration,
+    strangers: bool,
+) -> Result<Nanos, ConfigError> {
+    let mut longest = [Nanos::ZERO; 2];
+    for (position, task) in fleet.tasks().iter().enumerate() {
+        let turn = profile.and_then(|profile| profile.task(&task.name)).map_or(Nanos::ZERO, |it| it.turn);
+        if turn.is_zero() && calibration.turn.is_some() {
+            let problem = "its turn at the launcher was not measured, and every other lane may wait for it";
+            let legal = "a task with a profile: run `aegis profile`";
+            return Err(fleet.complain(task_id(position), "model", problem, legal));
+        }
+        if turn > longest[0] {
+            longest = [turn, longest[0]];
+        } else {
+            longest[1] = longest[1].max(turn);
+        }
+    }
+    let [first, second] = longest;
+    Ok(if strangers { first.saturating_add(second) } else { first })
 }
 
 fn check_lane(fleet: &Fleet, id: TaskId, config: &TaskConfig, lane: LaneId) -> Result<(), ConfigError> {
@@ -131,21 +157,48 @@ fn check_lane(fleet: &Fleet, id: TaskId, config: &TaskConfig, lane: LaneId) -> R
     Err(fleet.complain(id, "lane", format!("the task was put on {lane}"), legal))
 }
 
-/// Tasks on other lanes than the task's that were not there, or not so, when the task was profiled. Without an entry
-/// there is nothing to compare.
-fn unmet(fleet: &Fleet, profile: Option<&Profile>, lanes: &[LaneId], position: usize) -> Vec<String> {
-    let name = fleet.tasks()[position].name.as_str();
-    let Some(profile) = profile.filter(|profile| profile.task(name).is_some()) else { return Vec::new() };
-    let mut elsewhere: BTreeMap<LaneId, Vec<&str>> = BTreeMap::new();
-    for (task, lane) in fleet.tasks().iter().zip(lanes).filter(|(_, lane)| **lane != lanes[position]) {
-        elsewhere.entry(*lane).or_default().push(&task.name);
-    }
-    profile.unmet(name, &elsewhere.into_values().collect::<Vec<_>>())
+/// Who shares the device with a task in the fleet, as far as its profile does not speak for them.
+struct Company {
+    /// Tasks on other lanes that were not there, or not so, when the task was profiled, and tasks on its own lane that
+    /// were not on it. Without an entry there is nothing to compare.
+    unmet: Vec<String>,
+    /// Whether one of those is on the task's own lane.
+    strangers: bool,
+    /// Whether budgets of the enemy level hold beside them: enemies were on at least as many lanes, and nothing that a
+    /// lane-mate can leave in the caches matters.
+    covered: bool,
 }
 
-/// The entry of a task with the budgets that hold whatever runs on other lanes, where it has such.
-fn at_enemy_level(profile: Option<&Profile>, name: &str) -> Option<TaskProfile> {
-    profile?.task(name)?.at(Level::Enemy)
+impl Company {
+    fn of(fleet: &Fleet, profile: Option<&Profile>, lanes: &[LaneId], position: usize) -> Self {
+        let name = fleet.tasks()[position].name.as_str();
+        let Some(profile) = profile.filter(|profile| profile.task(name).is_some()) else {
+            return Self { unmet: Vec::new(), strangers: false, covered: true };
+        };
+        let mut by_lane: BTreeMap<LaneId, Vec<&str>> = BTreeMap::new();
+        let others = fleet.tasks().iter().zip(lanes).enumerate().filter(|(other, _)| *other != position);
+        for (_, (task, lane)) in others {
+            by_lane.entry(*lane).or_default().push(&task.name);
+        }
+        let mates = by_lane.remove(&lanes[position]).unwrap_or_default();
+        let mut unmet = profile.unmet(name, &by_lane.into_values().collect::<Vec<_>>());
+        let mates = profile.unmet_mates(name, &mates);
+        let strangers = !mates.is_empty();
+        unmet.extend(mates);
+        let enough = |made: &PartitionConfig| profile.lanes_of(&made.name) >= usize::from(made.lanes);
+        let covered = fleet.partitions().iter().all(enough) && (profile.flushed || !strangers);
+        Self { unmet, strangers, covered }
+    }
+
+    /// The entry with budgets that hold in this company although it was not met, where there are any.
+    fn fallback(&self, entry: &TaskProfile) -> Option<TaskProfile> {
+        if self.unmet.is_empty() || !self.covered { None } else { entry.at(Level::Enemy) }
+    }
+
+    fn is_gap(&self, profile: Option<&Profile>, name: &str) -> bool {
+        let entry = profile.and_then(|profile| profile.task(name));
+        !self.unmet.is_empty() && entry.and_then(|entry| self.fallback(entry)).is_none()
+    }
 }
 
 /// One task and what is known about its occupancy.
@@ -160,14 +213,17 @@ impl Evidence<'_> {
     fn budgets(
         &self,
         profile: Option<&Profile>,
-        unmet: &[String],
+        company: &Company,
     ) -> Result<Vec<OccupancyBudget>, ConfigError> {
         let name = &self.config.name;
         if let Some(profile) = profile
             && let Some(entry) = profile.matches(name, self.facts.model, &self.config.shapes)?
         {
-            let fallback = if unmet.is_empty() { None } else { entry.at(Level::Enemy) };
-            let (entry, unmet) = fallback.as_ref().map_or((entry, unmet), |entry| (entry, &[]));
+            let partition = &self.fleet.partitions()[self.config.partition.index()].name;
+            profile.matches_partition(name, partition)?;
+            let fallback = company.fallback(entry);
+            let (entry, unmet) =
+                fallback.as_ref().map_or((entry, company.unmet.as_slice()), |entry| (entry, &[]));
             self.check_count(entry.segments.len(), profile)?;
             let evidence = format!("{}, task `{name}`,", profile.path().display());
             // A contract that stands between the mark with its margin and the profile's own, larger budget is kept:

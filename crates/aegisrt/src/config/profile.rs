@@ -7,15 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use aegis_cuda::DeviceContext;
+use aegis_cuda::{DeviceContext, Partition};
 use aegis_types::{Bytes, ContentHash, Nanos};
 use serde::{Deserialize, Serialize};
 
+use super::company::{LaneCompany, ProfiledPartition};
 use super::error::ConfigError;
+use super::fleet::WaitMode;
 use super::json;
-use super::observed::CalibratedDevice;
+use super::observed::{self, CalibratedDevice};
 
-const TOOL: &str = "aegis profile";
+pub(super) const TOOL: &str = "aegis profile";
 
 /// Measurements of the tasks of a fleet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +31,16 @@ pub struct Profile {
     pub date: String,
     /// Who shared the device while it was measured: every lane with its tasks.
     pub company: Vec<LaneCompany>,
+    /// How the device was divided: budgets hold on partitions of these sizes only.
+    #[serde(default)]
+    pub partitions: Vec<ProfiledPartition>,
+    /// Whether something took the caches away between the segments of every task: only then do budgets hold after
+    /// lane-mates that were not there.
+    #[serde(default)]
+    pub flushed: bool,
+    /// How the driver waited: on an asynchronous device an occupancy ends when it looks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<WaitMode>,
     /// One entry for each task.
     pub tasks: Vec<TaskProfile>,
     /// The contention that the budgets stand for.
@@ -43,16 +55,6 @@ pub struct Profile {
     /// Where it was read from, for complaints.
     #[serde(skip)]
     path: PathBuf,
-}
-
-/// The tasks that shared a lane during a measurement.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LaneCompany {
-    /// The partition's name.
-    pub partition: String,
-    /// Names of the tasks on this lane, in the order of the fleet.
-    pub tasks: Vec<String>,
 }
 
 /// Measurements of one task.
@@ -71,8 +73,9 @@ pub struct TaskProfile {
     pub memory: MemoryProfile,
     /// Median latency of one job with the device to itself, for comparison.
     pub alone: Nanos,
-    /// How long a visit to launch or to end it kept the launcher from the next lane: the 99th percentile of whole visits,
-    /// with the margin; zero where each lane has a thread of its own. The longest would be a stall of the host.
+    /// How long a visit to launch or to end it kept the launcher from the next lane: the median of visits of the
+    /// kind that took longest, with the margin; zero where each lane has a thread of its own. The longest would be a
+    /// stall of the host.
     #[serde(default)]
     pub turn: Nanos,
 }
@@ -109,7 +112,7 @@ pub enum Level {
     /// The fleet's own tasks, lane by lane as they were profiled: valid for that assignment.
     #[default]
     Fleet,
-    /// Kernels that are made to hurt, on every other lane: valid for any assignment.
+    /// Kernels that are made to hurt, on every other lane: valid for any assignment to no more lanes.
     Enemy,
 }
 
@@ -269,7 +272,21 @@ impl Profile {
     ) -> Self {
         let (level, slowdown) = (Level::default(), SlowdownTable::default());
         let (version, device, path) = (Self::VERSION, None, path.into());
-        Self { version, machine, date, company, tasks, level, slowdown, device, path }
+        let (partitions, flushed, wait) = (Vec::new(), false, None);
+        Self {
+            version,
+            machine,
+            date,
+            company,
+            partitions,
+            flushed,
+            wait,
+            tasks,
+            level,
+            slowdown,
+            device,
+            path,
+        }
     }
 
     /// The same profile of that device.
@@ -278,33 +295,40 @@ impl Profile {
         Self { device, ..self }
     }
 
+    /// The same profile of a device divided so, whose driver waited so; `flushed` as the field has it.
+    #[must_use]
+    pub fn in_place(self, partitions: &[(Partition, u16)], wait: WaitMode, flushed: bool) -> Self {
+        let place = |(made, lanes): &(Partition, u16)| ProfiledPartition {
+            name: made.name.clone(),
+            units: made.units,
+            lanes: *lanes,
+        };
+        Self { partitions: partitions.iter().map(place).collect(), wait: Some(wait), flushed, ..self }
+    }
+
     /// The same profile at that level, with that table.
     #[must_use]
     pub fn at(self, level: Level, slowdown: SlowdownTable) -> Self {
         Self { level, slowdown, ..self }
     }
 
-    /// The company that `task` would have in another assignment and did not have when the profile was taken, with
-    /// `elsewhere` the tasks of every other lane. Nothing is missing if what each other lane holds was together on one
-    /// lane then, not on the task's own, and no two of them on the same one: the budgets of the fleet level hold in
-    /// such an assignment and in no other (rule 13 of `docs/model.md`).
-    pub fn unmet(&self, task: &str, elsewhere: &[Vec<&str>]) -> Vec<String> {
-        let holds = |met: &LaneCompany, name: &str| met.tasks.iter().any(|met| met == name);
-        let others = || self.company.iter().filter(|met| !holds(met, task));
-        let mut used = BTreeSet::new();
-        let mut unmet = Vec::new();
-        for lane in elsewhere.iter().filter(|lane| !lane.is_empty()) {
-            let place = others().position(|met| lane.iter().all(|name| holds(met, name)));
-            if place.is_some_and(|place| used.insert(place)) {
-                continue;
-            }
-            let never = |name: &&&str| !others().any(|met| holds(met, name));
-            let names: Vec<String> = lane.iter().filter(never).map(|name| (*name).to_owned()).collect();
-            // All of them were met, but not so: each of them is named.
-            let all = || lane.iter().map(|name| (*name).to_owned()).collect();
-            unmet.extend(if names.is_empty() { all() } else { names });
-        }
-        unmet
+    /// Whether the driver waited as it will.
+    ///
+    /// # Errors
+    /// [`ConfigError::Field`] naming both ways, or that none is recorded.
+    pub fn matches_wait(&self, wait: WaitMode) -> Result<(), ConfigError> {
+        observed::matches_wait(self.wait, wait, &self.path, TOOL)
+    }
+
+    pub(super) fn stale(
+        &self,
+        task: &str,
+        what: &'static str,
+        recorded: String,
+        found: String,
+    ) -> ConfigError {
+        let (profile, task) = (self.path.clone(), task.to_owned());
+        ConfigError::Stale { profile, task, what, recorded: recorded.into(), found: found.into() }
     }
 
     /// Reads and checks a profile.
@@ -386,10 +410,8 @@ impl Profile {
         shapes: &BTreeMap<String, Vec<u64>>,
     ) -> Result<Option<&TaskProfile>, ConfigError> {
         let Some(entry) = self.task(name) else { return Ok(None) };
-        let stale = |what, recorded, found| {
-            let profile = self.path.clone();
-            let (recorded, found) = (Box::new(recorded), Box::new(found));
-            Err(ConfigError::Stale { profile, task: name.into(), what, recorded, found })
+        let stale = |what, recorded: ContentHash, found: ContentHash| {
+            Err(self.stale(name, what, recorded.to_string(), found.to_string()))
         };
         if entry.model != model {
             return stale("the model", entry.model, model);
@@ -482,7 +504,8 @@ fn check_segment(segment: &SegmentProfile, key: &str, path: &Path) -> Result<(),
 }
 
 impl TaskProfile {
-    /// The same entry with the budgets of another level; `None` if a segment has none of it.
+    /// The same entry with budgets that hold at another level, and are no smaller than those of any; `None` if a segment
+    /// has none of it.
     pub fn at(&self, level: Level) -> Option<Self> {
         let segments = self.segments.iter().map(|segment| segment.with(level)).collect::<Option<_>>()?;
         Some(Self { segments, ..self.clone() })
@@ -491,12 +514,14 @@ impl TaskProfile {
 
 impl SegmentProfile {
     fn with(&self, level: Level) -> Option<Self> {
-        let LevelBudget { budget, high_water, samples, exceedance, .. } = self.at(level)?.clone();
+        let LevelBudget { samples, exceedance, .. } = self.at(level)?.clone();
+        // What was seen at another level was seen: a budget that holds in more company is no smaller.
+        let budget = self.levels.iter().map(|other| other.budget).fold(self.budget, Nanos::max);
+        let high_water = self.levels.iter().map(|other| other.high_water).fold(self.high_water, Nanos::max);
         // What follows the semicolon is said of the campaign, whatever the level.
         let rest = self.level.split_once(';').map_or_else(String::new, |(_, rest)| format!(";{rest}"));
         let level = format!("{}{rest}", self.at(level)?.words());
-        let (p50, p99) = (self.p50.min(high_water), self.p99.min(high_water));
-        Some(Self { budget, high_water, samples, exceedance, level, p50, p99, ..self.clone() })
+        Some(Self { budget, high_water, samples, exceedance, level, ..self.clone() })
     }
 
     /// The budget at a level, if that level was confirmed.

@@ -137,7 +137,15 @@ mod tests {
         assert_eq!(fleet.exceedance.probability_ppm, 20_264);
         let enemy = level_budget(&campaign(), Level::Enemy, 0, 250_000).unwrap();
         assert_eq!((enemy.high_water, enemy.budget), (Nanos::new(130), Nanos::new(163)));
-        assert_eq!((enemy.strata, enemy.samples), (2, 100));
+        assert_eq!((enemy.strata, enemy.samples), (3, 100));
+    }
+
+    #[test]
+    fn the_enemy_level_is_no_less_than_what_the_fleet_did() {
+        let mut campaign = campaign();
+        campaign.confirmed[0].high_water = vec![Nanos::new(170)];
+        let enemy = level_budget(&campaign, Level::Enemy, 0, 0).unwrap();
+        assert_eq!((enemy.high_water, enemy.budget), (Nanos::new(170), Nanos::new(170)));
     }
 
     #[test]

@@ -3,6 +3,10 @@
 //! Rule 12 of `docs/model.md`: before every measured segment a lane-mate runs on the victim's lane, so that the victim
 //! finds caches and device as another task left them, and now and then the lane idles first. One thread drives all
 //! lanes. Nothing is allocated between two launches: samples go into room that was made before the first.
+//!
+//! A segment of the victim that was launched is a sample, however long it takes: were those left out that end after a
+//! rest or the end is due, long ones would be missing more often than short ones. So lanes are held only between two
+//! jobs of the victim, and until then its company goes on.
 
 use aegis_types::records::SegmentOutcome;
 use aegis_types::{DispatchSeq, JobId, LaneId, Nanos, SegmentIndex, Time};
@@ -31,7 +35,7 @@ pub struct Quota {
     pub warm_up: usize,
     /// When to end with fewer, but never with none.
     pub until: Time,
-    /// The longest pause before a launch.
+    /// The longest pause before a launch; what comes after a longer one is not measured.
     pub pause_max: Nanos,
     /// What order and pauses are drawn from.
     pub seed: u64,
@@ -152,28 +156,29 @@ impl<B: TestBed> ClosedLoop<B> {
         };
         loop {
             let now = self.bed.now();
+            let ended = self.land(&mut course, quota.samples, &mut taken)?;
             let enough = now >= quota.until || taken.all(|count| count >= quota.samples);
             // One sample is the least that a budget can be made of, however short the time.
-            let over = enough && taken.all(|count| count > 0) && course.segment == 0;
-            let hold = over || self.bed.is_rest_due(now);
-            // Beside lanes that are held there is less contention than the mix has: that is no sample of it.
-            let room = if hold { 0 } else { quota.samples };
-            let ended = self.land(&mut course, room, &mut taken)?;
-            if self.lanes.iter().all(|flight| flight.running.is_none()) {
+            let over = enough && taken.all(|count| count > 0);
+            // After every rest the victim runs a job at least, so that samples come however long one takes.
+            let hold = self.is_between_jobs(&course) && (over || self.bed.is_rest_due(now));
+            if hold && self.lanes.iter().all(|flight| flight.running.is_none()) {
                 if over {
                     return Ok(taken);
                 }
-                // A job that was begun is finished first: its contexts are between two segments.
-                if hold && course.segment == 0 {
-                    self.bed.rest();
-                    continue;
-                }
+                self.bed.rest();
+                continue;
             }
             let next = self.launch_free(&mut course, mix, now, hold);
             if !ended {
                 self.bed.wait(next.min(now.saturating_add(LOOK)));
             }
         }
+    }
+
+    /// Whether the victim's lane is free, its last job is over, and no lane-mate has run for the next one.
+    fn is_between_jobs(&self, course: &Course) -> bool {
+        course.segment == 0 && course.mate_due && self.lanes[course.home].running.is_none()
     }
 
     /// Collects what ended, and lets jobs of lane-mates and co-runners go on. Whether anything did.
@@ -209,21 +214,22 @@ impl<B: TestBed> ClosedLoop<B> {
         Ok(())
     }
 
-    /// Gives every free lane its next segment, unless lanes are held. When the earliest pause ends.
+    /// Gives every free lane its next segment, unless lanes are held. Returns when the earliest pause ends.
     fn launch_free(&mut self, course: &mut Course, mix: &Mix, now: Time, hold: bool) -> Time {
         let mut next = Time::new(u64::MAX);
+        if hold {
+            return next;
+        }
         for index in 0..self.lanes.len() {
             if self.lanes[index].running.is_some() {
                 continue;
             }
-            if index == course.home {
-                // A job that was begun goes on to its end.
-                if !hold || course.segment > 0 {
-                    next = next.min(self.launch_home(course, now));
-                }
-            } else if !hold {
-                next = next.min(self.launch_beside(index, mix.roles[index], course.pause_max, now));
-            }
+            let pause = if index == course.home {
+                self.launch_home(course, now)
+            } else {
+                self.launch_beside(index, mix.roles[index], course.pause_max, now)
+            };
+            next = next.min(pause);
         }
         next
     }

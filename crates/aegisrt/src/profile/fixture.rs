@@ -29,6 +29,11 @@ pub struct VirtualBed {
     pub seen: Vec<Scene>,
     /// A task that fails.
     pub broken: Option<TaskId>,
+    /// How long lanes may be busy at a stretch.
+    pub busy: Nanos,
+    /// How often they rested.
+    pub rests: usize,
+    awake: Time,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -42,7 +47,8 @@ impl VirtualBed {
     /// So many lanes under that rule.
     pub fn new(lanes: usize, rule: impl FnMut(&Scene) -> Nanos + 'static) -> Self {
         let lanes = vec![Lane::default(); lanes];
-        Self { now: Time::ZERO, lanes, rule: Box::new(rule), seen: Vec::new(), broken: None }
+        let (now, awake, rule, seen) = (Time::ZERO, Time::ZERO, Box::new(rule), Vec::new());
+        Self { now, lanes, rule, seen, broken: None, busy: Nanos::MAX, rests: 0, awake }
     }
 
     fn settle(&mut self) {
@@ -104,9 +110,15 @@ impl TestBed for &mut VirtualBed {
         false
     }
 
-    fn is_rest_due(&self, _: Time) -> bool {
-        false
+    fn is_rest_due(&self, now: Time) -> bool {
+        now.since(self.awake) >= self.busy
     }
 
-    fn rest(&mut self) {}
+    fn rest(&mut self) {
+        self.settle();
+        assert!(self.lanes.iter().all(|lane| lane.flight.is_none()), "somebody does not rest");
+        self.rests += 1;
+        self.now = self.now.saturating_add(Nanos::from_millis(60));
+        self.awake = self.now;
+    }
 }

@@ -49,13 +49,11 @@ impl Stratum {
     ];
 
     /// Whether what is seen in such a mix belongs to the budget of that level: the fleet's rests on S2 and S3, the
-    /// enemy's on S2 and S4, and lighter company belongs to both.
+    /// enemy's on those and S4, because it stands in for the fleet's, and lighter company belongs to both.
     pub fn speaks_for(self, level: Level) -> bool {
         match (self, level) {
-            (Self::Alone, _) | (Self::Fleet, Level::Enemy) | (Self::Enemy, Level::Fleet) => false,
-            (Self::Own | Self::Screen | Self::Chosen, _)
-            | (Self::Fleet, Level::Fleet)
-            | (Self::Enemy, Level::Enemy) => true,
+            (Self::Alone, _) | (Self::Enemy, Level::Fleet) => false,
+            (Self::Own | Self::Screen | Self::Chosen | Self::Fleet, _) | (Self::Enemy, Level::Enemy) => true,
         }
     }
 }

@@ -264,6 +264,8 @@ impl<'a> WcetProfiler<'a> {
         let lanes = u16::try_from(self.system.by_lane().len()).unwrap_or(u16::MAX);
         let table = SlowdownTable { lanes, rows: rows.collect() };
         let profile = Profile::new(path, machine, machine::wall_clock(), self.company(), tasks);
+        let (wait, flushed) = (self.system.fleet().wait(), self.opposition.is_flushing());
+        let profile = profile.in_place(self.system.partitions(), wait, flushed);
         Ok(profile.at(level, table).on(self.device(lanes)))
     }
 
@@ -326,7 +328,8 @@ impl<'a> WcetProfiler<'a> {
         let regime = self.calibration.device.as_ref().and_then(|device| device.regime.as_ref());
         let clock = regime.and_then(|regime| regime.sm_clock.known());
         let regime = clock.map_or_else(|| "regime not read".to_owned(), |clock| format!("SM clock {clock}"));
-        format!("{between}, lanes beside: {others}; {regime}; campaign {campaign}")
+        let pauses = self.options.pause_max;
+        format!("{between}, pauses up to {pauses}, lanes beside: {others}; {regime}; campaign {campaign}")
     }
 
     fn company(&self) -> Vec<LaneCompany> {

@@ -101,7 +101,7 @@ pub struct TaskCampaign {
     pub frozen: Option<Vec<Mix>>,
     /// Strata that were confirmed, in the order of the frozen list.
     pub confirmed: Vec<Confirmed>,
-    /// The 99th percentile of the launcher's visits to it, in the process with the longest.
+    /// The median of the launcher's visits to it of the longest kind, in the process with the longest.
     pub turn: Nanos,
     /// Time that exploration took.
     pub exploring: Nanos,
@@ -164,7 +164,7 @@ pub struct CampaignState {
 
 impl CampaignState {
     /// The version of the format that this build reads and writes.
-    pub const VERSION: u32 = 2;
+    pub const VERSION: u32 = 3;
 
     /// A campaign that knows nothing yet.
     pub fn new(circumstances: ContentHash, tasks: usize) -> Self {

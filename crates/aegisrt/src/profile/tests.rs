@@ -6,6 +6,7 @@ use std::rc::Rc;
 use aegis_types::{ContentHash, LaneId, Nanos, TaskId, Time};
 use proptest::prelude::{ProptestConfig, any, proptest};
 
+use super::closed_loop::{ClosedLoop, Quota};
 use super::fixture::{Scene, VirtualBed};
 use super::{Campaign, CampaignState, Enemy, Mix, ProfileOptions, Role, Stop, Stratum, Victim, claim};
 use crate::config::profile::Level;
@@ -98,7 +99,8 @@ fn the_planted_worst_mix_is_found_confirmed_and_budgeted() {
     let screen = Mix::idle(Stratum::Screen, 4).with(LaneId::new(2), Role::Task(TaskId::new(4)));
     let alone = task.only(Stratum::Alone).expect("explored").median().get();
     let beside = task.tried(&screen).expect("screened").median().get();
-    assert!((42 * MICRO - 2 * MICRO..42 * MICRO).contains(&(beside - alone)), "{alone} {beside}");
+    // Two segments, each 20 us longer; the noise of each is 1 us at most, on either side.
+    assert!((38 * MICRO..42 * MICRO).contains(&(beside - alone)), "{alone} {beside}");
 }
 
 #[test]
@@ -221,6 +223,65 @@ fn a_lane_by_itself_is_its_own_fleet_and_a_failure_names_the_task() {
     assert!(matches!(error, Stop::Failed(failed) if failed.task == TaskId::new(2)), "{error}");
     let error = campaign.confirm(1).expect_err("it was not explored");
     assert_eq!(error, Stop::NotExplored { task: TaskId::new(1) });
+}
+
+/// Task 3 in its lane-mate's and task 1's company, where every fifth of its segments outlasts a whole stretch.
+#[test]
+fn a_segment_that_lands_after_a_rest_is_due_is_a_sample_and_never_lacks_company() {
+    let mut launches = 0;
+    let rule = move |scene: &Scene| {
+        if scene.launch.job.task != TaskId::new(3) {
+            return Nanos::from_micros(70);
+        }
+        launches += 1;
+        if launches % 5 == 0 { Nanos::from_millis(550) } else { Nanos::from_micros(100) }
+    };
+    let mut bed = VirtualBed::new(2, rule);
+    bed.busy = Nanos::from_millis(500);
+    let mut campaign = Campaign::on(&mut bed, &victims(2), &[], options());
+    let mix: Mix = "s2:t1,-".parse().expect("a mix");
+    campaign.look(3, &mix).expect("nothing fails");
+    let observed = campaign.result().tasks[3].tried(&mix).expect("it was looked at").segments[0];
+    assert_eq!((observed.samples, observed.max), (6, Nanos::from_millis(550)));
+    let own = bed.seen.iter().filter(|scene| scene.launch.job.task == TaskId::new(3));
+    assert!(
+        own.clone().all(|scene| scene.beside == [TaskId::new(1)] && scene.before == Some(TaskId::new(2)))
+    );
+    // Three jobs to warm up and six samples; one of them is the fifth.
+    assert_eq!((own.count(), bed.rests), (9, 1));
+}
+
+#[test]
+fn samples_come_where_a_rest_is_due_before_each_of_them_ends() {
+    let mut launches = 0;
+    let rule = move |scene: &Scene| {
+        launches += 1;
+        assert!(launches < 1_000, "it comes to an end");
+        Nanos::from_millis(if scene.launch.job.task == TaskId::new(3) { 200 } else { 400 })
+    };
+    let mut bed = VirtualBed::new(2, rule);
+    bed.busy = Nanos::from_millis(500);
+    let mut campaign = Campaign::on(&mut bed, &victims(2), &[], options());
+    let mix = Mix::idle(Stratum::Own, 2);
+    campaign.look(3, &mix).expect("nothing fails");
+    assert_eq!(campaign.result().tasks[3].tried(&mix).expect("it was looked at").segments[0].samples, 6);
+    assert_eq!(bed.rests, 8, "after every job but the last");
+}
+
+#[test]
+fn what_is_in_flight_when_the_time_is_over_is_a_sample() {
+    let mut launches = 0;
+    let rule = move |_: &Scene| {
+        launches += 1;
+        Nanos::from_micros(if launches == 4 { 10_000 } else { 100 })
+    };
+    let mut bed = VirtualBed::new(2, rule);
+    let mut ring = ClosedLoop::new(&mut bed, &victims(2), &[]);
+    let quota =
+        Quota { samples: 40, warm_up: 0, until: Time::new(350 * MICRO), pause_max: Nanos::ZERO, seed: 1 };
+    let taken = ring.measure(3, &Mix::idle(Stratum::Alone, 2), quota).expect("nothing fails");
+    let us = Nanos::from_micros;
+    assert_eq!(taken.segments, [vec![us(100), us(100), us(100), us(10_000)]]);
 }
 
 proptest! {

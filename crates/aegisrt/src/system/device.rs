@@ -11,8 +11,8 @@ use crate::config::{Fleet, WaitMode};
 use crate::error::RuntimeError;
 
 /// Opens the device that a fleet names. `queues` is how many hardware queues the process was given
-/// (`CUDA_DEVICE_MAX_CONNECTIONS`); it means nothing to other devices. Where the fleet's driver sleeps, the device wakes
-/// the thread that calls this.
+/// (`CUDA_DEVICE_MAX_CONNECTIONS`, or 8 where that is unset); it means nothing to other devices. Where the fleet's driver
+/// sleeps, the crew that serves the lanes tells the device whom to wake.
 ///
 /// # Errors
 /// [`RuntimeError::Device`] with what is missing; [`RuntimeError::System`] for the simulator, which has no fleet.
@@ -28,6 +28,38 @@ pub fn open(fleet: &Fleet, queues: u32) -> Result<Arc<dyn Device>, RuntimeError>
             reason: "the simulator is not driven from a fleet; `aegis simulate` runs it".into(),
         }),
     }
+}
+
+/// As [`open`], by a caller that may not know the queues.
+pub(super) fn open_told(fleet: &Fleet, queues: Option<u32>) -> Result<Arc<dyn Device>, RuntimeError> {
+    match (fleet.device(), queues) {
+        (DeviceKind::Cuda, None) => Err(RuntimeError::System {
+            what: "opening the device",
+            reason: "nothing says how many hardware queues the process was given; legal: Builder::queues with the value \
+                     of CUDA_DEVICE_MAX_CONNECTIONS, or 8 where it is unset"
+                .into(),
+        }),
+        (_, queues) => open(fleet, queues.unwrap_or(0)),
+    }
+}
+
+/// Refuses lanes on every queue where the device's own stream is used while they serve, as overwriting scratch does: a
+/// lane that shares its queue with that stream waits for it.
+///
+/// # Errors
+/// [`RuntimeError::System`] with how many lanes there may be.
+pub(crate) fn spare_queue(device: &dyn Device, lanes: usize) -> Result<(), RuntimeError> {
+    let context = device.context();
+    let legal = context.queue_limit.saturating_sub(1);
+    if !context.capabilities.asynchronous || lanes <= usize::try_from(legal).unwrap_or(usize::MAX) {
+        return Ok(());
+    }
+    let reason = format!(
+        "scratch is overwritten on a stream of its own, and {lanes} lanes leave it none of {} hardware queues; legal: at \
+         most {legal} lanes, or more queues by CUDA_DEVICE_MAX_CONNECTIONS, 32 at most",
+        context.queue_limit
+    );
+    Err(RuntimeError::System { what: "poisoning scratch", reason })
 }
 
 /// Divides the device as the fleet says, and pairs every partition with its number of lanes.
@@ -83,10 +115,6 @@ fn open_cuda(fleet: &Fleet, queues: u32) -> Result<Arc<dyn Device>, RuntimeError
         blocking: sleeps,
         ..CudaOptions::default()
     })?;
-    if sleeps {
-        let driver = std::thread::current();
-        device.set_waker(Arc::new(move || driver.unpark()));
-    }
     Ok(Arc::new(device))
 }
 
@@ -101,26 +129,33 @@ fn half_of_the_free() -> Bytes {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::sync::Mutex;
 
     use aegis_cuda::{
-        DeviceContext, DeviceMemory, MemorySpace, PartitionRequest, SimClock, SimDevice, SimOptions, Stream,
+        DeviceContext, DeviceMemory, HostClock, MemorySpace, PartitionRequest, SimClock, SimDevice,
+        SimOptions, Stream,
     };
     use aegis_types::{LaneId, PartitionId};
 
     use super::*;
+    use crate::carrier::{Crew, CrewOptions};
+    use crate::waiting::Waiting;
 
     /// The simulator with few hardware queues, and a partition that it refuses.
     struct Narrow {
         sim: SimDevice,
         context: DeviceContext,
         refused: Option<&'static str>,
+        waker: Mutex<Option<Waker>>,
     }
+
+    type Waker = Arc<dyn Fn() + Send + Sync>;
 
     impl Narrow {
         fn new(queues: u32, refused: Option<&'static str>) -> Self {
             let sim = SimDevice::new(SimOptions::default(), SimClock::new()).expect("legal options");
             let context = DeviceContext { queue_limit: queues, ..sim.context().clone() };
-            Self { sim, context, refused }
+            Self { sim, context, refused, waker: Mutex::default() }
         }
     }
 
@@ -151,6 +186,10 @@ mod tests {
         fn bind_lane(&self, partition: PartitionId, lane: LaneId) -> Result<Box<dyn Stream>, DeviceError> {
             self.sim.bind_lane(partition, lane)
         }
+
+        fn set_waker(&self, waker: Waker) {
+            *self.waker.lock().expect("nobody panics") = Some(waker);
+        }
     }
 
     const FLEET: &str = "[device]\nkind = \"sim\"\n[[partition]]\nname = \"a\"\nsms = 8\nlanes = 2\n[[partition]]\n\
@@ -179,6 +218,51 @@ mod tests {
             &["fleet.toml:10:", "`b`.lanes = 3", "5 lanes", "at most 4", "CUDA_DEVICE_MAX"],
         );
         check(&Narrow::new(1, None), &["fleet.toml:6:", "`a`.lanes = 2", "at most 1"]);
+    }
+
+    #[test]
+    fn a_gpu_is_not_opened_without_its_queues() {
+        let text = FLEET.replace("\"sim\"", "\"cuda:0\"").replace("\"script\"", "\"kernel\"");
+        let fleet = Fleet::parse(Path::new("fleet.toml"), &text).expect("it is legal");
+        let Err(error) = crate::system::Builder::new(fleet).build(|_| {}) else { panic!("nothing was told") };
+        let error = error.to_string();
+        assert!(
+            error.contains("Builder::queues") && error.contains("CUDA_DEVICE_MAX_CONNECTIONS"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn poison_takes_a_queue_of_its_own() {
+        let spare = |queues: u32, asynchronous: bool| {
+            let mut device = Narrow::new(queues, None);
+            device.context.capabilities.asynchronous = asynchronous;
+            spare_queue(&device, 5).map_err(|error| error.to_string())
+        };
+        assert_eq!((spare(6, true), spare(5, false)), (Ok(()), Ok(())));
+        let error = spare(5, true).expect_err("five lanes and a stream on five queues");
+        assert!(error.contains("5 lanes") && error.contains("at most 4"), "{error}");
+    }
+
+    #[test]
+    fn a_device_wakes_who_drives_it_and_not_who_opened_it() {
+        let opener = || {
+            let narrow = Arc::new(Narrow::new(8, None));
+            let device: Arc<dyn Device> = Arc::<Narrow>::clone(&narrow);
+            (narrow, device)
+        };
+        let (narrow, device) = std::thread::spawn(opener).join().expect("it opens");
+        let start = |waiting| {
+            let (clock, options) = (HostClock::start(), CrewOptions { waiting, realtime: false });
+            let crew = Crew::start(&device, clock, &std::thread::current(), options, Vec::new());
+            drop(crew.expect("no lanes"));
+            narrow.waker.lock().expect("nobody panics").clone()
+        };
+        assert!(start(Waiting::Spin).is_none(), "nobody sleeps");
+        let waker = start(Waiting::Blocking).expect("the driver sleeps");
+        std::thread::spawn(move || waker()).join().expect("it wakes");
+        // Comes back at once, or never.
+        std::thread::park();
     }
 
     #[test]

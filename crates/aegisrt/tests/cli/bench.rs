@@ -5,7 +5,7 @@ use std::process::{Command, Output, Stdio};
 
 use aegis_sched::Overheads;
 use aegis_types::Nanos;
-use aegisrt::config::Calibration;
+use aegisrt::config::{Calibration, WaitMode};
 use aegisrt::machine;
 use assert_cmd::cargo::cargo_bin;
 use serde_json::Value;
@@ -65,6 +65,7 @@ impl Folder {
         let mut calibration = Calibration::new(&path, overheads);
         calibration.machine = machine::name();
         calibration.kernel = machine::kernel();
+        calibration.wait = Some(WaitMode::Blocking);
         calibration.save(&path).expect("the folder can be written");
         self
     }

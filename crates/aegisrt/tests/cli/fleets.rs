@@ -158,6 +158,19 @@ fn a_profile_of_another_machine_is_refused() {
 }
 
 #[test]
+fn a_calibration_of_another_way_to_wait_is_refused() {
+    let folder = Folder::new();
+    let text = fleet(1, &task("vad", &[]));
+    let spinning = text.replacen("kind = \"host\"", "kind = \"host\"\nwait = \"spin\"", 1);
+    assert_ne!(spinning, text);
+    folder.calibrated().write("fleet.toml", spinning).write("model.onnx", "no model");
+    for command in ["admit", "plan", "run"] {
+        let refusal = ["platform.json: wait = \"blocking\"", "legal: \"spin\""];
+        folder.aegis(&[command, "fleet.toml"]).refuses(2, &refusal);
+    }
+}
+
+#[test]
 fn spans_on_the_command_line_are_checked_before_anything_is_measured() {
     let folder = Folder::new();
     folder.calibrated().write("fleet.toml", fleet(1, &task("vad", &[])));

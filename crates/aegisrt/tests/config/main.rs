@@ -1,5 +1,6 @@
 //! Fleet, profile and platform files: what is read, what is refused, and what a refusal says.
 
+mod circumstances;
 mod measured;
 mod observed;
 mod refusals;

@@ -44,6 +44,7 @@ fn entry(task: &str, segments: &[(u64, u64)]) -> TaskProfile {
 
 fn profile(tasks: Vec<TaskProfile>) -> Profile {
     let company = vec![
+        LaneCompany { partition: "audio".into(), tasks: Vec::new() },
         LaneCompany { partition: "audio".into(), tasks: vec!["vad".into()] },
         LaneCompany { partition: "vision".into(), tasks: vec!["detector".into()] },
     ];
@@ -181,7 +182,8 @@ fn unknown_company_is_told() {
     let profile = profile(both_measured());
     let facts = facts(&fleet, 1);
     let prepared = prepare(&fleet, Some(&profile), &calibration(), &fleet.first_lanes(), &facts).unwrap();
-    let [gap] = prepared.gaps.as_slice() else { panic!("one gap: {:?}", prepared.gaps) };
+    let [gap, mate] = prepared.gaps.as_slice() else { panic!("two gaps: {:?}", prepared.gaps) };
+    assert_eq!((mate.task, &mate.unmet), (TaskId::new(1), &gap.unmet), "the tracker is on its lane");
     assert_eq!((gap.task, gap.unmet.as_slice()), (TaskId::new(0), ["tracker".to_string()].as_slice()));
     let Basis::Measured { level, .. } = &prepared.set.tasks()[0].segments[0].basis else {
         panic!("measured")
@@ -280,12 +282,13 @@ fn another_assignment_falls_back_to_the_enemy_level() {
     };
     // The tracker was not there when the detector's lane was profiled beside the task `vad`.
     let prepared = of(&[(Level::Fleet, 1_000), (Level::Enemy, 1_500)]);
-    assert_eq!(prepared.gaps, []);
+    let mates: Vec<TaskId> = prepared.gaps.iter().map(|gap| gap.task).collect();
+    assert_eq!(mates, [TaskId::new(1)], "no level speaks for a new lane-mate");
     let Basis::Measured { samples: 40, level, .. } = &prepared.set.tasks()[0].segments[0].basis else {
         panic!("measured by 40 samples")
     };
     assert!(level.starts_with("enemy level, 2 strata") && level.ends_with("; a campaign"), "{level}");
-    assert_eq!(of(&[(Level::Fleet, 1_000)]).gaps.len(), 1, "no enemy was met either");
+    assert_eq!(of(&[(Level::Fleet, 1_000)]).gaps.len(), 2, "no enemy was met either");
 }
 
 #[test]

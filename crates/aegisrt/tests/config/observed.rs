@@ -34,6 +34,7 @@ fn seen() -> Calibration {
     let device =
         CalibratedDevice { name: "a GPU".into(), versions: vec!["driver 1".into()], lanes: 4, regime: None };
     calibration.device = Some(device);
+    calibration.turn = Some(Nanos::from_micros(5));
     calibration.figures = vec![figure("graph_floor"), figure("launch")];
     let (observed, limit) = (Nanos::from_millis(5_000), Nanos::from_micros(50));
     let (largest, closest) = (Nanos::from_micros(80), Some(Nanos::from_millis(7)));
@@ -75,6 +76,9 @@ fn a_calibration_of_another_device_is_refused() {
     check(&seen(), &context("another", "driver 1", true), 4, &["device.name = \"a GPU\"", "\"another\""]);
     check(&seen(), &context("a GPU", "driver 2", true), 4, &["device.versions", "driver 1", "driver 2"]);
     let mut host = seen();
+    let mut unturned = seen();
+    unturned.turn = None;
+    check(&unturned, &here, 4, &["turn", "missing"]);
     host.device = None;
     check(&host, &here, 1, &["device", "without the device"]);
     assert_eq!(host.matches_device(&context("a host", "", false), 9), Ok(()), "its overheads are the host's");
@@ -147,7 +151,7 @@ fn charged(calibrated: (u64, Option<u64>), lanes: u16, turns: [u64; 2]) -> Nanos
 fn what_turns_of_the_fleet_take_longer_is_charged() {
     let lanes: u16 = crate::good().partitions().iter().map(|partition| partition.lanes).sum();
     assert_eq!(charged((10, Some(4)), lanes, [3, 25]), Nanos::from_micros(10 + 25 - 4));
-    assert_eq!(charged((10, Some(4)), lanes, [3, 0]), Nanos::from_micros(10), "shorter turns save nothing");
+    assert_eq!(charged((10, Some(4)), lanes, [3, 1]), Nanos::from_micros(10), "shorter turns save nothing");
     // Files without the mark hold the longest visit, and so do profiles of their time.
     assert_eq!(charged((10, None), lanes, [3, 25]), Nanos::from_micros(25));
     assert_eq!(charged((10, None), lanes, [3, 0]), Nanos::from_micros(10));
@@ -160,6 +164,6 @@ fn fewer_lanes_are_charged_the_sum_that_was_measured() {
     let others = u64::from(lanes) - 1;
     let sum = 10 * (others + 5);
     let expected = Nanos::new((sum * 1_000).div_ceil(others));
-    assert_eq!(charged((10, Some(4)), lanes + 5, [0, 0]), expected);
+    assert_eq!(charged((10, Some(4)), lanes + 5, [3, 1]), expected);
     assert_eq!(charged((10, None), lanes + 5, [0, 0]), Nanos::from_micros(10), "a longest visit is no sum");
 }
