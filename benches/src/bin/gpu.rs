@@ -11,7 +11,7 @@ use aegis_benches::gpu::capacity::Effort;
 use aegis_benches::gpu::card::{Gpu, QUEUES_VARIABLE};
 use aegis_benches::gpu::error::ExperimentError;
 use aegis_benches::gpu::jobs::{Care, Division};
-use aegis_benches::gpu::stages::{self, Session};
+use aegis_benches::gpu::stages::{self, Bench};
 use aegis_benches::gpu::store::{Allowance, Store};
 use aegis_types::Nanos;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -190,21 +190,21 @@ fn perform(arguments: &Arguments, queues: u32) -> Result<String, ExperimentError
     let gpu = Gpu::find(arguments.device, queues)?;
     let store = Store::open(&arguments.out)?;
     println!("{} ({}), {} SMs, {} hardware queues", gpu.name, gpu.versions.join(", "), gpu.sms, gpu.queues);
-    let session = Session { gpu, store, allowance };
+    let bench = Bench { gpu, store, allowance };
     match &arguments.stage {
-        Stage::Floor { count } => stages::floor(&session, *count),
-        Stage::Copies { seconds } => stages::copies(&session, *seconds),
-        Stage::Overhead { tasks, repetitions } => stages::overhead(&session, tasks, *repetitions),
+        Stage::Floor { count } => stages::floor(&bench, *count),
+        Stage::Copies { seconds } => stages::copies(&bench, *seconds),
+        Stage::Overhead { tasks, repetitions } => stages::overhead(&bench, tasks, *repetitions),
         Stage::Jobs { divisions, total, care } => {
-            stages::jobs(&session, &chosen(divisions), *total, care.care(SHORT_CAMPAIGN))
+            stages::jobs(&bench, &chosen(divisions), *total, care.care(SHORT_CAMPAIGN))
         }
         Stage::Capacity { lanes, care, run, cut } => {
             let effort = Effort { care: care.care(NETWORK_CAMPAIGN), run: *run };
-            stages::capacity(&session, lanes, effort, cut.map(Nanos::from_micros))
+            stages::capacity(&bench, lanes, effort, cut.map(Nanos::from_micros))
         }
-        Stage::Determinism { lanes } => stages::determinism(&session, lanes),
-        Stage::Isolation => stages::isolation(&session),
-        Stage::Soak { length, care } => stages::soak(&session, *length, care.care(SHORT_CAMPAIGN)),
+        Stage::Determinism { lanes } => stages::determinism(&bench, lanes),
+        Stage::Isolation => stages::isolation(&bench),
+        Stage::Soak { length, care } => stages::soak(&bench, *length, care.care(SHORT_CAMPAIGN)),
     }
 }
 

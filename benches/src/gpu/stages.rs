@@ -26,7 +26,7 @@ use super::workload::{NOTHING, Specimen, measure_pace, network_sketches, short_s
 use aegis_types::LaneId;
 
 /// What every stage is given.
-pub struct Session {
+pub struct Bench {
     /// The device.
     pub gpu: Gpu,
     /// Where results are.
@@ -42,13 +42,13 @@ pub type FloorReport = Vec<FloorRow>;
 ///
 /// # Errors
 /// What device or model refuse.
-pub fn floor(session: &Session, count: u64) -> Result<String, ExperimentError> {
-    session.store.tell("floor");
-    let mut bare = Bare::load(&session.gpu, NOTHING)?;
+pub fn floor(bench: &Bench, count: u64) -> Result<String, ExperimentError> {
+    bench.store.tell("floor");
+    let mut bare = Bare::load(&bench.gpu, NOTHING)?;
     let rows: FloorReport =
         vec![bare.measure(count, Nanos::ZERO)?.row(Nanos::ZERO), bare.measure(count / 10, GAP)?.row(GAP)];
     bare.close()?;
-    session.store.save("floor", &rows)?;
+    bench.store.save("floor", &rows)?;
     Ok(tables::floor(&rows))
 }
 
@@ -57,10 +57,10 @@ pub fn floor(session: &Session, count: u64) -> Result<String, ExperimentError> {
 ///
 /// # Errors
 /// As [`copies::measure`] and [`copies::CopiesReport::check`].
-pub fn copies(session: &Session, seconds: u64) -> Result<String, ExperimentError> {
-    session.store.tell("copies");
-    let report = copies::measure(&session.gpu, &session.store, Nanos::from_millis(seconds * 1_000))?;
-    session.store.save("copies", &report)?;
+pub fn copies(bench: &Bench, seconds: u64) -> Result<String, ExperimentError> {
+    bench.store.tell("copies");
+    let report = copies::measure(&bench.gpu, &bench.store, Nanos::from_millis(seconds * 1_000))?;
+    bench.store.save("copies", &report)?;
     let table = report.table();
     report.check().map(|()| table)
 }
@@ -110,8 +110,8 @@ const SLICE: Nanos = Nanos::from_millis(1_000);
 ///
 /// # Errors
 /// What device or model refuse.
-pub fn overhead(session: &Session, tasks: &[u16], repetitions: u32) -> Result<String, ExperimentError> {
-    let (gpu, store) = (&session.gpu, &session.store);
+pub fn overhead(bench: &Bench, tasks: &[u16], repetitions: u32) -> Result<String, ExperimentError> {
+    let (gpu, store) = (&bench.gpu, &bench.store);
     let mut bare = Bare::load(gpu, NOTHING)?;
     let back_to_back = bare.measure(20_000, Nanos::ZERO)?;
     let subjects = tasks.iter().map(|&count| Ok((count, Subject::open(gpu, store, count)?)));
@@ -120,7 +120,7 @@ pub fn overhead(session: &Session, tasks: &[u16], repetitions: u32) -> Result<St
     let mut sums: BTreeMap<u16, (Responses, Vec<[i64; 2]>)> = BTreeMap::new();
     for repetition in 0..repetitions.max(1) {
         store.tell(&format!("overhead: repetition {repetition}"));
-        let begun = session.allowance.left();
+        let begun = bench.allowance.left();
         for (count, subject) in &subjects {
             let floor = bare.measure_beside(SLICE, GAP)?;
             let responses = subject.serve(SLICE, floor.round.quantile(0.99))?;
@@ -135,7 +135,7 @@ pub fn overhead(session: &Session, tasks: &[u16], repetitions: u32) -> Result<St
             rows: rows.collect(),
         };
         store.save("overhead", &report)?;
-        if !session.allowance.allows(begun.saturating_sub(session.allowance.left())) {
+        if !bench.allowance.allows(begun.saturating_sub(bench.allowance.left())) {
             break;
         }
     }
@@ -175,15 +175,15 @@ fn row(tasks: u16, sum: &Responses, list: &[[i64; 2]], paced: &Floor, back_to_ba
 ///
 /// # Errors
 /// What device or models refuse.
-pub fn determinism(session: &Session, lanes: &[u16]) -> Result<String, ExperimentError> {
-    let mut rows: Vec<DeterminismRow> = session.store.load("determinism").unwrap_or_default();
+pub fn determinism(bench: &Bench, lanes: &[u16]) -> Result<String, ExperimentError> {
+    let mut rows: Vec<DeterminismRow> = bench.store.load("determinism").unwrap_or_default();
     for &count in lanes {
-        if rows.iter().any(|row| row.lanes == count) || !session.allowance.allows(Duration::from_secs(20)) {
+        if rows.iter().any(|row| row.lanes == count) || !bench.allowance.allows(Duration::from_secs(20)) {
             continue;
         }
-        session.store.tell(&format!("determinism: {count} lanes"));
-        rows.extend(determinism::measure(&session.gpu, &session.store, count, session.gpu.cache)?);
-        session.store.save("determinism", &rows)?;
+        bench.store.tell(&format!("determinism: {count} lanes"));
+        rows.extend(determinism::measure(&bench.gpu, &bench.store, count, bench.gpu.cache)?);
+        bench.store.save("determinism", &rows)?;
     }
     Ok(tables::determinism(&rows))
 }
@@ -192,17 +192,17 @@ pub fn determinism(session: &Session, lanes: &[u16]) -> Result<String, Experimen
 ///
 /// # Errors
 /// What device or models refuse.
-pub fn isolation(session: &Session) -> Result<String, ExperimentError> {
-    let mut rows: Vec<IsolationRow> = session.store.load("isolation").unwrap_or_default();
+pub fn isolation(bench: &Bench) -> Result<String, ExperimentError> {
+    let mut rows: Vec<IsolationRow> = bench.store.load("isolation").unwrap_or_default();
     let is_known = |placement: &Placement| rows.iter().any(|row| row.placement == placement.name());
     let open: Vec<Placement> = Placement::ALL.into_iter().filter(|placement| !is_known(placement)).collect();
     if !open.is_empty() {
-        session.store.tell("isolation: the pace of kernels");
-        let victim = isolation::victim(&measure_pace(&session.gpu, &session.store)?);
+        bench.store.tell("isolation: the pace of kernels");
+        let victim = isolation::victim(&measure_pace(&bench.gpu, &bench.store)?);
         for placement in open {
-            session.store.tell(placement.name());
-            rows.push(isolation::measure(&session.gpu, &session.store, placement, &victim)?);
-            session.store.save("isolation", &rows)?;
+            bench.store.tell(placement.name());
+            rows.push(isolation::measure(&bench.gpu, &bench.store, placement, &victim)?);
+            bench.store.save("isolation", &rows)?;
         }
     }
     Ok(tables::isolation(&rows))
@@ -213,15 +213,15 @@ pub fn isolation(session: &Session) -> Result<String, ExperimentError> {
 /// # Errors
 /// What device or models refuse.
 pub fn jobs(
-    session: &Session,
+    bench: &Bench,
     divisions: &[Division],
     total: u64,
     care: Care,
 ) -> Result<String, ExperimentError> {
-    let models = specimens(&session.gpu, &session.store, "jobs", &short_sketches())?;
+    let models = specimens(&bench.gpu, &bench.store, "jobs", &short_sketches())?;
     let jobs_each = total.div_ceil(Division::ALL.len() as u64);
-    let goal = jobs::Goal { jobs_each, care, allowance: session.allowance };
-    let report: JobsReport = jobs::stage(&session.gpu, &session.store, &models, divisions, goal)?;
+    let goal = jobs::Goal { jobs_each, care, allowance: bench.allowance };
+    let report: JobsReport = jobs::stage(&bench.gpu, &bench.store, &models, divisions, goal)?;
     Ok(tables::jobs(&report))
 }
 
@@ -229,24 +229,24 @@ pub fn jobs(
 ///
 /// # Errors
 /// What device or models refuse.
-pub fn soak(session: &Session, seconds: u64, care: Care) -> Result<String, ExperimentError> {
-    let models = specimens(&session.gpu, &session.store, "jobs", &short_sketches())?;
+pub fn soak(bench: &Bench, seconds: u64, care: Care) -> Result<String, ExperimentError> {
+    let models = specimens(&bench.gpu, &bench.store, "jobs", &short_sketches())?;
     let division = Division::Lanes(4);
-    let report: JobsReport = session.store.load("jobs").unwrap_or_default();
+    let report: JobsReport = bench.store.load("jobs").unwrap_or_default();
     let mut row: JobsRow = report.get(&division.name()).cloned().unwrap_or_default();
-    let ready = jobs::ready(&session.gpu, &session.store, &models, division, care, &mut row)?;
-    let left = session.allowance.left().as_secs().saturating_sub(10);
-    session.store.tell(&format!("soak: {} s", seconds.min(left).max(1)));
-    let result: SoakReport = soak::measure(&session.gpu, &ready, seconds.min(left).max(1))?;
+    let ready = jobs::ready(&bench.gpu, &bench.store, &models, division, care, &mut row)?;
+    let left = bench.allowance.left().as_secs().saturating_sub(10);
+    bench.store.tell(&format!("soak: {} s", seconds.min(left).max(1)));
+    let result: SoakReport = soak::measure(&bench.gpu, &ready, seconds.min(left).max(1))?;
     ready.close();
-    session.store.save("soak", &result)?;
+    bench.store.save("soak", &result)?;
     Ok(tables::soak(&result))
 }
 
 /// The networks of the capacity experiments.
-fn networks(session: &Session, cut: Option<Nanos>) -> Result<Vec<Specimen>, ExperimentError> {
+fn networks(bench: &Bench, cut: Option<Nanos>) -> Result<Vec<Specimen>, ExperimentError> {
     let name = if cut.is_some() { "cut" } else { "net" };
-    specimens(&session.gpu, &session.store, name, &network_sketches(cut))
+    specimens(&bench.gpu, &bench.store, name, &network_sketches(cut))
 }
 
 /// What the capacity experiments came to.
@@ -267,24 +267,24 @@ pub struct CapacityReport {
 /// # Errors
 /// What device or models refuse.
 pub fn capacity(
-    session: &Session,
+    bench: &Bench,
     lanes: &[u16],
     effort: Effort,
     cut: Option<Nanos>,
 ) -> Result<String, ExperimentError> {
     let file = if cut.is_some() { "capacity-cut" } else { "capacity" };
-    let (gpu, store) = (&session.gpu, &session.store);
-    let models = networks(session, cut)?;
+    let (gpu, store) = (&bench.gpu, &bench.store);
+    let models = networks(bench, cut)?;
     let mut report: CapacityReport = store.load(file).unwrap_or_default();
     report.alone_ns = models.iter().map(|model| model.alone_ns).collect();
-    measure_wide(session, &models, lanes, file, &mut report)?;
+    measure_wide(bench, &models, lanes, file, &mut report)?;
     let needed = Duration::from_secs_f64(effort.care.campaign * 1.5 + effort.run as f64 + 15.0);
     for &count in lanes {
         let done = report.rows.get(&count).is_some_and(|row| row.certified > 0 || !row.refused.is_empty());
-        if done || !session.allowance.allows(needed) {
+        if done || !bench.allowance.allows(needed) {
             continue;
         }
-        let rounds = (session.allowance.left().as_secs_f64() / (effort.care.campaign * 1.4 + 5.0)) as usize;
+        let rounds = (bench.allowance.left().as_secs_f64() / (effort.care.campaign * 1.4 + 5.0)) as usize;
         let care = Care { rounds: effort.care.rounds.min(rounds.max(1)), ..effort.care };
         let effort = Effort { care, ..effort };
         store.tell(&format!("capacity: {count} lanes"));
@@ -296,13 +296,13 @@ pub fn capacity(
         report.refusal = capacity::refusal(gpu, store, &models, 10, 8)?;
         store.save(file, &report)?;
     }
-    overload(session, &models, file, &mut report)?;
+    overload(bench, &models, file, &mut report)?;
     Ok(tables::capacity(&report))
 }
 
 /// Pairs, naive sharing and busy lanes, as far as they are missing.
 fn measure_wide(
-    session: &Session,
+    bench: &Bench,
     models: &[Specimen],
     lanes: &[u16],
     file: &str,
@@ -313,8 +313,8 @@ fn measure_wide(
     if !report.wide.pairs_milli.is_empty() && report.wide.naive_clean > 0 && missing.is_empty() {
         return Ok(());
     }
-    let (case, store) = (arrivals_case(models)?, &session.store);
-    wide::visit(&session.gpu, store, models, &case, |bed| {
+    let (case, store) = (arrivals_case(models)?, &bench.store);
+    wide::visit(&bench.gpu, store, models, &case, |bed| {
         // First what everything else is compared with.
         if report.wide.naive_clean == 0 {
             store.tell("capacity: naive sharing");
@@ -340,7 +340,7 @@ fn measure_wide(
 
 /// Loads beyond what is certified, for naive sharing and for every assignment that was certified.
 fn overload(
-    session: &Session,
+    bench: &Bench,
     models: &[Specimen],
     file: &str,
     report: &mut CapacityReport,
@@ -357,25 +357,20 @@ fn overload(
         Sharing::Lanes(wide::groups(&lanes, usize::from(*count)))
     }));
     let points = sharings.len() as u64 * 2;
-    if report.wide.overload.len() as u64 >= points
-        || !session.allowance.allows(Duration::from_secs(5 * points))
+    if report.wide.overload.len() as u64 >= points || !bench.allowance.allows(Duration::from_secs(5 * points))
     {
         return Ok(());
     }
     let case = arrivals_case(models)?;
-    report.wide.overload = wide::visit(&session.gpu, &session.store, models, &case, |bed| {
+    report.wide.overload = wide::visit(&bench.gpu, &bench.store, models, &case, |bed| {
         let mut rows = Vec::new();
         for sharing in &sharings {
             for load in [2_500, 3_500] {
-                session.store.tell(&format!(
-                    "capacity: overload {:.1}, {}",
-                    load as f64 / 1e3,
-                    sharing.name()
-                ));
+                bench.store.tell(&format!("capacity: overload {:.1}, {}", load as f64 / 1e3, sharing.name()));
                 rows.push(bed.serve(load, sharing, 3, false)?);
             }
         }
         Ok(rows)
     })?;
-    session.store.save(file, report)
+    bench.store.save(file, report)
 }
