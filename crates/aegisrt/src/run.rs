@@ -12,7 +12,7 @@ use aegis_sched::engine::{self, Engine};
 use aegis_sched::{Arrival, Certificate, TaskSet};
 use aegis_trace::{Finished, RingProducer, TraceCollector, TraceMode, TraceOptions, TraceWriter};
 use aegis_types::records::TaskAdmitted;
-use aegis_types::{Bytes, Extent, LaneId, Nanos, Record, Schema, Sink, TaskId, Time};
+use aegis_types::{Bytes, LaneId, Nanos, Record, Schema, Sink, TaskId, Time};
 
 use crate::carrier::{Crew, CrewOptions, LaneReport, LaneSpec, Work};
 use crate::client::{Client, Port};
@@ -121,7 +121,7 @@ pub fn run_with(
     let now = system.clock().now();
     let reservation = PlanReservation::reserve(plan.clone(), &ledger, &mut decisions, now)?;
     let region = reserve_region(system, &plan)?;
-    let staging = reserve_staging(system, &slots)?;
+    let staging = system.reserve_staging(&slots)?;
     let sources = sources(system, set, &slots)?;
     let ports = sources.iter().map(Source::port).collect();
     let rings = carrier_rings(&mut trace, system.by_lane().len(), decision_ring(set) / 4)?;
@@ -294,28 +294,6 @@ fn reserve_region(system: &System, plan: &MemoryPlan) -> Result<Arc<dyn DeviceMe
     Ok(system.device().reserve(MemorySpace::Device, Bytes::new(size))?)
 }
 
-/// One reservation for the staging of all tasks, carved task after task.
-fn reserve_staging(system: &System, slots: &[u32]) -> Result<Vec<Option<Staging>>, RuntimeError> {
-    let demands = system.staging(slots)?;
-    let total = demands.iter().try_fold(Bytes::ZERO, |sum, demand| sum.checked_add(*demand));
-    let total = total.ok_or_else(|| RuntimeError::System {
-        what: "reserving staging memory",
-        reason: "all tasks together take more than can be addressed".into(),
-    })?;
-    if total.is_zero() {
-        return Ok(vec![None; demands.len()]);
-    }
-    let region = system.device().reserve(MemorySpace::Staging, total)?;
-    let mut offset = Bytes::ZERO;
-    let carve = |len: Bytes| {
-        let extent = Extent { offset, len };
-        // The sum of all was found to be in range.
-        offset = offset.checked_add(len).unwrap_or(offset);
-        Some(Staging { region: Arc::clone(&region), extent })
-    };
-    Ok(demands.into_iter().map(carve).collect())
-}
-
 /// Where the inputs of each task come from.
 fn sources(system: &System, set: &TaskSet, slots: &[u32]) -> Result<Vec<Source>, RuntimeError> {
     let source = |model: &crate::inventory::Model| match set.task(model.task).map(|task| task.arrival) {
@@ -412,7 +390,7 @@ pub fn with_crew<R>(
     let mut discard = aegis_types::record::Discard;
     let reservation = PlanReservation::reserve(plan.clone(), &ledger, &mut discard, system.clock().now())?;
     let region = reserve_region(system, &plan)?;
-    let staging = reserve_staging(system, &slots)?;
+    let staging = system.reserve_staging(&slots)?;
     let feed = |model: &crate::inventory::Model| Ok(Source::Feed(model.feed()?));
     let sources = system.models().iter().map(feed).collect::<Result<Vec<_>, RuntimeError>>()?;
     let options = TraceOptions {

@@ -6,6 +6,7 @@ use std::thread;
 
 use aegis_cuda::conformance::{KernelProbe, Probe};
 use aegis_cuda::cuda::{DeviceClock, Event};
+use aegis_cuda::discovery::QUEUES;
 use aegis_cuda::interop::with_cuda_stream;
 use aegis_cuda::{
     CudaDevice, CudaOptions, Device, DeviceContext, DeviceError, DeviceMemory, DeviceSlice, HostClock,
@@ -14,13 +15,10 @@ use aegis_cuda::{
 use aegis_types::{Bytes, DispatchSeq, Extent, LaneId, Nanos, PartitionId};
 use libtest_mimic::Failed;
 
-/// What the driver takes without being told otherwise.
-const DEFAULT_QUEUES: u32 = 8;
-
 /// The first GPU with as many queues as the driver was told.
 pub fn options() -> CudaOptions {
     let told = std::env::var("CUDA_DEVICE_MAX_CONNECTIONS").ok().and_then(|queues| queues.parse().ok());
-    let queues = QueueLimit::FromEnvironmentValue(told.unwrap_or(DEFAULT_QUEUES));
+    let queues = QueueLimit::FromEnvironmentValue(told.unwrap_or(QUEUES));
     CudaOptions { queues, ..CudaOptions::default() }
 }
 

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aegis_context::Staging;
-use aegis_cuda::{DeviceMemory, MemorySpace};
+use aegis_cuda::MemorySpace;
 use aegis_memory::{Ledger, PlanReservation};
 use aegis_types::record::Discard;
 use aegis_types::records::SegmentOutcome;
-use aegis_types::{Bytes, Extent, LaneId, MemoryGrant, Nanos, Sink, Time};
+use aegis_types::{Bytes, LaneId, MemoryGrant, Nanos, Sink, Time};
 
 use super::samples::Samples;
 use crate::carrier::{LaneReport, LaneSpec, Work};
@@ -74,7 +73,7 @@ pub(super) fn lanes(system: &System, turns: &Arc<Mutex<Raw>>) -> Result<Vec<Lane
     let region = system.device().reserve(MemorySpace::Device, plan.peak().max(Bytes::new(1)))?;
     let ledger = Ledger::new(capacity);
     let reservation = PlanReservation::reserve(plan, &ledger, &mut Discard, system.clock().now())?;
-    let mut staging = staging(system, &slots)?;
+    let mut staging = system.reserve_staging(&slots)?;
     let mut models: BTreeMap<LaneId, Vec<ModelSpec>> = BTreeMap::new();
     for grants in reservation.into_grants(ARENA_LINES) {
         for grant in grants.tasks {
@@ -111,24 +110,6 @@ pub(super) fn lanes(system: &System, turns: &Arc<Mutex<Raw>>) -> Result<Vec<Lane
         }
     };
     Ok(partitions.enumerate().map(spec).collect())
-}
-
-/// One reservation for the staging of all models, carved model after model.
-fn staging(system: &System, slots: &[u32]) -> Result<Vec<Option<Staging>>, RuntimeError> {
-    let demands = system.staging(slots)?;
-    // A rehearsal's models are small and few.
-    let total = Bytes::new(demands.iter().map(|bytes| bytes.get()).sum());
-    if total.is_zero() {
-        return Ok(vec![None; demands.len()]);
-    }
-    let region: Arc<dyn DeviceMemory> = system.device().reserve(MemorySpace::Staging, total)?;
-    let mut next = 0;
-    let carve = |len: Bytes| {
-        let extent = Extent { offset: Bytes::new(next), len };
-        next += len.get();
-        Some(Staging { region: Arc::clone(&region), extent })
-    };
-    Ok(demands.into_iter().map(carve).collect())
 }
 
 /// The work of a lane with every visit of the launcher timed.

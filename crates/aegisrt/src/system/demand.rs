@@ -1,10 +1,12 @@
 //! What memory each task demands of a plan: measured where a profile knows it, declared where the backend does, and
 //! otherwise all that the budget leaves.
 
-use aegis_context::ALIGNMENT;
-use aegis_cuda::ModelDescription;
+use std::sync::Arc;
+
+use aegis_context::{ALIGNMENT, Staging};
+use aegis_cuda::{MemorySpace, ModelDescription};
 use aegis_memory::Demand;
-use aegis_types::{Bytes, Node, NodeId};
+use aegis_types::{Bytes, Extent, Node, NodeId};
 
 use super::System;
 use crate::config::{MemoryProfile, Profile};
@@ -118,6 +120,32 @@ impl System {
             Ok(self.staging_of(model, slots)?.unwrap_or(Bytes::MAX))
         };
         self.models.iter().map(of).collect()
+    }
+
+    /// One reservation for the [`staging`](Self::staging) of all tasks, carved task after task; `None` where a task needs
+    /// none because no task does.
+    ///
+    /// # Errors
+    /// As [`staging`](Self::staging), and what the device refuses.
+    pub(crate) fn reserve_staging(&self, slots: &[u32]) -> Result<Vec<Option<Staging>>, RuntimeError> {
+        let demands = self.staging(slots)?;
+        let total = demands.iter().try_fold(Bytes::ZERO, |sum, demand| sum.checked_add(*demand));
+        let total = total.ok_or_else(|| RuntimeError::System {
+            what: "reserving staging memory",
+            reason: "all tasks together take more than can be addressed".into(),
+        })?;
+        if total.is_zero() {
+            return Ok(vec![None; demands.len()]);
+        }
+        let region = self.device().reserve(MemorySpace::Staging, total)?;
+        let mut offset = Bytes::ZERO;
+        let carve = |len: Bytes| {
+            let extent = Extent { offset, len };
+            // The sum of all was found to be in range.
+            offset = offset.checked_add(len).unwrap_or(offset);
+            Some(Staging { region: Arc::clone(&region), extent })
+        };
+        Ok(demands.into_iter().map(carve).collect())
     }
 
     /// Host memory that inputs and outputs of a task pass through on their way to and from the device: none where the
