@@ -3,12 +3,13 @@
 //! The charges are those of the theorem in `docs/model.md`:
 //!
 //! ```text
-//! C'_s = G + handoff + (M-1) l + C^B_s + (2G + w)        J'_i = J_i + d_client + (2G + w)
-//! G    = poll + n_rel d_rel + n_cli d_arr + M (d_cmp + d_dec + d_disp) + d_ctl
+//! C'_s = G + handoff + (M-1) l + C^B_s + (G + look + w)        J'_i = J_i + d_client + (G + look + w)
+//! look = poll + n_cli d_arr + M d_cmp + d_ctl
+//! G    = look + n_rel d_rel + M (d_dec + d_disp)
 //! ```
 //!
 //! with M lanes, l the longest hold of the launch lock, and w the wake-up latency of a driver that blocks (zero for
-//! one that spins).
+//! one that spins). The look is the part of a cycle that may come before its stamp.
 
 use aegis_types::{LaneId, Nanos, PartitionId};
 use serde::{Deserialize, Serialize};
@@ -123,18 +124,25 @@ impl Platform {
     /// is handled in a cycle, so the sum is structural: no flood of arrivals raises it.
     pub fn decider_cycle(&self, tasks: &[Task]) -> Option<Nanos> {
         let o = &self.overheads;
-        let clients = tasks.iter().filter(|task| task.arrival == Arrival::Sporadic).count() as u64;
-        let timers = tasks.len() as u64 - clients;
-        let lane = o.completion.checked_add(o.decision)?.checked_add(o.dispatch)?;
-        [
-            o.release.checked_mul(timers)?,
-            o.arrival.checked_mul(clients)?,
-            lane.checked_mul(self.lanes() as u64)?,
-            o.control,
-        ]
-        .into_iter()
-        .try_fold(o.poll, Nanos::checked_add)
+        let timers = tasks.len() as u64 - clients(tasks);
+        let lane = o.decision.checked_add(o.dispatch)?;
+        let handling = o.release.checked_mul(timers)?.checked_add(lane.checked_mul(self.lanes() as u64)?)?;
+        self.decider_look(tasks)?.checked_add(handling)
     }
+
+    /// The part of a cycle of the decider that may come before its stamp, or `None` on overflow: looking at every
+    /// source and taking what is there. What follows the stamp, timers and decisions, is not in it.
+    pub fn decider_look(&self, tasks: &[Task]) -> Option<Nanos> {
+        let o = &self.overheads;
+        [o.arrival.checked_mul(clients(tasks))?, o.completion.checked_mul(self.lanes() as u64)?, o.control]
+            .into_iter()
+            .try_fold(o.poll, Nanos::checked_add)
+    }
+}
+
+/// Tasks whose jobs are submitted by clients.
+fn clients(tasks: &[Task]) -> u64 {
+    tasks.iter().filter(|task| task.arrival == Arrival::Sporadic).count() as u64
 }
 
 /// A task as analysis, referee and engine see it: every overhead charged.
@@ -162,7 +170,7 @@ pub fn charge(set: &TaskSet) -> Result<Vec<ChargedTask>, ModelError> {
 /// What every task of a set is charged alike.
 #[derive(Clone, Copy)]
 struct Charges {
-    /// 2G + w: from an event to its stamp.
+    /// G + look + w: from an event to its stamp.
     detection: Nanos,
     /// What a segment occupies its lane with besides its own budget.
     launch: Nanos,
@@ -174,7 +182,8 @@ impl Charges {
     fn of(set: &TaskSet) -> Option<Self> {
         let (platform, o) = (set.platform(), &set.platform().overheads);
         let cycle = platform.decider_cycle(set.tasks())?;
-        let detection = cycle.checked_mul(2)?.checked_add(o.wakeup)?;
+        let look = platform.decider_look(set.tasks())?;
+        let detection = cycle.checked_add(look)?.checked_add(o.wakeup)?;
         let others = (platform.lanes() as u64).saturating_sub(1);
         let locks = o.launch_lock.checked_mul(others)?;
         let launch = cycle.checked_add(o.handoff)?.checked_add(locks)?.checked_add(detection)?;
