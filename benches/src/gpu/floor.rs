@@ -10,7 +10,7 @@ use aegis_cuda::{
     BackendLoader, Bindings, Device, Graph, HostClock, MemorySpace, ModelMemory, ModelRequest,
     PartitionRequest, RuntimeBackend, Stream, Units,
 };
-use aegis_types::{Bytes, DispatchSeq, Extent, LaneId, Nanos, PartitionId, SegmentIndex};
+use aegis_types::{Bytes, DispatchSeq, Extent, LaneId, Nanos, PartitionId, SegmentIndex, Time};
 use serde::{Deserialize, Serialize};
 
 use super::card::{Gpu, Opened};
@@ -32,11 +32,14 @@ pub const WARM_UP: u64 = 100;
 pub struct FloorRow {
     /// From before the launch to the flag seen.
     pub round: SpreadRow,
+    /// From the instant at which the launch was due to the flag seen: what responses are compared with, which count from
+    /// their nominal arrivals too. Equal to `round` back to back.
+    pub due: SpreadRow,
     /// The same without launches in which the thread had a gap of [`STALL`] or more.
     pub calm: SpreadRow,
     /// Both calls: graph launch and store of the flag.
     pub hold: SpreadRow,
-    /// Pause between two launches; zero for back to back.
+    /// Distance of two launches; zero for back to back.
     pub pause_ns: u64,
 }
 
@@ -45,6 +48,8 @@ pub struct FloorRow {
 pub struct Floor {
     /// From before the launch to the flag seen.
     pub round: Spread,
+    /// From when the launch was due to the flag seen.
+    pub due: Spread,
     /// The same without launches in which the thread had a gap of [`STALL`] or more.
     pub calm: Spread,
     /// Both calls.
@@ -54,13 +59,15 @@ pub struct Floor {
 impl Floor {
     /// What is written of it.
     pub fn row(&self, pause: Nanos) -> FloorRow {
-        let (round, hold) = (self.round.row_with_histogram(), self.hold.row());
-        FloorRow { round, calm: self.calm.row(), hold, pause_ns: pause.get() }
+        let (round, hold) = (self.round.row(), self.hold.row());
+        let due = self.due.row_with_histogram();
+        FloorRow { round, due, calm: self.calm.row(), hold, pause_ns: pause.get() }
     }
 
     /// Adds another measurement.
     pub fn merge(&mut self, other: &Self) {
         self.round.merge(&other.round);
+        self.due.merge(&other.due);
         self.calm.merge(&other.calm);
         self.hold.merge(&other.hold);
     }
@@ -102,15 +109,17 @@ impl Bare {
         Ok(Self { graph, backend, stream, device: opened, sequence: DispatchSeq::NONE })
     }
 
-    /// Launches it `count` times, `pause` after the end of the one before, and polls the flag.
+    /// Launches it `count` times, at nominal instants `pause` apart or back to back for zero, and polls the flag.
     ///
     /// # Errors
     /// What the device refuses; [`ExperimentError::Hung`] if the flag does not come.
     pub fn measure(&mut self, count: u64, pause: Nanos) -> Result<Floor, ExperimentError> {
         let clock = HostClock::start();
         let mut floor = Floor::default();
+        let mut due = clock.now();
         for number in 0..count + WARM_UP {
-            self.once(&clock, pause, (number >= WARM_UP).then_some(&mut floor))?;
+            due = next_due(due, pause, &clock);
+            self.once(&clock, due, (number >= WARM_UP).then_some(&mut floor))?;
         }
         Ok(floor)
     }
@@ -133,8 +142,10 @@ impl Bare {
             let mut floor = Floor::default();
             let mut result = Ok(());
             let mut number = 0;
+            let mut due = clock.now();
             while result.is_ok() && clock.now() < end {
-                result = self.once(&clock, pause, (number >= WARM_UP).then_some(&mut floor));
+                due = next_due(due, pause, &clock);
+                result = self.once(&clock, due, (number >= WARM_UP).then_some(&mut floor));
                 number += 1;
             }
             over.store(true, Ordering::Release);
@@ -142,20 +153,20 @@ impl Bare {
         })
     }
 
-    /// One launch, and what it took.
+    /// One launch that is due at an instant, and what it took.
     fn once(
         &mut self,
         clock: &HostClock,
-        pause: Nanos,
+        due: Time,
         into: Option<&mut Floor>,
     ) -> Result<(), ExperimentError> {
         let flag = self.stream.flag();
-        let rested = clock.now().saturating_add(pause);
-        while clock.now() < rested {
+        let mut begun = clock.now();
+        while begun < due {
             std::hint::spin_loop();
+            begun = clock.now();
         }
         self.sequence = self.sequence.next();
-        let begun = clock.now();
         self.stream.replay(self.graph.as_ref())?;
         self.stream.signal(self.sequence)?;
         let held = clock.now();
@@ -174,6 +185,7 @@ impl Bare {
         gap = gap.max(ended.since(seen));
         if let Some(floor) = into {
             floor.round.add(ended.since(begun));
+            floor.due.add(ended.since(due));
             floor.hold.add(held.since(begun));
             if gap < STALL {
                 floor.calm.add(ended.since(begun));
@@ -193,4 +205,12 @@ impl Bare {
         drop(stream);
         device.close()
     }
+}
+
+/// When the launch after one that was due at `last` is due: `pause` later, or now where launches are back to back or that
+/// instant has passed already.
+fn next_due(last: Time, pause: Nanos, clock: &HostClock) -> Time {
+    let now = clock.now();
+    let next = last.saturating_add(pause);
+    if pause == Nanos::ZERO || next < now { now } else { next }
 }

@@ -8,7 +8,7 @@
 //! | [`case`], [`contention`], [`loss`] | capacity without a device: fits, searches, terms switched off |
 //! | [`ranks`], [`anatomy`] | deadlines under which bounds can be seen, and what bounds are made of |
 //! | [`circuit`], [`saturation`], [`pace`] | jobs on lanes without an engine |
-//! | [`floor`], [`copies`] | one thread's launches without a runtime |
+//! | [`floor`], [`copies`], [`walk`] | one thread's launches, or none, without a runtime |
 //! | [`spread`], [`store`], [`error`] | results |
 //! | [`card`], [`fleet`], [`workload`], [`bed`] | the device, and models on it |
 //! | [`serve`] | a certified set in the whole runtime |
@@ -39,5 +39,6 @@ pub mod spread;
 pub mod stages;
 pub mod store;
 pub mod tables;
+pub mod walk;
 pub mod wide;
 pub mod workload;

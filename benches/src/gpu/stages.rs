@@ -21,6 +21,7 @@ use super::soak::{self, SoakReport};
 use super::spread::{Spread, SpreadRow};
 use super::store::{Allowance, Store};
 use super::tables;
+use super::walk;
 use super::wide::{self, WideReport};
 use super::workload::{NOTHING, Specimen, measure_pace, network_sketches, short_sketches, specimens};
 use aegis_types::LaneId;
@@ -99,6 +100,8 @@ pub struct OverheadRow {
 pub struct OverheadReport {
     /// Back to back, then with the jobs' pauses.
     pub floors: FloorReport,
+    /// The control without a GPU: walks over as much memory as a launch visits, paced as the jobs.
+    pub walk: SpreadRow,
     /// One row for each number of tasks.
     pub rows: Vec<OverheadRow>,
 }
@@ -116,22 +119,24 @@ pub fn overhead(bench: &Bench, tasks: &[u16], repetitions: u32) -> Result<String
     let back_to_back = bare.measure(20_000, Nanos::ZERO)?;
     let subjects = tasks.iter().map(|&count| Ok((count, Subject::open(gpu, store, count)?)));
     let subjects = subjects.collect::<Result<Vec<_>, ExperimentError>>()?;
-    let mut paced = Floor::default();
+    let (mut paced, mut walked) = (Floor::default(), Spread::new());
     let mut sums: BTreeMap<u16, (Responses, Vec<[i64; 2]>)> = BTreeMap::new();
     for repetition in 0..repetitions.max(1) {
         store.tell(&format!("overhead: repetition {repetition}"));
         let begun = bench.allowance.left();
+        walked.merge(&walk::measure(SLICE, GAP));
         for (count, subject) in &subjects {
             let floor = bare.measure_beside(SLICE, GAP)?;
-            let responses = subject.serve(SLICE, floor.round.quantile(0.99))?;
+            let responses = subject.serve(SLICE, floor.due.quantile(0.99))?;
             let (sum, list) = sums.entry(*count).or_default();
-            list.push(distances(&responses.response, &floor.round));
+            list.push(distances(&responses.response, &floor.due));
             sum.merge(&responses);
             paced.merge(&floor);
         }
         let rows = sums.iter().map(|(count, (sum, list))| row(*count, sum, list, &paced, &back_to_back));
         let report = OverheadReport {
             floors: vec![back_to_back.row(Nanos::ZERO), paced.row(GAP)],
+            walk: walked.row(),
             rows: rows.collect(),
         };
         store.save("overhead", &report)?;
@@ -160,13 +165,13 @@ fn row(tasks: u16, sum: &Responses, list: &[[i64; 2]], paced: &Floor, back_to_ba
         lanes: lanes_for(tasks),
         response: sum.response.row_with_histogram(),
         calm: sum.calm.row(),
-        above_paced_ns: distances(&sum.response, &paced.round),
+        above_paced_ns: distances(&sum.response, &paced.due),
         above_calm_ns: distances(&sum.calm, &paced.calm),
-        above_back_to_back_ns: distances(&sum.response, &back_to_back.round),
+        above_back_to_back_ns: distances(&sum.response, &back_to_back.due),
         slices: list.to_vec(),
         slices_median_ns: [median(0), median(1)],
         terms: sum.terms.iter().map(Spread::row).collect(),
-        slow: sum.slow_row(paced.round.quantile(0.999)),
+        slow: sum.slow_row(paced.due.quantile(0.999)),
         stalls: sum.stalls,
     }
 }

@@ -58,7 +58,8 @@ pub fn floor(rows: &[FloorRow]) -> String {
         } else {
             format!("{} us apart", row.pause_ns / 1_000)
         };
-        table.line(format_args!("{pause:<34} {:>8} {}", row.round.n, row.round.brief()));
+        table.line(format_args!("{pause:<34} {:>8} {}", row.due.n, row.due.brief()));
+        table.line(format_args!("{:<34} {:>8} {}", "  of it from the call", row.round.n, row.round.brief()));
         table.line(format_args!("{:<34} {:>8} {}", "  of it both calls", row.hold.n, row.hold.brief()));
     }
     table.done()
@@ -69,10 +70,13 @@ pub fn overhead(report: &OverheadReport) -> String {
     let mut table = Table::new(&format!("overhead, us                               n {BRIEF}"));
     for floor in &report.floors {
         let name = if floor.pause_ns == 0 { "floor, back to back" } else { "floor, paced as jobs" };
-        table.line(format_args!("{name:<34} {:>8} {}", floor.round.n, floor.round.brief()));
-        let without = "  without stalls of the host";
+        table.line(format_args!("{name:<34} {:>8} {}", floor.due.n, floor.due.brief()));
+        table.line(format_args!("{:<34} {:>8} {}", "  from the call", floor.round.n, floor.round.brief()));
+        let without = "  from the call, without stalls";
         table.line(format_args!("{without:<34} {:>8} {}", floor.calm.n, floor.calm.brief()));
     }
+    let name = "control: a walk, no GPU, so paced";
+    table.line(format_args!("{name:<34} {:>8} {}", report.walk.n, report.walk.brief()));
     for row in &report.rows {
         overhead_row(row, &mut table);
     }

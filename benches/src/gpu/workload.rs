@@ -2,9 +2,17 @@
 //!
 //! A block of an arithmetic kernel fills its multiprocessor: on an H100 two blocks there take twice the time of one. So a
 //! kernel of `n` blocks on `m` multiprocessors takes the share `min(1, n/m)` of the device's arithmetic while it runs,
-//! and the rest is there for others. Networks of batch one leave more than half of a large device idle (0.3 to 0.5 is
-//! used on average, which a test holds); that is the reason why sharing carries more than one job at a time. The short
-//! models are narrower still, and have many kernels each, so that the company of one kernel decides little.
+//! and the rest is there for others: networks of batch one leave most of a large device idle, which is the reason why
+//! sharing carries more than one job at a time.
+//!
+//! The networks are fitted to trained ones. Twenty networks of that kind (MobileNet to FCN-ResNet50, half precision,
+//! batch one, captured graphs) shared an H100 without a miss up to a load between 2.25 and 2.5 and slowed each other down
+//! by at most 2.1, 4.3 and 6.5 on 2, 4 and 8 lanes that were always busy; half of them by less than 1.8, 2.8 and 4.3.
+//! Kernels of at most one block a multiprocessor, and networks whose widest kernels cover 35 to 90 percent of the
+//! device, come near that. With kernels of two blocks a multiprocessor and without narrow networks, sharing breaks at
+//! 1.5 and two lanes slow each other down by up to 4.3; with all of them below 70 percent it breaks at 3.0.
+//!
+//! The short models are narrower still, and have many kernels each, so that the company of one kernel decides little.
 
 use aegis_cuda::kernel::{Pace, Shape, WIDTHS, network, pace_probe};
 use aegis_types::{Bytes, Nanos};
@@ -79,7 +87,8 @@ pub fn network_sketches(cut: Option<Nanos>) -> Vec<Sketch> {
         let segments = cut.map_or(1, |cut| length.get().div_ceil(cut.get().max(1)).clamp(1, 8) as u32);
         let (memory_percent, weights) = (draw.between(20, 70) as u32, draw.between(8, 48));
         let (seed, segments) = (2_000 + n, segments.min(kernels));
-        Sketch { seed, kernels, segments, memory_percent, length, weights, breadth_percent: 100 }
+        let breadth_percent = draw.between(35, 90) as u32;
+        Sketch { seed, kernels, segments, memory_percent, length, weights, breadth_percent }
     };
     (0..20).map(sketch).collect()
 }
@@ -329,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn networks_leave_about_half_of_the_arithmetic_and_short_models_more() {
+    fn networks_leave_most_of_the_arithmetic_and_short_models_more() {
         // As on an H100: 38 ns a round, twice that where two blocks share a multiprocessor.
         let us = |n: u64| Nanos::new(n * 1_000);
         let pace = Pace {

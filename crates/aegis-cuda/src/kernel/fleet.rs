@@ -4,8 +4,9 @@ use aegis_types::{Bytes, Nanos};
 
 use crate::script::SplitMix64;
 
-/// Widths of a network's kernels, in eighths of the device's units: the most common are narrower than the device.
-pub const WIDTHS: [u32; 5] = [1, 2, 4, 8, 16];
+/// Widths of a network's kernels, in eighths of the device's units: one block on each unit at most. Wider ones would make
+/// a network slow its neighbours more than twice by itself, which measured networks of batch one do not.
+pub const WIDTHS: [u32; 5] = [1, 2, 4, 6, 8];
 /// Threads of a block of a network's kernels.
 const THREADS: u32 = 256;
 /// What every model here takes and answers.
