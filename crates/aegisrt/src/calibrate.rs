@@ -27,6 +27,7 @@ pub mod samples;
 pub mod steps;
 pub mod synchronous;
 mod turns;
+mod wakeups;
 
 use aegis_sched::Overheads;
 use aegis_types::Nanos;

@@ -20,7 +20,7 @@ use super::rehearsal::Rehearsal;
 use super::samples::Samples;
 use super::steps::{self, Steps, Synthetic};
 use super::turns::{self, Turns};
-use super::{CalibrateOptions, Calibration, enough, floors};
+use super::{CalibrateOptions, Calibration, enough, floors, wakeups};
 use crate::carrier::{Crew, CrewOptions};
 use crate::config::Figure;
 use crate::error::RuntimeError;
@@ -47,6 +47,10 @@ pub fn calibrate(
     let mut figures = floors::measure(system, &rehearsal.loader, &rehearsal.floor, part(2))?;
     let beside = rehearsal.system(system)?;
     let (mut paths, turns) = measure_paths(&beside, part, carriers)?;
+    if carriers.waiting.sleeps() {
+        paths.wakeup = paths.wakeup.with(wakeups::measure(system.clock(), part(1)));
+        enough("wake-ups", &paths.wakeup, options)?;
+    }
     let steps = steps::measure(synthetic, system.clock())?;
     let lanes: u64 = system.partitions().iter().map(|(_, lanes)| u64::from(*lanes)).sum();
     let bursts = if lanes > 1 { &paths.burst } else { &paths.alone };
@@ -114,13 +118,16 @@ impl Facts<'_> {
         let (handoff, turn) = self.launcher(margin_ppm);
         let others = turn.checked_mul(self.lanes.saturating_sub(1)).unwrap_or(Nanos::MAX);
         let dispatch = charge(&paths.dispatch);
-        let (wakeup, client, stall) = match waiting.sleeps() {
-            true => (charge(&paths.wakeup), charge(&paths.wakeup), charge(&paths.wakeup)),
-            false => {
-                let gap = self.largest_gap;
-                (Nanos::ZERO, dispatch, gap.scale_ppm_up(1_000_000 + margin_ppm).unwrap_or(gap))
-            }
+        let gap = with_margin(self.largest_gap, margin_ppm);
+        let woken = charge(&paths.wakeup);
+        let (wakeup, client, stall) = match waiting {
+            Waiting::Spin => (Nanos::ZERO, dispatch, gap),
+            // It looks without pause while something is in flight, and sleeps otherwise.
+            Waiting::Hybrid { .. } => (woken, woken, woken.max(gap)),
+            Waiting::Blocking => (woken, woken, woken),
         };
+        // A launcher that sleeps is woken by a post; lanes that are kept busy seldom let it.
+        let handoff = handoff.saturating_add(wakeup);
         // A launcher that sleeps glances at a flag that wakes nobody, and is woken as the driver is.
         let news = match waiting.sleeps() {
             true => dispatch.saturating_add(wakeup).saturating_add(nanos(GLANCE)),
@@ -141,7 +148,7 @@ impl Facts<'_> {
             notify: others.saturating_add(turns.longest(margin_ppm)).saturating_add(news),
             stall,
         };
-        if !waiting.sleeps() {
+        if waiting != Waiting::Blocking {
             // Nobody handled anything between the looks that were timed; in a run, a cycle's work is no stall.
             overheads.stall = stall.saturating_add(self.cycle(&overheads));
         }

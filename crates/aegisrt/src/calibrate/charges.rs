@@ -116,9 +116,17 @@ const SLEEPING: [Charge; 13] = [
     DECISION,
     charge("dispatch", Some("dispatch"), "posting a launch and waking the launcher"),
     CONTROL,
-    HANDOFF,
+    charge(
+        "handoff",
+        Some("handoff"),
+        "from the post to the launcher's entry, the other lanes idle, and a wake-up of the launcher",
+    ),
     LAUNCH_LOCK,
-    charge("wakeup", Some("wakeup"), "from a timer to the driver looking, all lanes busy"),
+    charge(
+        "wakeup",
+        Some("wakeup"),
+        "from a call that wakes a sleeping thread, or a timer, to the thread looking",
+    ),
     charge("client", Some("wakeup"), "charged as a wake-up of the driver"),
     charge(
         "notify",
@@ -128,7 +136,7 @@ const SLEEPING: [Charge; 13] = [
     charge(
         "stall",
         Some("wakeup"),
-        "the charged wake-up: a timed wait that ends later is a stall; declared, not charged",
+        "the charged wake-up, and where the driver also spins not less than its longest gap and a cycle; declared, not charged",
     ),
 ];
 

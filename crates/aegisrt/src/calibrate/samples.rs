@@ -29,6 +29,13 @@ impl Samples {
         all
     }
 
+    /// These and others.
+    pub(super) fn with(mut self, others: Vec<Nanos>) -> Self {
+        self.sorted.extend(others);
+        self.sorted.sort_unstable();
+        self
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.sorted.len()
