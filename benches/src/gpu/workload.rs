@@ -339,19 +339,19 @@ mod tests {
 
     #[test]
     fn networks_leave_most_of_the_arithmetic_and_short_models_more() {
-        // As on an H100: 38 ns a round, twice that where two blocks share a multiprocessor.
+        // As on an H100: 38 ns a round, whatever the width.
         let us = |n: u64| Nanos::new(n * 1_000);
         let pace = Pace {
             launch: Nanos::new(900),
-            compute: [us(38), us(38), us(38), us(38), us(76)],
-            read: [us(18), us(9), us(5), us(3), us(2)],
+            compute: [us(38); 5],
+            read: [us(18), us(9), us(5), us(4), us(3)],
         };
         let mean = |sketches: &[Sketch]| {
             sketches.iter().map(|sketch| arithmetic(sketch, 132, &pace)).sum::<f64>() / sketches.len() as f64
         };
         let (networks, short) = (mean(&network_sketches(None)), mean(&short_sketches()));
-        assert!((0.3..0.5).contains(&networks), "networks use {networks:.2}");
-        assert!(short < 0.3, "short models use {short:.2}");
+        assert!((0.1..0.3).contains(&networks), "networks use {networks:.2}");
+        assert!(short < networks, "short models use {short:.2}, networks {networks:.2}");
     }
 
     #[test]
