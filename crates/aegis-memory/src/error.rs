@@ -5,7 +5,7 @@
 
 use aegis_types::{Bytes, Severity, TaskId};
 
-use crate::problem::BufferId;
+use crate::problem::{BufferId, Gap};
 use crate::shortage::Shortage;
 use crate::verify::Fault;
 
@@ -101,6 +101,22 @@ pub enum MemoryError {
         /// The capacity.
         capacity: Bytes,
     },
+    /// More buffers than a problem may have.
+    #[error("{found} buffers; legal: at most {most}")]
+    TooManyBuffers {
+        /// Buffers found.
+        found: usize,
+        /// The most that are legal.
+        most: usize,
+    },
+    /// A gap that makes no sense.
+    #[error("{}: gap [{}, {}); legal: {legal}", .gap.buffer, .gap.lower, .gap.upper)]
+    BadGap {
+        /// The gap.
+        gap: Gap,
+        /// What would be legal.
+        legal: String,
+    },
     /// Sizes add up to more than 64 bits can count.
     #[error("{place}: sizes and alignments add up to 2^64 bytes or more")]
     Overflow {
@@ -124,6 +140,8 @@ impl MemoryError {
             | Self::BufferNumber { .. }
             | Self::BadInterval { .. }
             | Self::BadFixedOffset { .. }
+            | Self::BadGap { .. }
+            | Self::TooManyBuffers { .. }
             | Self::Overflow { .. } => Severity::Permanent,
         }
     }

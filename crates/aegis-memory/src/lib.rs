@@ -13,8 +13,8 @@
 //! **Invariant.** Two tasks share bytes only if they share a lane and the bytes live inside one segment: the lane has
 //! one segment in flight, and that is what makes the sharing sound. Everything else is exclusive.
 //!
-//! **Deliberately absent.** Reuse of memory across lanes by an enforced order of segments, and placement inside a
-//! segment: a backend gets an arena, not an offset per tensor.
+//! **Deliberately absent.** The orchestrator neither reuses memory across lanes by an enforced order of segments nor
+//! places tensors inside a segment: a backend gets an arena. Planner and verifier can do both.
 //!
 //! | module | what it holds |
 //! |---|---|
@@ -23,7 +23,9 @@
 //! | [`problem`] | [`Problem`], [`Buffer`], [`Placement`]: dynamic storage allocation with lanes |
 //! | [`planner`] | [`Planner`]: where a placement comes from |
 //! | [`lowest_offset`] | [`LowestOffsetFirst`]: the planner of the house |
+//! | [`search`] | [`Search`], [`Portfolio`]: exact where possible, better and better elsewhere |
 //! | [`verify`] | the independent verifier |
+//! | [`csv`] | instances and solutions in MiniMalloc's text format |
 //! | [`shortage`] | [`Shortage`]: why a fleet does not fit, and the smallest change |
 //! | [`ledger`] | [`Ledger`], [`Reservation`] |
 //! | [`arena`] | [`Arena`]: sub-allocation of one extent without the heap |
@@ -32,14 +34,17 @@
 #![forbid(unsafe_code)]
 
 pub mod arena;
+pub mod csv;
 pub mod error;
 pub mod grant;
+mod happens_before;
 pub mod ledger;
 pub mod lowest_offset;
 pub mod orchestrator;
 pub mod plan;
 pub mod planner;
 pub mod problem;
+pub mod search;
 pub mod shortage;
 mod skyline;
 pub mod verify;
@@ -52,6 +57,7 @@ pub use lowest_offset::LowestOffsetFirst;
 pub use orchestrator::{DEFAULT_ALIGN, MemoryOrchestrator};
 pub use plan::{Demand, LaneScratch, MemoryPlan, PlanParts, TaskShare};
 pub use planner::Planner;
-pub use problem::{Buffer, BufferId, Conflict, Placed, Placement, Problem};
+pub use problem::{Buffer, BufferId, Conflict, Edge, Gap, Placed, Placement, Problem};
+pub use search::{Goal, Portfolio, Search, Status};
 pub use shortage::{Change, Shortage};
 pub use verify::{Fault, Party};

@@ -27,6 +27,13 @@ impl Planner for LowestOffsetFirst {
     }
 
     fn place(&self, problem: &Problem) -> Result<Placement, MemoryError> {
+        finish(self.name(), problem, &self.offsets(problem))
+    }
+}
+
+impl LowestOffsetFirst {
+    /// An offset for each buffer, within the capacity or not. Gaps and orders between lanes are not used.
+    pub(crate) fn offsets(self, problem: &Problem) -> Vec<u64> {
         let buffers = problem.buffers();
         let mut offsets: Vec<u64> = buffers.iter().map(|b| b.fixed.map_or(0, Bytes::get)).collect();
         let mut taken = Taken::default();
@@ -50,7 +57,7 @@ impl Planner for LowestOffsetFirst {
             offsets[buffer.id.index()] = taken.first_fit(0, buffer);
             taken.add(buffer, &offsets);
         }
-        finish(self.name(), problem, &offsets)
+        offsets
     }
 }
 

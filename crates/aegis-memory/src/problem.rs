@@ -105,21 +105,55 @@ impl fmt::Display for Conflict {
     }
 }
 
+/// The most buffers of a problem: far above any fleet, far below what would take minutes.
+pub const MOST_BUFFERS: usize = 1 << 18;
+
+/// A time within its interval at which a buffer is not live, or only a part of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gap {
+    /// The buffer.
+    pub buffer: BufferId,
+    /// First logical instant of the gap.
+    pub lower: u64,
+    /// First logical instant behind it.
+    pub upper: u64,
+    /// The bytes that stay live meanwhile, from the buffer's start: first, and first behind. `None`: no byte does.
+    pub window: Option<(Bytes, Bytes)>,
+}
+
+/// An order that is enforced at run time: everything on the lane of `before` that ends by its instant is over before
+/// anything on the lane of `after` that starts at its instant or later begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Edge {
+    /// A lane, and the logical instant of it that is waited for.
+    pub before: (LaneId, u64),
+    /// The lane that waits, and the first logical instant of it that comes after.
+    pub after: (LaneId, u64),
+}
+
 /// Buffers to be placed within a capacity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     buffers: Vec<Buffer>,
     capacity: Bytes,
+    /// By buffer, then by time.
+    gaps: Vec<Gap>,
+    order: Vec<Edge>,
 }
 
 impl Problem {
     /// Checks and freezes a problem.
     ///
     /// # Errors
-    /// [`MemoryError`] for a buffer whose number is not its position, an alignment that is no power of two, an empty
+    /// [`MemoryError`] for more than [`MOST_BUFFERS`], a buffer whose number is not its position, an alignment that is no power of two, an empty
     /// interval, a fixed offset outside the capacity or off its alignment, or sizes beyond 64 bits. Whether the fixed
     /// offsets are compatible is left to the verifier.
     pub fn new(buffers: Vec<Buffer>, capacity: Bytes) -> Result<Self, MemoryError> {
+        if buffers.len() > MOST_BUFFERS {
+            return Err(MemoryError::TooManyBuffers { found: buffers.len(), most: MOST_BUFFERS });
+        }
         // With this sum in range, no sequence of "align up, then add" over all buffers can overflow, wherever a fixed
         // buffer below the capacity makes it start.
         let mut total = if buffers.iter().any(|buffer| buffer.fixed.is_some()) { capacity.get() } else { 0 };
@@ -130,7 +164,80 @@ impl Problem {
                 .and_then(|sum| sum.checked_add(buffer.align.get()))
                 .ok_or_else(|| MemoryError::Overflow { place: buffer.id.to_string() })?;
         }
-        Ok(Self { buffers, capacity })
+        Ok(Self { buffers, capacity, gaps: Vec::new(), order: Vec::new() })
+    }
+
+    /// The same problem with gaps in the life of some buffers.
+    ///
+    /// # Errors
+    /// [`MemoryError::BadGap`] for a gap of no buffer, an empty one, one outside its buffer's interval, one that
+    /// overlaps another of the buffer, or a window that is empty or larger than the buffer.
+    pub fn with_gaps(mut self, mut gaps: Vec<Gap>) -> Result<Self, MemoryError> {
+        gaps.sort_unstable();
+        for (at, gap) in gaps.iter().enumerate() {
+            let bad = |legal: &str| Err(MemoryError::BadGap { gap: *gap, legal: legal.to_owned() });
+            let Some(buffer) = self.buffers.get(gap.buffer.index()) else {
+                return bad("a buffer of the problem");
+            };
+            if gap.lower >= gap.upper || gap.lower < buffer.lower || gap.upper > buffer.upper {
+                return bad(&format!(
+                    "an interval that is not empty, within [{}, {})",
+                    buffer.lower, buffer.upper
+                ));
+            }
+            let last = at.checked_sub(1).map(|last| gaps[last]);
+            if last.is_some_and(|last| last.buffer == gap.buffer && last.upper > gap.lower) {
+                return bad("gaps of a buffer that do not overlap");
+            }
+            if gap.window.is_some_and(|(first, behind)| first >= behind || behind > buffer.size) {
+                return bad(&format!("a window that is not empty, within [0, {})", buffer.size.get()));
+            }
+        }
+        self.gaps = gaps;
+        Ok(self)
+    }
+
+    /// The same problem with orders between lanes that the runtime enforces. Scratch of two lanes may then share
+    /// bytes where one use is over before the other begins. Whether the orders contradict each other is left to the
+    /// verifier.
+    #[must_use]
+    pub fn with_order(mut self, order: Vec<Edge>) -> Self {
+        self.order = order;
+        self
+    }
+
+    /// Gaps, by buffer and time.
+    pub fn gaps(&self) -> &[Gap] {
+        &self.gaps
+    }
+
+    /// Orders between lanes.
+    pub fn order(&self) -> &[Edge] {
+        &self.order
+    }
+
+    /// Whether some buffer keeps a part of its bytes in a gap.
+    pub fn has_windows(&self) -> bool {
+        self.gaps.iter().any(|gap| gap.window.is_some())
+    }
+
+    /// When a buffer is live: rising intervals that do not overlap. A gap with a window does not interrupt it.
+    pub fn live(&self, buffer: &Buffer) -> Vec<(u64, u64)> {
+        let mut live = Vec::new();
+        let mut from = buffer.lower;
+        for gap in self.gaps_of(buffer.id).iter().filter(|gap| gap.window.is_none()) {
+            live.extend((from < gap.lower).then_some((from, gap.lower)));
+            from = gap.upper;
+        }
+        live.extend((from < buffer.upper).then_some((from, buffer.upper)));
+        live
+    }
+
+    /// Gaps of one buffer, by time.
+    pub(crate) fn gaps_of(&self, buffer: BufferId) -> &[Gap] {
+        let first = self.gaps.partition_point(|gap| gap.buffer < buffer);
+        let last = self.gaps.partition_point(|gap| gap.buffer <= buffer);
+        &self.gaps[first..last]
     }
 
     /// The buffers, by [`BufferId`].
@@ -144,6 +251,7 @@ impl Problem {
     }
 
     /// A peak that no placement can beat: exclusive bytes, plus for each lane the most scratch that is live at once.
+    /// Where lanes are ordered they may share, and only the lane with the most counts.
     pub fn lower_bound(&self) -> Bytes {
         let mut exclusive = 0u64;
         let mut fixed_end = 0u64;
@@ -157,11 +265,16 @@ impl Problem {
             if buffer.class == MemoryClass::Scratch {
                 let lane = steps.entry(buffer.lane).or_default();
                 lane.extend([(buffer.lower, true, size), (buffer.upper, false, size)]);
+                for gap in self.gaps_of(buffer.id) {
+                    let gone = size - gap.window.map_or(0, |(first, behind)| behind.get() - first.get());
+                    lane.extend([(gap.lower, false, gone), (gap.upper, true, gone)]);
+                }
             } else {
                 exclusive += size;
             }
         }
-        let scratch: u64 = steps.into_values().map(most_live).sum();
+        let lanes = steps.into_values().map(most_live);
+        let scratch: u64 = if self.order.is_empty() { lanes.sum() } else { lanes.max().unwrap_or(0) };
         Bytes::new((exclusive + scratch).max(fixed_end))
     }
 }
@@ -187,12 +300,13 @@ fn check_buffer(position: usize, buffer: &Buffer, capacity: Bytes) -> Result<(),
 
 fn most_live(mut steps: Vec<(u64, bool, u64)>) -> u64 {
     steps.sort_unstable();
-    let (mut live, mut most) = (0, 0);
+    // Signed: a gap at the start of an interval ends bytes before the start of the same instant is seen.
+    let (mut live, mut most) = (0i128, 0);
     for (_, starts, size) in steps {
-        live = if starts { live + size } else { live - size };
+        live += if starts { i128::from(size) } else { -i128::from(size) };
         most = most.max(live);
     }
-    most
+    u64::try_from(most).unwrap_or(u64::MAX)
 }
 
 /// Where one buffer was put.

@@ -2,15 +2,17 @@
 //!
 //! Two sweeps find every illegal overlap in O(n log n). Scratch of one lane forms a group, every exclusive piece is a
 //! group of its own, and different groups may not touch: a sweep over offsets decides that. Inside a lane's group,
-//! pieces may share bytes at different times: a sweep over time decides that.
+//! pieces may share bytes at different times: a sweep over time decides that. Where lanes are ordered by edges, their
+//! scratch is one group, and every pair of two lanes that shares bytes is looked up in the closure of the edges.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use aegis_types::{Bytes, Extent, LaneId, MemoryClass, TaskId};
 
+use crate::happens_before::HappensBefore;
 use crate::plan::{Demand, PlanParts, TaskShare};
-use crate::problem::{BufferId, Conflict, Placement, Problem};
+use crate::problem::{Buffer, BufferId, Conflict, Edge, Placement, Problem};
 
 /// A buffer with the place that it was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +83,12 @@ pub enum Fault {
         /// Why they must not.
         why: Conflict,
     },
+    /// The orders between lanes contradict each other.
+    #[error(
+        "{} waits at {} for {} at {}, and that waits for the first: legal are edges without a cycle",
+        .0.after.0, .0.after.1, .0.before.0, .0.before.1
+    )]
+    Cycle(Edge),
     /// A task has less than it demands.
     #[error("{task}: {class:?} memory: the plan holds {has} of the {needs} needed")]
     TooSmall {
@@ -171,9 +179,41 @@ pub fn check_placement(problem: &Problem, placement: &Placement) -> Result<Bytes
         check_place(party, buffer.align, problem.capacity())?;
         pieces.push(Piece { party, lower: buffer.lower, upper: buffer.upper });
     }
-    check_groups(&pieces)?;
+    let order = HappensBefore::new(problem.order()).map_err(Fault::Cycle)?;
+    let ordered = !problem.order().is_empty();
+    check_groups(&pieces, |a, b| ordered || a.party.lane == b.party.lane)?;
+    if ordered {
+        check_pairs(&pieces, &order)?;
+    }
+    let peak = peak(&pieces);
+    if !problem.gaps().is_empty() {
+        pieces = pieces
+            .iter()
+            .zip(problem.buffers())
+            .flat_map(|(piece, buffer)| lived(problem, *piece, buffer))
+            .collect();
+    }
     check_lanes(&pieces)?;
-    Ok(peak(&pieces))
+    Ok(peak)
+}
+
+/// A piece for each time between gaps, and one for each gap with a window.
+fn lived(problem: &Problem, piece: Piece, buffer: &Buffer) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    let mut from = piece.lower;
+    for gap in problem.gaps_of(buffer.id) {
+        pieces.extend((from < gap.lower).then_some(Piece { lower: from, upper: gap.lower, ..piece }));
+        if let Some((first, behind)) = gap.window {
+            // No overflow: the window lies inside the piece.
+            let offset = Bytes::new(piece.start() + first.get());
+            let extent = Extent { offset, len: behind.saturating_sub(first) };
+            let party = Party { extent, ..piece.party };
+            pieces.push(Piece { party, lower: gap.lower, upper: gap.upper });
+        }
+        from = gap.upper;
+    }
+    pieces.extend((from < piece.upper).then_some(Piece { lower: from, ..piece }));
+    pieces
 }
 
 /// Judges a plan on its own: places, overlaps, scratch for every task of a lane, and totals.
@@ -187,7 +227,7 @@ pub fn check_plan(plan: &PlanParts) -> Result<(), Fault> {
     for piece in &pieces {
         check_place(piece.party, plan.align, plan.capacity)?;
     }
-    check_groups(&pieces)?;
+    check_groups(&pieces, |a, b| a.party.lane == b.party.lane)?;
     for share in &plan.tasks {
         check_share(plan, share)?;
     }
@@ -296,7 +336,7 @@ fn plan_pieces(plan: &PlanParts) -> Vec<Piece> {
 /// Different groups are disjoint. Sorted by offset, a piece must start behind the farthest end so far unless that end
 /// belongs to its own group. Farther back there is nothing to hit: when the farthest piece was first of its group to
 /// reach beyond, it started behind the end of all others.
-fn check_groups(pieces: &[Piece]) -> Result<(), Fault> {
+fn check_groups(pieces: &[Piece], together: impl Fn(&Piece, &Piece) -> bool) -> Result<(), Fault> {
     let mut order: Vec<&Piece> = pieces.iter().filter(|piece| piece.start() < piece.end()).collect();
     order.sort_unstable_by_key(|piece| (piece.start(), piece.party.buffer));
     let mut farthest: Option<&Piece> = None;
@@ -306,7 +346,7 @@ fn check_groups(pieces: &[Piece]) -> Result<(), Fault> {
             continue;
         };
         let scratch = far.is_scratch() && piece.is_scratch();
-        let same_group = scratch && far.party.lane == piece.party.lane;
+        let same_group = scratch && together(far, piece);
         if !same_group && far.end() > piece.start() {
             let why = if scratch { Conflict::Lanes } else { Conflict::Exclusive };
             return Err(Fault::Overlap { first: far.party, second: piece.party, why });
@@ -318,20 +358,44 @@ fn check_groups(pieces: &[Piece]) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Scratch of two lanes that shares bytes is ordered one way or the other. Gaps do not count here: an edge speaks of a
+/// whole life. Looks at every such pair: O(n log n) plus the number of pairs.
+fn check_pairs(pieces: &[Piece], order: &HappensBefore) -> Result<(), Fault> {
+    let mut by_offset: Vec<&Piece> =
+        pieces.iter().filter(|piece| piece.is_scratch() && piece.start() < piece.end()).collect();
+    by_offset.sort_unstable_by_key(|piece| (piece.start(), piece.party.buffer));
+    let mut reaching: Vec<&Piece> = Vec::new();
+    for piece in by_offset {
+        reaching.retain(|below| below.end() > piece.start());
+        let clash = reaching.iter().find(|below| {
+            let (a, b) = (below.party.lane, piece.party.lane);
+            a != b
+                && !order.holds((a, below.upper), (b, piece.lower))
+                && !order.holds((b, piece.upper), (a, below.lower))
+        });
+        if let Some(below) = clash {
+            return Err(Fault::Overlap { first: below.party, second: piece.party, why: Conflict::Lanes });
+        }
+        reaching.push(piece);
+    }
+    Ok(())
+}
+
 /// Scratch of one lane that is live together is disjoint: the live pieces, kept by offset, are disjoint before each
 /// insertion, so a new one can only hit its two neighbours.
 fn check_lanes(pieces: &[Piece]) -> Result<(), Fault> {
-    let scratch = pieces.iter().filter(|piece| piece.is_scratch() && piece.start() < piece.end());
+    let scratch =
+        pieces.iter().enumerate().filter(|(_, piece)| piece.is_scratch() && piece.start() < piece.end());
     // Ends sort before starts of the same instant: intervals are half open.
-    let mut steps: Vec<(LaneId, u64, bool, BufferId)> = Vec::new();
-    for piece in scratch {
-        let Party { lane, buffer, .. } = piece.party;
-        steps.extend([(lane, piece.lower, true, buffer), (lane, piece.upper, false, buffer)]);
+    let mut steps: Vec<(LaneId, u64, bool, usize)> = Vec::new();
+    for (at, piece) in scratch {
+        let lane = piece.party.lane;
+        steps.extend([(lane, piece.lower, true, at), (lane, piece.upper, false, at)]);
     }
     steps.sort_unstable();
     let mut live: BTreeMap<u64, Piece> = BTreeMap::new();
-    for (_, _, starts, buffer) in steps {
-        let piece = pieces[buffer.index()];
+    for (_, _, starts, at) in steps {
+        let piece = pieces[at];
         if !starts {
             live.remove(&piece.start());
             continue;

@@ -5,8 +5,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use aegis_memory::csv::Instance;
 use aegis_memory::verify::check_placement;
-use aegis_memory::{Buffer, LowestOffsetFirst, Planner};
+use aegis_memory::{Buffer, Goal, LowestOffsetFirst, Planner, Search, Status};
 use aegis_types::Bytes;
 
 use crate::oracle::problem;
@@ -41,6 +42,34 @@ fn published_instances_stay_near_their_bound() {
             );
             assert!(peak * 100 <= bound * worst, "{}: {peak} over {bound}", file.display());
         }
+    }
+}
+
+#[test]
+fn published_instances_are_solved_within_a_few_decisions() {
+    let Some(root) = std::env::var_os("AEGIS_VECTORS").map(PathBuf::from) else {
+        println!("skipped: AEGIS_VECTORS is not set");
+        return;
+    };
+    let solve = |file: &Path, capacity: u64, goal, nodes: u64| {
+        let text = std::fs::read_to_string(file).expect("a readable file");
+        let problem = Instance::read(&text).expect("legal").problem(Bytes::new(capacity)).expect("legal");
+        let mut search = Search::new(&problem, goal, 0);
+        search.step(nodes);
+        let peak = check_placement(&problem, &search.placement());
+        assert_eq!(peak, Ok(search.peak()), "{}: {:?} within {capacity}", file.display(), search.status());
+        println!("{} {capacity}: {:?} after {}", file.display(), search.status(), search.nodes());
+        search.status()
+    };
+    for file in instances(&root.join("memory/minimalloc")) {
+        solve(&file, 1 << 20, Goal::Within, 20_000);
+    }
+    assert_eq!(
+        solve(&root.join("memory/minimalloc/C.1048576.csv"), 1_039_360, Goal::Within, 5_000),
+        Status::Optimal
+    );
+    for file in instances(&root.join("memory/realistic")) {
+        assert_eq!(solve(&file, u64::MAX / 4, Goal::Least, 60_000), Status::Optimal, "{}", file.display());
     }
 }
 
