@@ -99,6 +99,18 @@ pub struct Task {
     pub on_overrun: OnOverrun,
     /// How often a launch that failed before anything ran is tried again; charged `retries + 1` times.
     pub retries: u32,
+    /// Segments that it may run in one turn, under a policy of turns; at least one. Other policies ignore it.
+    #[serde(default = "one")]
+    pub weight: u32,
+    /// Tasks that it must not run beside; one side of a pair is enough. Budgets include the waiting that this costs:
+    /// see [`Exclusion::beside`](crate::exclusion::Exclusion::beside).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub excludes: Vec<TaskId>,
+}
+
+/// The weight of a task that names none.
+const fn one() -> u32 {
+    1
 }
 
 /// Tasks on a platform, validated: dense ids, unique names, lanes that exist, no zero where zero has no meaning.
@@ -129,7 +141,7 @@ impl TaskSet {
         }
         let mut names = std::collections::BTreeSet::new();
         for (position, task) in tasks.iter().enumerate() {
-            check_task(task, position, &platform)?;
+            check_task(task, position, tasks.len(), &platform)?;
             if !names.insert(task.name.as_str()) {
                 return Err(ModelError::DuplicateName { task: task.name.clone() });
             }
@@ -172,7 +184,7 @@ impl From<TaskSet> for Parts {
     }
 }
 
-fn check_task(task: &Task, position: usize, platform: &Platform) -> Result<(), ModelError> {
+fn check_task(task: &Task, position: usize, tasks: usize, platform: &Platform) -> Result<(), ModelError> {
     let bad = |field: &'static str, value: String, legal: String| {
         Err(ModelError::BadField { task: task.name.clone(), field, value, legal })
     };
@@ -197,8 +209,14 @@ fn check_task(task: &Task, position: usize, platform: &Platform) -> Result<(), M
     if task.segments.is_empty() || task.segments.len() > usize::from(u16::MAX) {
         return bad("segments", task.segments.len().to_string(), format!("1 to {} segments", u16::MAX));
     }
-    match task.segments.iter().position(|segment| segment.bound.is_zero()) {
-        Some(index) => bad("segments", format!("0ns for segment {index}"), "a budget above zero".into()),
+    if let Some(index) = task.segments.iter().position(|segment| segment.bound.is_zero()) {
+        return bad("segments", format!("0ns for segment {index}"), "a budget above zero".into());
+    }
+    if task.weight == 0 {
+        return bad("weight", "0".into(), "a weight of at least one segment a turn".into());
+    }
+    match task.excludes.iter().find(|other| other.index() == position || other.index() >= tasks) {
+        Some(other) => bad("excludes", other.to_string(), format!("other tasks, task0 to below task{tasks}")),
         None => Ok(()),
     }
 }

@@ -24,6 +24,10 @@ pub enum PolicyClass {
     ArrivalOrder,
     /// By whatever the policy picks, as long as a lane never idles while a job is ready.
     WorkConserving,
+    /// In turns: weighted round robin over the tasks, whose number is the weight: how many segments a task may run in
+    /// one turn, at least one. A turn also ends at a decision that finds no ready job of the task; the segments that a
+    /// failed job leaves out count as run.
+    Fair,
 }
 
 impl fmt::Display for PolicyClass {
@@ -33,6 +37,7 @@ impl fmt::Display for PolicyClass {
             Self::AbsoluteDeadline => "absolute-deadline",
             Self::ArrivalOrder => "arrival-order",
             Self::WorkConserving => "work-conserving",
+            Self::Fair => "fair",
         })
     }
 }
@@ -59,7 +64,8 @@ pub trait SchedulingPolicy: Send + Sync {
     fn class(&self) -> PolicyClass;
 
     /// The task's number: for [`PolicyClass::StaticPriority`] its priority (smaller is more urgent), for
-    /// [`PolicyClass::AbsoluteDeadline`] its relative deadline in nanoseconds; not used by other classes.
+    /// [`PolicyClass::AbsoluteDeadline`] its relative deadline in nanoseconds, for [`PolicyClass::Fair`] its weight;
+    /// not used by other classes.
     fn key(&self, task: &Task) -> u64;
 
     /// For [`PolicyClass::WorkConserving`]: the position in `ready` (never empty) of the job to run. A position
@@ -108,6 +114,10 @@ pub struct FixedPriority;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EarliestDeadline;
 
+/// Weighted round robin: the tasks of a lane take turns of as many segments as their weights say.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Fair;
+
 macro_rules! policy {
     ($type:ident, $name:literal, $class:ident, $key:expr) => {
         impl SchedulingPolicy for $type {
@@ -130,9 +140,14 @@ policy!(RateMonotonic, "rm", StaticPriority, |task| Nanos::get(task.period));
 policy!(DeadlineMonotonic, "dm", StaticPriority, |task| Nanos::get(task.deadline));
 policy!(FixedPriority, "fp", StaticPriority, |task| task.priority.map_or(u64::MAX, u64::from));
 policy!(EarliestDeadline, "edf", AbsoluteDeadline, |task| Nanos::get(task.deadline));
+policy!(Fair, "fair", Fair, |task| u64::from(task.weight));
 
 /// The policies that the command line knows by name.
-pub const POLICIES: &[&str] = &["fifo", "rm", "dm", "fp", "edf"];
+pub const POLICIES: &[&str] = &["fifo", "rm", "dm", "fp", "edf", "fair"];
+
+/// Policies that insert idle time: a lane may stand free while a job is ready. Schedule-abstraction graphs explore them
+/// (see [`IdleRule`](crate::sag::IdleRule)); nothing here bounds an unlimited run of them, so they are not admitted.
+pub const INSERTING: &[&str] = &["p-rm", "cw-edf"];
 
 /// The policy of that name, or `None`; the legal names are [`POLICIES`].
 pub fn by_name(name: &str) -> Option<Box<dyn SchedulingPolicy>> {
@@ -142,6 +157,7 @@ pub fn by_name(name: &str) -> Option<Box<dyn SchedulingPolicy>> {
         "dm" => Box::new(DeadlineMonotonic),
         "fp" => Box::new(FixedPriority),
         "edf" => Box::new(EarliestDeadline),
+        "fair" => Box::new(Fair),
         _ => return None,
     })
 }
@@ -156,5 +172,7 @@ mod tests {
             assert_eq!(by_name(name).map(|policy| policy.name()), Some(*name));
         }
         assert!(by_name("lifo").is_none());
+        // Nothing certifies these.
+        assert!(INSERTING.iter().all(|name| by_name(name).is_none()));
     }
 }

@@ -28,6 +28,8 @@ fn task(id: u16, name: &str, period_ms: u64, budget_ms: u64, arrival: Arrival) -
         criticality: Criticality::Medium,
         on_overrun: OnOverrun::Skip,
         retries: 0,
+        weight: 1,
+        excludes: Vec::new(),
     }
 }
 

@@ -1,4 +1,5 @@
-//! Arithmetic that the solvers share: arrival counts, fixed points, utilisation, and the budget that ends them.
+//! Arithmetic that the solvers share: a lane as plain numbers, arrival counts, utilisation, and the budget of steps
+//! that ends every analysis.
 //!
 //! Every input lies below [`HORIZON`], every product saturates, and whatever exceeds the horizon is a failure. So
 //! sums of a few values never wrap, and an overflow is "not schedulable".
@@ -8,7 +9,9 @@ use std::cmp::Ordering;
 use aegis_types::{Nanos, TaskId};
 
 use super::claim::{Cause, Failure};
-use super::problem::{Blocking, LaneProblem};
+use super::front::{Front, Releases, Window};
+use super::problem::{Blocking, LaneProblem, LaneTask};
+use crate::policy::PolicyClass;
 
 /// Bounds and inputs beyond it are refused: 2^60 ns are 36 years, and sums of eight such values fit.
 pub(super) const HORIZON: u64 = 1 << 60;
@@ -45,11 +48,13 @@ impl Work {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Row {
     pub id: TaskId,
+    /// n: segments of a job.
+    pub count: u32,
     /// C: all segments.
     pub cost: u64,
     /// F: the last segment.
     pub last: u64,
-    /// What the longest segment blocks others for.
+    /// What it holds others up for at once: what its longest segment blocks for or, in turns, the longest turn.
     pub blocks: u64,
     pub period: u64,
     pub deadline: u64,
@@ -57,8 +62,60 @@ pub(super) struct Row {
     pub key: u64,
 }
 
+impl Row {
+    /// Flattens a task; `None` where a number is zero that must not be or lies beyond the horizon.
+    pub(super) fn of(task: &LaneTask, problem: &LaneProblem) -> Option<Self> {
+        let (period, deadline, jitter) = (task.period.get(), task.deadline.get(), task.jitter.get());
+        let (id, key) = (task.id, task.key);
+        let mut row = Self { id, count: 0, cost: 0, last: 0, blocks: 0, period, deadline, jitter, key };
+        let fits = [period, deadline, jitter].iter().all(|&value| value <= HORIZON);
+        let legal = row.set_segments(task.segments.iter().copied(), problem) && fits && period > 0;
+        legal.then_some(row)
+    }
+
+    /// Takes over other segments; whether their sum lies below the horizon, the last is not empty and, in turns, the
+    /// weight is not zero.
+    pub(super) fn set_segments(
+        &mut self,
+        segments: impl Iterator<Item = Nanos> + Clone,
+        problem: &LaneProblem,
+    ) -> bool {
+        let (mut cost, mut last, mut longest, mut count) = (0u64, 0, 0, 0u32);
+        for segment in segments.clone() {
+            last = segment.get();
+            longest = last.max(longest);
+            cost = cost.saturating_add(last);
+            count = count.saturating_add(1);
+        }
+        let less = u64::from(problem.blocking == Blocking::MinusOne);
+        (self.cost, self.last, self.blocks) = (cost, last, longest.saturating_sub(less));
+        self.count = count;
+        let mut legal = last > 0 && cost <= HORIZON;
+        if problem.class == PolicyClass::Fair {
+            legal = legal && self.key > 0;
+            self.blocks = if legal { self.turn(segments) } else { 0 };
+        }
+        legal
+    }
+
+    /// W: the largest sum of as many consecutive segments as the weight says, jobs back to back. A window moves over
+    /// the segments of one job.
+    fn turn(&self, segments: impl Iterator<Item = Nanos> + Clone) -> u64 {
+        let count = u64::from(self.count);
+        let rest = usize::try_from(self.key % count).unwrap_or(0);
+        let lengths = || segments.clone().map(Nanos::get).cycle();
+        let mut window: u64 = lengths().take(rest).sum();
+        let mut longest = window;
+        for (enters, leaves) in lengths().skip(rest).zip(segments.clone()) {
+            window = window + enters - leaves.get();
+            longest = longest.max(window);
+        }
+        (self.key / count).saturating_mul(self.cost).saturating_add(longest)
+    }
+}
+
 /// A lane as plain numbers.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Rows {
     pub rows: Vec<Row>,
     pub overrun: u64,
@@ -67,22 +124,10 @@ pub(super) struct Rows {
 impl Rows {
     /// Flattens a problem.
     pub(super) fn of(problem: &LaneProblem) -> Result<Self, Failure> {
-        let less = match problem.blocking {
-            Blocking::Attained => 0,
-            Blocking::MinusOne => 1,
-        };
         let mut rows = Vec::with_capacity(problem.tasks.len());
         for (position, task) in problem.tasks.iter().enumerate() {
-            let cost = task.segments.iter().fold(0u64, |sum, segment| sum.saturating_add(segment.get()));
-            let last = task.segments.last().map_or(0, |segment| segment.get());
-            let longest = task.segments.iter().map(|segment| segment.get()).max().unwrap_or(0);
-            let (period, deadline, jitter) = (task.period.get(), task.deadline.get(), task.jitter.get());
-            let fits = [cost, period, deadline, jitter].iter().all(|&value| value <= HORIZON);
-            if !fits || period == 0 || last == 0 {
-                return Err(Failure { position: Some(position), cause: Cause::Horizon });
-            }
-            let blocks = longest.saturating_sub(less);
-            rows.push(Row { id: task.id, cost, last, blocks, period, deadline, jitter, key: task.key });
+            let horizon = || Failure { position: Some(position), cause: Cause::Horizon };
+            rows.push(Row::of(task, problem).ok_or_else(horizon)?);
         }
         if problem.overrun.get() > HORIZON {
             return Err(Failure { position: None, cause: Cause::Horizon });
@@ -92,86 +137,17 @@ impl Rows {
 
     /// L: the least L > 0 with L = overrun + sum of eta_j(L) C_j.
     pub(super) fn busy_period(&self, work: &mut Work) -> Result<u64, Cause> {
-        let mut streams: Vec<Releases> = self.rows.iter().map(Releases::new).collect();
-        least(self.overrun, 1, Window::HalfOpen, &mut streams, work)
-    }
-}
-
-/// How often a task arrives up to an instant that only moves forward: one division per crossing of a release, none
-/// otherwise.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Releases {
-    /// First instant at which one more job is released.
-    next: u64,
-    /// Jobs released so far.
-    pub jobs: u64,
-    /// Their work.
-    pub demand: u64,
-    cost: u64,
-    period: u64,
-}
-
-impl Releases {
-    /// Releases in the closed window [0, 0], as dense as jitter allows.
-    pub(super) fn new(row: &Row) -> Self {
-        let jobs = row.jitter / row.period + 1;
-        let next = jobs * row.period - row.jitter;
-        Self { next, jobs, demand: jobs.saturating_mul(row.cost), cost: row.cost, period: row.period }
-    }
-
-    /// Moves to the closed window [0, to] and returns the work that is new in it; `to` lies below the horizon.
-    pub(super) fn advance(&mut self, to: u64) -> u64 {
-        if to < self.next {
-            return 0;
-        }
-        let more = (to - self.next) / self.period + 1;
-        let work = more.saturating_mul(self.cost);
-        self.next += more * self.period;
-        self.jobs += more;
-        self.demand = self.demand.saturating_add(work);
-        work
-    }
-}
-
-/// Whether a release at the very end of a window counts.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Window {
-    /// It does: the window of a start time.
-    Closed,
-    /// It does not: the window of a busy period.
-    HalfOpen,
-}
-
-/// The least w >= `from` with w = base + demand released in the window of length w. `from` lies at or below the
-/// least fixed point, and the streams at or before `from`.
-pub(super) fn least(
-    base: u64,
-    from: u64,
-    window: Window,
-    streams: &mut [Releases],
-    work: &mut Work,
-) -> Result<u64, Cause> {
-    let open = u64::from(window == Window::HalfOpen);
-    let mut sum = streams.iter().fold(base, |sum, stream| sum.saturating_add(stream.demand));
-    let mut w = from.max(sum);
-    loop {
-        work.spend(streams.len())?;
-        if w > HORIZON {
-            return Err(Cause::Horizon);
-        }
-        for stream in &mut *streams {
-            sum = sum.saturating_add(stream.advance(w - open));
-        }
-        if sum <= w {
-            return Ok(w);
-        }
-        w = sum;
+        let mut front = Front::with_capacity(self.rows.len());
+        self.rows.iter().for_each(|row| front.push(Releases::new(row)));
+        front.least(self.overrun, 1, Window::HalfOpen, work)
     }
 }
 
 /// Jobs of a task that can be released in the closed window [0, length].
+/// Most windows are shorter than most periods, and a comparison is cheaper than a division.
 pub(super) const fn closed_jobs(row: &Row, length: u64) -> u64 {
-    (length + row.jitter) / row.period + 1
+    let reach = length + row.jitter;
+    if reach < row.period { 1 } else { reach / row.period + 1 }
 }
 
 /// Fails if the tasks ask for more than all of the lane's time, or for exactly all of it while there is jitter or
@@ -206,10 +182,14 @@ fn compare_rounded(rows: &[Row], bits: u32) -> Option<Ordering> {
     let one = 1u128 << bits;
     let (mut low, mut high) = (0u128, 0u128);
     for row in rows {
-        let (scaled, period) = (u128::from(row.cost) << bits, u128::from(row.period));
-        let floor = scaled / period;
+        let floor = if row.cost.leading_zeros() >= bits {
+            u128::from((row.cost << bits) / row.period)
+        } else {
+            (u128::from(row.cost) << bits) / u128::from(row.period)
+        };
         low += floor;
-        high += floor + u128::from(floor * period != scaled);
+        // Rounded up by one whether or not there is a remainder: whoever comes this close is compared more finely.
+        high += floor + 1;
         if low > one {
             return Some(Ordering::Greater);
         }

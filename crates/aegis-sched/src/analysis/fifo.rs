@@ -5,8 +5,9 @@
 //! R_i  = J_i + max over 0 <= a < L:  X + sum of etac_j(a) C_j - a
 //! ```
 //!
-//! Bedarkar et al., RTSS 2022. Without jitter and with a utilisation of at most one the maximum is at a = 0: the sum
-//! of all C_j (each etac_j(a) C_j is at most C_j + a C_j / T_j).
+//! Bedarkar et al., RTSS 2022. Without jitter the maximum is at a = 0 (`burst`).
+
+use aegis_types::Nanos;
 
 use super::Stop;
 use super::claim::{Cause, Claim, Failure, TaskClaim};
@@ -44,6 +45,36 @@ pub fn claim(problem: &LaneProblem, stop: Stop) -> Result<Claim, Failure> {
     Ok(claim)
 }
 
+/// The bounds of [`claim`] without evidence.
+///
+/// # Errors
+/// [`Failure`] for the lane.
+pub(super) fn bounds(lane: &Rows) -> Result<Vec<Nanos>, Failure> {
+    let delay = delay(lane, STEPS_MAX).map_err(|cause| Failure { position: None, cause })?;
+    Ok(lane.rows.iter().map(|row| span(delay + row.jitter)).collect())
+}
+
+/// The longest response from release. No busy period is needed where its start is the worst instant.
+pub(super) fn delay(lane: &Rows, steps: u64) -> Result<u64, Cause> {
+    if let Some(delay) = burst(lane) {
+        return delay;
+    }
+    let mut work = Work::of(steps);
+    let busy = lane.busy_period(&mut work)?;
+    Ok(search(lane, busy, &mut work)?.0)
+}
+
+/// The longest response where no task has jitter: that to a job released together with one of every other task. With
+/// a utilisation of at most one, `X + sum of (floor(a / T_j) + 1) C_j - a <= X + sum of C_j + a (U - 1)`, and the
+/// right-hand side is that of a = 0 at most.
+fn burst(lane: &Rows) -> Option<Result<u64, Cause>> {
+    if lane.rows.iter().any(|row| row.jitter > 0) {
+        return None;
+    }
+    let sum = lane.rows.iter().fold(lane.overrun, |sum, row| sum.saturating_add(row.cost));
+    Some(if sum > HORIZON { Err(Cause::Horizon) } else { Ok(sum) })
+}
+
 /// The longest response from release and the release offset that has it. Goes from the end of the busy period to its
 /// start: where the work up to `a` is v, no offset from v - R to `a` can beat R, because earlier offsets see less
 /// work, so these are skipped.
@@ -55,10 +86,10 @@ fn search(lane: &Rows, busy: u64, work: &mut Work) -> Result<(u64, u64), Cause> 
             .fold(lane.overrun, |sum, row| sum.saturating_add(closed_jobs(row, a).saturating_mul(row.cost)));
         if sum > HORIZON { Err(Cause::Horizon) } else { Ok(sum) }
     };
-    let mut worst = (demand(0)?, 0);
-    if lane.rows.iter().all(|row| row.jitter == 0) {
-        return Ok(worst);
+    if let Some(delay) = burst(lane) {
+        return delay.map(|delay| (delay, 0));
     }
+    let mut worst = (demand(0)?, 0);
     let mut next = busy.checked_sub(1);
     while let Some(top) = next.filter(|&top| top > 0) {
         work.spend(2 * lane.rows.len())?;

@@ -4,7 +4,7 @@ use aegis_types::Nanos;
 
 use super::claim::{Claim, Failure};
 use super::problem::LaneProblem;
-use super::{Stop, decide, respond};
+use super::{Stop, decide, fits, respond};
 
 /// X_lane: the largest accumulated overrun under which every deadline is still met. Bounds grow with X, so it is
 /// found by bisection.
@@ -24,7 +24,7 @@ pub fn tolerance(problem: &LaneProblem) -> Result<Nanos, Failure> {
     while fails - holds > 1 {
         let middle = holds + (fails - holds) / 2;
         trial.overrun = Nanos::new(middle);
-        if decide(&trial).is_ok() { holds = middle } else { fails = middle }
+        if fits(&trial) { holds = middle } else { fails = middle }
     }
     Ok(Nanos::new(holds))
 }

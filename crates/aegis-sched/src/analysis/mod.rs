@@ -7,25 +7,45 @@
 //! | [`np_edf`] | absolute deadline | Jeffay et al. 1991, George et al. 1996, Zhang and Burns 2009 |
 //! | [`fifo`] | arrival order | Bedarkar et al. 2022 |
 //! | [`policy_free`] | work-conserving | busy period |
+//! | [`fair`] | turns | `docs/model.md` |
+//!
+//! | module | what it adds to every class |
+//! |---|---|
+//! | [`ladder`] | tolerated overrun and the bounds on the way there |
+//! | [`incremental`] | tasks that come and go on a lane that fits |
+//! | [`priority`] | static priorities that fit whenever some do |
+//! | [`sensitivity`] | how far each number of a lane can move |
 //!
 //! The class binds the analysis. Every decision ends within [`STEPS_MAX`] steps and every
 //! analysis within [`RESPONSE_STEPS_MAX`], whatever it is given.
 
 pub mod claim;
 mod demand;
+mod edf_response;
+pub mod fair;
 pub mod fifo;
+mod front;
+pub mod incremental;
 pub mod ladder;
 pub mod np_edf;
 pub mod np_fp;
 pub mod policy_free;
+pub mod priority;
 pub mod problem;
+pub mod sensitivity;
 mod tally;
+mod verdict;
 
 pub use claim::{Cause, Claim, Failure, TaskClaim};
 pub use demand::{RESPONSE_STEPS_MAX, STEPS_MAX};
+pub use incremental::AdmittedLane;
 pub use problem::{Blocking, LaneProblem, LaneTask};
+pub use verdict::fits;
+
+use aegis_types::Nanos;
 
 use crate::policy::PolicyClass;
+use demand::{Rows, check_utilisation};
 
 /// How far an analysis looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,14 +57,17 @@ pub enum Stop {
 }
 
 /// Decides whether every deadline of the lane is met, with as little work as that needs. For absolute deadlines the
-/// bounds are the ordering deadlines themselves; elsewhere they are response times.
+/// bounds are the ordering deadlines themselves where these hold; elsewhere they are response times.
 ///
 /// # Errors
 /// [`Failure`] with the task and the reason.
 pub fn decide(problem: &LaneProblem) -> Result<Claim, Failure> {
     match problem.class {
         PolicyClass::AbsoluteDeadline if np_edf::keys_within_deadlines(problem) => {
-            np_edf::feasible_claim(problem)
+            let claim = np_edf::feasible_claim(problem);
+            // A response may exceed a key that is shorter than the deadline.
+            let shorter = problem.tasks.iter().any(|task| task.key < task.deadline.get());
+            if claim.is_err() && shorter { respond(problem, Stop::AtDeadline) } else { claim }
         }
         _ => respond(problem, Stop::AtDeadline),
     }
@@ -60,5 +83,23 @@ pub fn respond(problem: &LaneProblem, stop: Stop) -> Result<Claim, Failure> {
         PolicyClass::AbsoluteDeadline => np_edf::claim(problem, stop),
         PolicyClass::ArrivalOrder => fifo::claim(problem, stop),
         PolicyClass::WorkConserving => policy_free::claim(problem, stop),
+        PolicyClass::Fair => fair::claim(problem, stop),
+    }
+}
+
+/// R of every task of the lane, in order: the bounds of [`respond`] with [`Stop::Never`] without evidence or terms,
+/// for callers that compare many lanes.
+///
+/// # Errors
+/// [`Failure`] where [`respond`] fails, perhaps for another task.
+pub fn bounds(problem: &LaneProblem) -> Result<Vec<Nanos>, Failure> {
+    let lane = Rows::of(problem)?;
+    check_utilisation(&lane)?;
+    match problem.class {
+        PolicyClass::StaticPriority => np_fp::bounds(&lane),
+        PolicyClass::AbsoluteDeadline => np_edf::bounds(&lane),
+        PolicyClass::ArrivalOrder => fifo::bounds(&lane),
+        PolicyClass::WorkConserving => policy_free::bounds(&lane),
+        PolicyClass::Fair => fair::bounds(&lane),
     }
 }

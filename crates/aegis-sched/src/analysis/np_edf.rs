@@ -33,18 +33,14 @@
 //! a busy period, so `a < L`; one with a blocker needs a task with `k_j > a + k_i`. Feasibility implies R_i <= k_i
 //! for this R_i as well, because `w(a) + F_i` is at most `h(t) + b(t) + X` at `t = a + k_i`.
 
+use aegis_types::Nanos;
+
 use super::Stop;
 use super::claim::{Cause, Claim, Failure, TaskClaim};
-use super::demand::{
-    HORIZON, RESPONSE_STEPS_MAX, Releases, Row, Rows, STEPS_MAX, Work, check_utilisation, span,
-};
+use super::demand::{HORIZON, RESPONSE_STEPS_MAX, Row, Rows, STEPS_MAX, Work, check_utilisation, span};
+use super::edf_response::{Search, signed};
 use super::problem::LaneProblem;
 use super::tally::Tally;
-
-/// Keys as signed numbers: a window's offset may be negative by a jitter. All values lie below 2^60.
-fn signed(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
-}
 
 /// The claim that every response is at most its key, where each key is at most its deadline and the lane is
 /// feasible. The cheap decision: no response times.
@@ -89,12 +85,11 @@ pub fn claim(problem: &LaneProblem, stop: Stop) -> Result<Claim, Failure> {
     let mut work = Work::of(RESPONSE_STEPS_MAX);
     let busy = busy(&lane, &mut work)?;
     claim.busy.push(span(busy));
-    let mut search = Search { lane: &lane, position: 0, streams: Vec::new(), work };
+    let mut search = Search::new(&lane, busy, work);
     for (position, row) in lane.rows.iter().enumerate() {
-        search.position = position;
         let fail = |cause| Failure { position: Some(position), cause };
-        let worst = search.worst(busy, stop).map_err(fail)?;
-        let terms = search.terms(&worst);
+        let worst = search.worst(position, stop).map_err(fail)?;
+        let terms = search.terms(position, &worst);
         if stop == Stop::AtDeadline && worst.response > row.deadline {
             let instant = worst.arrival.saturating_add(signed(row.deadline)).max(0).unsigned_abs();
             return Err(fail(Cause::Deadline { bound: span(worst.response), terms, instant: span(instant) }));
@@ -103,6 +98,107 @@ pub fn claim(problem: &LaneProblem, stop: Stop) -> Result<Claim, Failure> {
         claim.tasks.push(TaskClaim { task: row.id, bound, terms, starts: Vec::new() });
     }
     Ok(claim)
+}
+
+/// The bounds of [`claim`] without evidence.
+///
+/// # Errors
+/// As for [`claim`] with [`Stop::Never`].
+pub(super) fn bounds(lane: &Rows) -> Result<Vec<Nanos>, Failure> {
+    let mut work = Work::of(RESPONSE_STEPS_MAX);
+    let busy = busy(lane, &mut work)?;
+    let mut search = Search::new(lane, busy, work);
+    let bound = |position| match search.worst(position, Stop::Never) {
+        Ok(worst) => Ok(span(worst.response)),
+        Err(cause) => Err(Failure { position: Some(position), cause }),
+    };
+    (0..lane.rows.len()).map(bound).collect()
+}
+
+/// By task, the largest overrun on top of the lane's, at most `most`, under which it meets its deadline, keys apart;
+/// `None` for a task that has no `most`. Those that have one meet their deadlines without.
+///
+/// The busy period of the largest overrun serves for all: a longer one adds arrivals `a >= L` only, and none of these
+/// responds later than the one at `a - L`. As `etac_j(w + L) <= etac_j(w) + eta_j(L)`, and deadlines likewise,
+/// `w(a - L) + L` is a post-fixpoint of the equation for w(a).
+pub(super) fn tolerances(lane: &Rows, most: &[Option<u64>]) -> Option<Vec<Option<u64>>> {
+    let mut longest = lane.clone();
+    longest.overrun = longest.overrun.saturating_add(most.iter().flatten().copied().max()?).min(HORIZON);
+    check_utilisation(&longest).ok()?;
+    let mut work = Work::of(RESPONSE_STEPS_MAX);
+    let busy = busy(&longest, &mut work).ok()?;
+    let mut search = Search::new(lane, busy, work);
+    let tolerance = |(at, most): (usize, &Option<u64>)| match most {
+        Some(most) => search.tolerance(at, *most).ok().map(Some),
+        None => Some(None),
+    };
+    most.iter().enumerate().map(tolerance).collect()
+}
+
+/// Whether one task meets its deadline, keys apart.
+pub(super) fn row_fits(lane: &Rows, position: usize, steps: u64) -> bool {
+    let mut work = Work::of(steps);
+    let Ok(busy) = busy(lane, &mut work) else { return false };
+    let worst = Search::new(lane, busy, work).worst(position, Stop::AtDeadline);
+    worst.is_ok_and(|worst| worst.response <= lane.rows[position].deadline)
+}
+
+/// Whether the work of this window fits into it: what [`fits`] asks of every window.
+pub(super) fn holds(lane: &Rows, window: u64) -> bool {
+    let bend = |row: &Row| row.key.saturating_sub(row.jitter);
+    if window > HORIZON || lane.rows.iter().all(|row| bend(row) > window) {
+        return true;
+    }
+    let blocks = lane.rows.iter().filter(|row| bend(row) > window).map(|row| row.blocks).max();
+    demand(lane, lane.overrun + blocks.unwrap_or(0), window) <= window
+}
+
+/// Whether every response is at most its key. Looks at the window `overfull` first, and leaves there the one that
+/// was too full.
+pub(super) fn fits(lane: &Rows, steps: u64, overfull: &mut u64) -> bool {
+    if lane.rows.is_empty() {
+        return true;
+    }
+    if !holds(lane, *overfull) {
+        return false;
+    }
+    let mut work = Work::of(steps);
+    let longest = longest_window(lane).map_or_else(|| busy(lane, &mut work), Ok);
+    let verdict = longest.and_then(|longest| feasible(lane, longest, &mut work));
+    if let Err(Failure { cause: Cause::Demand { window, .. }, .. }) = &verdict {
+        *overfull = window.get();
+    }
+    verdict.is_ok()
+}
+
+/// A length from which on no window is overfull, where one follows from utilisation and is at most the largest key:
+/// `h(t) <= sum of (t + T_j + J_j - k_j) C_j / T_j`, so `h(t) + X <= t` from the t on at which
+/// `t (1 - U) >= X + sum of (T_j + J_j - k_j) C_j / T_j` (Baruah, Rosier, Howell 1990). From the largest key on nothing
+/// blocks. Spares the busy period, which has no good bound near full utilisation.
+fn longest_window(lane: &Rows) -> Option<u64> {
+    let (mut used, mut work) = (0u64, i128::from(lane.overrun) << 32);
+    for row in &lane.rows {
+        // Fractions of 2^-32, rounded up where they count against the lane and down where they relieve it.
+        let cost = if row.cost < 1 << 32 { row.cost << 32 } else { return None };
+        let share = cost / row.period;
+        used = used.checked_add(share)?.checked_add(1)?;
+        let room = signed(row.period) + signed(row.jitter) - i64::try_from(row.key).ok()?;
+        work += i128::from(room) * i128::from(if room > 0 { share + 1 } else { share });
+    }
+    let free = (1u64 << 32).checked_sub(used)?;
+    let key = lane.rows.iter().map(|row| row.key).max()?;
+    let enough = key <= HORIZON && work <= i128::from(key) * i128::from(free);
+    enough.then_some(key)
+}
+
+/// Whether every deadline is met, keys apart.
+pub(super) fn fits_by_response(lane: &Rows, steps: u64) -> bool {
+    let mut work = Work::of(steps);
+    let Ok(busy) = busy(lane, &mut work) else { return false };
+    let mut search = Search::new(lane, busy, work);
+    lane.rows.iter().enumerate().all(|(position, row)| {
+        search.worst(position, Stop::AtDeadline).is_ok_and(|worst| worst.response <= row.deadline)
+    })
 }
 
 fn busy(lane: &Rows, work: &mut Work) -> Result<u64, Failure> {
@@ -147,10 +243,7 @@ fn walk(lane: &Rows, low: u64, top: u64, blocker: Option<&Row>, work: &mut Work)
     let mut t = top;
     while t >= low {
         work.spend(lane.rows.len()).map_err(|cause| Failure { position: None, cause })?;
-        let demand = lane.rows.iter().fold(extra, |sum, row| {
-            let since = (t + row.jitter).checked_sub(row.key);
-            sum.saturating_add(since.map_or(0, |since| (since / row.period + 1).saturating_mul(row.cost)))
-        });
+        let demand = demand(lane, extra, t);
         if demand > t {
             return Err(violation(lane, t, demand, blocker));
         }
@@ -160,6 +253,18 @@ fn walk(lane: &Rows, low: u64, top: u64, blocker: Option<&Row>, work: &mut Work)
         }
     }
     Ok(())
+}
+
+/// h(t), and `extra`.
+fn demand(lane: &Rows, extra: u64, t: u64) -> u64 {
+    lane.rows.iter().fold(extra, |sum, row| {
+        let jobs = match (t + row.jitter).checked_sub(row.key) {
+            None => 0,
+            Some(since) if since < row.period => 1,
+            Some(since) => since / row.period + 1,
+        };
+        sum.saturating_add(jobs.saturating_mul(row.cost))
+    })
 }
 
 /// The task whose deadline ends the window, and the window cut to that deadline.
@@ -173,146 +278,4 @@ fn violation(lane: &Rows, t: u64, demand: u64, blocker: Option<&Row>) -> Failure
     let cause =
         Cause::Demand { window: span(window), demand: span(demand), blocker: blocker.map(|row| row.id) };
     Failure { position, cause }
-}
-
-/// The job with the longest response that was found.
-struct Worst {
-    response: u64,
-    /// Its nominal arrival, from the start of its window.
-    arrival: i64,
-    /// When its last segment starts at the latest.
-    start: u64,
-}
-
-/// The search for the longest response of one task.
-struct Search<'a> {
-    lane: &'a Rows,
-    position: usize,
-    /// Interfering tasks: releases so far, and the work that deadlines up to the job's allow.
-    streams: Vec<(Releases, u64)>,
-    work: Work,
-}
-
-impl Search<'_> {
-    /// Walks arrivals from the last to the first. Where a job arriving at `a` starts at `w`, no arrival from
-    /// `w + F - R` to `a` can beat R as long as the blocking is the same, so these are skipped.
-    fn worst(&mut self, busy: u64, stop: Stop) -> Result<Worst, Cause> {
-        let me = self.lane.rows[self.position];
-        let first = -signed(me.jitter);
-        let key_max = self.lane.rows.iter().map(|row| row.key).max().unwrap_or(0);
-        let mut worst = self.response(first, 0)?.unwrap_or(Worst { response: 0, arrival: first, start: 0 });
-        let mut top = signed(busy).max(signed(key_max) - signed(me.key)) - 1;
-        while top > first {
-            if stop == Stop::AtDeadline && worst.response > me.deadline {
-                break;
-            }
-            let arrival = self.step_at_or_before(top);
-            let seen = self.response(arrival, worst.response)?;
-            let start = seen.as_ref().map_or(self.all(arrival), |seen| seen.start);
-            if let Some(better) = seen.filter(|seen| seen.response > worst.response) {
-                worst = better;
-            }
-            let skip = signed(start) + signed(me.last) - signed(worst.response) - 1;
-            top = (arrival - 1).min(skip.max(self.piece(arrival) - 1));
-        }
-        Ok(worst)
-    }
-
-    /// The response of a job arriving at `arrival`, or `None` where all work that its deadline allows is not enough
-    /// to beat `known`. Leaves the allowed work in `streams`.
-    fn response(&mut self, arrival: i64, known: u64) -> Result<Option<Worst>, Cause> {
-        let me = self.lane.rows[self.position];
-        let deadline = arrival + signed(me.key);
-        let base = self.base(arrival);
-        self.streams.clear();
-        let others = self.lane.rows.iter().enumerate().filter(|(other, _)| *other != self.position);
-        self.streams.extend(others.filter_map(|(_, row)| {
-            let since = u64::try_from(deadline + signed(row.jitter) - signed(row.key)).ok()?;
-            Some((Releases::new(row), (since / row.period + 1).saturating_mul(row.cost)))
-        }));
-        let response = |start: u64| u64::try_from(signed(start) + signed(me.last) - arrival).unwrap_or(0);
-        if self.all(arrival) <= HORIZON && response(self.all(arrival)) <= known {
-            return Ok(None);
-        }
-        let mut start = base;
-        loop {
-            self.work.spend(self.streams.len())?;
-            let mut sum = base;
-            for (stream, allowed) in &mut self.streams {
-                stream.advance(start);
-                sum = sum.saturating_add(stream.demand.min(*allowed));
-            }
-            if sum > HORIZON {
-                return Err(Cause::Horizon);
-            }
-            if sum <= start {
-                return Ok(Some(Worst { response: response(start), arrival, start }));
-            }
-            start = sum;
-        }
-    }
-
-    /// Work before the job's last segment that no start time changes: blocking, overrun, its own.
-    fn base(&self, arrival: i64) -> u64 {
-        let me = &self.lane.rows[self.position];
-        let earlier = self.earlier(arrival);
-        let blocking = self.blocker(arrival).map_or(0, |row| row.blocks);
-        earlier.saturating_mul(me.cost).saturating_add(me.cost - me.last + blocking + self.lane.overrun)
-    }
-
-    /// The latest start that the work allowed by deadlines permits; `streams` are those of `arrival`.
-    fn all(&self, arrival: i64) -> u64 {
-        self.streams.iter().fold(self.base(arrival), |sum, (_, allowed)| sum.saturating_add(*allowed))
-    }
-
-    /// Earlier jobs of the task in the window.
-    fn earlier(&self, arrival: i64) -> u64 {
-        let me = &self.lane.rows[self.position];
-        u64::try_from(arrival + signed(me.jitter)).map_or(0, |since| since / me.period)
-    }
-
-    fn blocker(&self, arrival: i64) -> Option<&Row> {
-        let deadline = arrival + signed(self.lane.rows[self.position].key);
-        let others = self.lane.rows.iter().enumerate().filter(|(other, _)| *other != self.position);
-        let later = |row: &&Row| signed(row.key) - signed(row.jitter) > deadline;
-        others.map(|(_, row)| row).filter(later).max_by_key(|row| row.blocks)
-    }
-
-    /// The first arrival that sees the same blocking as `arrival`.
-    fn piece(&self, arrival: i64) -> i64 {
-        let me = &self.lane.rows[self.position];
-        let bends = self.lane.rows.iter().map(|row| signed(row.key) - signed(row.jitter) - signed(me.key));
-        bends.filter(|&bend| bend <= arrival).max().unwrap_or(i64::MIN + 1)
-    }
-
-    /// The last arrival at or before `top` at which the allowed work grows.
-    fn step_at_or_before(&self, top: i64) -> i64 {
-        let me = &self.lane.rows[self.position];
-        let steps = self.lane.rows.iter().filter_map(|row| {
-            let origin = signed(row.key) - signed(me.key) - signed(row.jitter);
-            let since = u64::try_from(top - origin).ok()?;
-            Some(origin + signed(since / row.period * row.period))
-        });
-        steps.max().unwrap_or(top).max(-signed(me.jitter))
-    }
-
-    fn terms(&self, worst: &Worst) -> Vec<crate::referee::certificate::Term> {
-        let me = &self.lane.rows[self.position];
-        let deadline = worst.arrival + signed(me.key);
-        let others = self.lane.rows.iter().enumerate().filter(|(other, _)| *other != self.position);
-        let interference = others.filter_map(|(_, row)| {
-            let since = u64::try_from(deadline + signed(row.jitter) - signed(row.key)).ok()?;
-            let jobs = (since / row.period + 1).min((worst.start + row.jitter) / row.period + 1);
-            Some((row.id, jobs, jobs * row.cost))
-        });
-        Tally {
-            jitter: (-worst.arrival).max(0).unsigned_abs(),
-            blocking: self.blocker(worst.arrival).map(|row| (row.id, row.blocks)),
-            carry: self.earlier(worst.arrival) * me.cost,
-            own: me.cost,
-            overrun: self.lane.overrun,
-            before: worst.arrival.max(0).unsigned_abs(),
-        }
-        .terms(interference)
-    }
 }

@@ -6,6 +6,8 @@
 //!
 //! A job is released inside a busy period and done when that ends, and no busy period is longer than L.
 
+use aegis_types::Nanos;
+
 use super::Stop;
 use super::claim::{Cause, Claim, Failure, TaskClaim};
 use super::demand::{Rows, STEPS_MAX, Work, check_utilisation, closed_jobs, span};
@@ -38,6 +40,20 @@ pub fn claim(problem: &LaneProblem, stop: Stop) -> Result<Claim, Failure> {
         claim.tasks.push(TaskClaim { task: me.id, bound: span(bound), terms, starts: Vec::new() });
     }
     Ok(claim)
+}
+
+/// The bounds of [`claim`] without evidence.
+///
+/// # Errors
+/// [`Failure`] for the lane.
+pub(super) fn bounds(lane: &Rows) -> Result<Vec<Nanos>, Failure> {
+    let busy = delay(lane, STEPS_MAX).map_err(|cause| Failure { position: None, cause })?;
+    Ok(lane.rows.iter().map(|row| span(busy + row.jitter)).collect())
+}
+
+/// The longest response from release: L.
+pub(super) fn delay(lane: &Rows, steps: u64) -> Result<u64, Cause> {
+    lane.busy_period(&mut Work::of(steps))
 }
 
 fn terms(lane: &Rows, position: usize, busy: u64) -> Vec<Term> {

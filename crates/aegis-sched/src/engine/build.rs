@@ -6,10 +6,12 @@ use aegis_types::{ContentHash, DispatchSeq, LaneId, Nanos, Time};
 
 use super::Engine;
 use super::control::Mode;
+use super::hold;
 use super::lane::{Lane, TaskSlot};
 use super::outbox::Outbox;
 use super::phase::{Phase, Trust};
 use super::queue::JobQueue;
+use super::turn::Turn;
 use crate::error::ModelError;
 use crate::model::{Arrival, OnOverrun, Task, TaskSet};
 use crate::policy::{PolicyClass, SchedulingPolicy};
@@ -55,6 +57,7 @@ impl Engine {
         Ok(Self {
             policy,
             class,
+            excluded: hold::excluded(set),
             largest: largest.unwrap_or(Nanos::ZERO),
             ready: Vec::with_capacity(tasks.len()),
             tasks,
@@ -103,6 +106,9 @@ fn task_slot(
             return Err(bad(field, given.to_string(), format!("{legal}, which is certified")));
         }
     }
+    if policy.class() == PolicyClass::Fair && key == 0 {
+        return Err(bad("key", "0".into(), "a weight of at least one segment a turn".into()));
+    }
     if certified.queue == 0 || certified.queue > QUEUE_MAX {
         return Err(bad("queue", certified.queue.to_string(), format!("1 to {QUEUE_MAX} pending jobs")));
     }
@@ -137,7 +143,7 @@ fn contract(
     key: u64,
 ) -> [(&'static str, u64, u64); 5] {
     let keyed = match class {
-        PolicyClass::StaticPriority | PolicyClass::AbsoluteDeadline => key,
+        PolicyClass::StaticPriority | PolicyClass::AbsoluteDeadline | PolicyClass::Fair => key,
         PolicyClass::ArrivalOrder | PolicyClass::WorkConserving => certified.key,
     };
     [
@@ -168,6 +174,8 @@ fn lane(index: usize, set: &TaskSet, certificate: &Certificate, start: Time) -> 
         ended: 0,
         pending: 0,
         last_dispatch: DispatchSeq::NONE,
+        held: None,
+        turn: Turn::before_first(tasks.len()),
         expires: None,
         last_breach: None,
         tasks,

@@ -42,6 +42,9 @@ impl Engine {
             SegmentOutcome::Failed | SegmentOutcome::NotStarted => JobEvent::Fail,
         };
         if event == JobEvent::Fail {
+            let undone = segments - 1 - job.segment.index();
+            let place = self.lanes[lane].place(flight.task.index());
+            self.lanes[lane].turn.forgo(place, undone as u64);
             self.segment_failed(lane, flight, occupancy, budget, now, out);
         }
         self.step(flight.task.index(), event, now, out);
@@ -96,6 +99,9 @@ impl Engine {
         let task = &self.tasks[job.id.task.index()];
         let lane = &mut self.lanes[task.lane.index()];
         lane.pending -= 1;
+        if task.queue.len() == 0 {
+            lane.turn.end(lane.place(job.id.task.index()));
+        }
         lane.ended += 1;
         let (overrun, trust) = (lane.overrun, lane.trust);
         let certified = lane.certificate.and_then(|position| self.certificate.lanes().get(position));

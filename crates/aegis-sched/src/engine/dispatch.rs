@@ -32,8 +32,9 @@ struct Candidate {
 }
 
 impl Engine {
-    /// At most one decision for each free lane.
+    /// Launches what no longer has to wait, and takes at most one decision for each free lane.
     pub(super) fn decide(&mut self, now: Time, out: &mut Outbox) {
+        self.launch_held(now, out);
         for lane in 0..self.lanes.len() {
             let Phase::Ready { since } = self.lanes[lane].phase else { continue };
             let Some(choice) = self.choose(lane, now) else { continue };
@@ -47,9 +48,10 @@ impl Engine {
 
     fn choose(&mut self, lane: usize, now: Time) -> Option<Choice> {
         match self.class {
-            PolicyClass::StaticPriority | PolicyClass::AbsoluteDeadline | PolicyClass::ArrivalOrder => {
-                self.most_urgent(lane)
-            }
+            PolicyClass::StaticPriority
+            | PolicyClass::AbsoluteDeadline
+            | PolicyClass::ArrivalOrder
+            | PolicyClass::Fair => self.most_urgent(lane),
             PolicyClass::WorkConserving => self.picked(lane, now),
         }
     }
@@ -57,10 +59,14 @@ impl Engine {
     fn most_urgent(&self, lane: usize) -> Option<Choice> {
         let (mut best, mut second): (Option<Candidate>, Option<Candidate>) = (None, None);
         let mut ready = 0;
-        for &index in &self.lanes[lane].tasks {
+        let state = &self.lanes[lane];
+        for (place, &index) in state.tasks.iter().enumerate() {
             let task = &self.tasks[index];
             let Some(job) = task.head() else { continue };
-            let key = class_key(self.class, task, job);
+            let key = match self.class {
+                PolicyClass::Fair => state.turn.distance(place, state.tasks.len()),
+                class => class_key(class, task, job),
+            };
             let candidate = Candidate { key, task: index, job: job.id, started: job.segment.get() > 0 };
             ready += 1;
             // Tasks come by number, so that of equal keys the smaller number stays ahead.
@@ -110,7 +116,11 @@ impl Engine {
             let (lane, job, key, ready) = (self.lanes[lane].id, choice.job, choice.key, choice.ready);
             out.tell(now, Decided { lane, job, key, runner_up, runner_up_key, ready });
         }
+        let place = self.lanes[lane].place(choice.task);
         let task = &mut self.tasks[choice.task];
+        if self.class == PolicyClass::Fair {
+            self.lanes[lane].turn.take(place, task.key);
+        }
         if let Some(job) = task.queue.head_mut() {
             job.advance(JobEvent::Dispatch);
         }
@@ -130,15 +140,18 @@ impl Engine {
         now: Time,
         out: &mut Outbox,
     ) {
-        let lane = &mut self.lanes[lane];
-        lane.advance(event);
-        lane.last_dispatch = flight.dispatch;
-        let task = &self.tasks[flight.task.index()];
+        self.lanes[lane].advance(event);
+        self.lanes[lane].last_dispatch = flight.dispatch;
+        let (id, task) = (self.lanes[lane].id, &self.tasks[flight.task.index()]);
         let job = task.head().expect("a task in flight has a job");
-        let (id, segment, dispatch) = (job.id, job.segment, flight.dispatch);
+        let (job, segment, dispatch) = (job.id, job.segment, flight.dispatch);
         let budget = task.budgets[segment.index()];
-        out.tell(now, SegmentDispatched { job: id, lane: lane.id, segment, dispatch, budget, reason });
-        out.command(Dispatch { lane: lane.id, job: id, segment, dispatch, slot: task.slot(id) });
+        out.tell(now, SegmentDispatched { job, lane: id, segment, dispatch, budget, reason });
+        let command = Dispatch { lane: id, job, segment, dispatch, slot: task.slot(job) };
+        match self.ahead_of(lane, &flight) {
+            Some(ahead) => self.hold(lane, command, ahead, now, out),
+            None => out.command(command),
+        }
     }
 
     /// E2 was broken: the lane stood free while a job was ready.
@@ -159,12 +172,12 @@ impl Engine {
     }
 }
 
-/// The key by which a class orders: smaller is more urgent.
+/// The key by which a class orders: smaller is more urgent. Turns are not a matter of the job alone.
 fn class_key(class: PolicyClass, task: &TaskSlot, job: &Job) -> u64 {
     match class {
         PolicyClass::StaticPriority => task.key,
         PolicyClass::AbsoluteDeadline => job.arrival.saturating_add(Nanos::new(task.key)).get(),
         PolicyClass::ArrivalOrder => job.released.get(),
-        PolicyClass::WorkConserving => 0,
+        PolicyClass::WorkConserving | PolicyClass::Fair => 0,
     }
 }

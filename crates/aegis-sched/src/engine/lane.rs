@@ -3,8 +3,10 @@
 use aegis_types::{DispatchSeq, JobId, LaneId, Nanos, TaskId, Time};
 
 use super::job::Job;
+use super::outbox::Dispatch;
 use super::phase::{Phase, PhaseEvent, Trust};
 use super::queue::JobQueue;
+use super::turn::Turn;
 
 /// A task under contract, with its pending jobs.
 #[derive(Debug)]
@@ -62,6 +64,10 @@ pub(super) struct Lane {
     /// Jobs that are pending, the running one included.
     pub(super) pending: usize,
     pub(super) last_dispatch: DispatchSeq,
+    /// The segment in flight, while it waits for excluded ones.
+    pub(super) held: Option<Dispatch>,
+    /// Whose turn it is, under a policy of turns.
+    pub(super) turn: Turn,
     /// When the segment in flight will have exceeded its budget; `None` once that was told.
     pub(super) expires: Option<Time>,
     /// When a budget was last overrun.
@@ -83,6 +89,11 @@ impl Lane {
         let next = self.phase.next(event);
         assert!(next.is_ok(), "{}: {next:?}", self.id);
         self.phase = next.unwrap_or(self.phase);
+    }
+
+    /// The place of one of its tasks in the order of turns.
+    pub(super) fn place(&self, task: usize) -> usize {
+        self.tasks.partition_point(|&other| other < task)
     }
 
     /// What was learnt of the certificate.

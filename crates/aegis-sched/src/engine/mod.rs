@@ -19,8 +19,11 @@
 //! | `arrival`, `release` | clients' submissions and timers: the arrival rule, queue bounds |
 //! | `dispatch` | which ready job a free lane runs |
 //! | `complete` | the end of a segment and of a job |
+//! | `turn` | whose turn it is under weighted round robin |
+//! | `hold` | decided segments that wait for excluded ones |
 //! | `overrun` | broken assumptions: what still holds, what is shed; budgets that are over while a segment runs |
 //! | `control` | draining and stopping |
+//! | `succeed` | another set takes over where every lane is idle |
 //! | `job`, `phase`, `queue`, `lane` | state machines and the slabs that hold them |
 
 mod arrival;
@@ -28,6 +31,7 @@ mod build;
 mod complete;
 mod control;
 mod dispatch;
+mod hold;
 mod input;
 mod job;
 mod lane;
@@ -36,6 +40,8 @@ mod overrun;
 mod phase;
 mod queue;
 mod release;
+mod succeed;
+mod turn;
 mod view;
 
 #[cfg(test)]
@@ -45,10 +51,12 @@ use aegis_types::records::EngineStarted;
 use aegis_types::{Nanos, Time};
 
 pub use control::Mode;
+pub use hold::{SegmentHeld, SegmentLaunched};
 pub use input::{Input, Misuse};
 pub use outbox::{Answer, Decision, Dispatch, JobEnd, Outbox};
 pub use overrun::{OverrunRunning, SCHEMAS};
 pub use phase::Trust;
+pub use succeed::ChangeError;
 pub use view::{Activity, LaneView};
 
 use crate::policy::{PolicyClass, ReadyJob, SchedulingPolicy};
@@ -64,6 +72,8 @@ pub struct Engine {
     class: PolicyClass,
     tasks: Box<[TaskSlot]>,
     lanes: Box<[Lane]>,
+    /// For every task, by number, those that it must not run beside.
+    excluded: Box<[Box<[usize]>]>,
     /// The largest budget of the device: breaches on two lanes within it have a common cause.
     largest: Nanos,
     /// Preallocated view of a lane's ready jobs, for policies that pick.

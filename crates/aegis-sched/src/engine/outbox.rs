@@ -95,9 +95,9 @@ impl Outbox {
             // Each job that was pending, and each that was accepted in this cycle.
             ends: Vec::with_capacity(jobs + tasks),
             // Start, tick, decide, control and stall; per lane at most its completion with its consequences (6), two
-            // more idlings by shedding and stopping, a stall (1), a running overrun (1) and a decision (3); per task an
+            // more idlings by shedding and stopping, a stall (1), a running overrun (1), a decision (3), a hold and a launch (2); per task an
             // arrival (2).
-            records: Vec::with_capacity(8 + 13 * lanes + 2 * (tasks + 1) + jobs + tasks),
+            records: Vec::with_capacity(8 + 15 * lanes + 2 * (tasks + 1) + jobs + tasks),
         }
     }
 

@@ -4,6 +4,7 @@ use aegis_types::records::{Assumption, AssumptionBroken, Consequence, JobOutcome
 use aegis_types::{DispatchSeq, JobId, LaneId, Nanos, Record, Schema, SegmentIndex, Time, record};
 
 use super::Engine;
+use super::hold::{SegmentHeld, SegmentLaunched};
 use super::job::JobEvent;
 use super::outbox::Outbox;
 use super::phase::{InFlight, Phase, Trust};
@@ -28,7 +29,7 @@ record! {
 }
 
 /// The schemas of the records that the engine declares itself, for the head of a trace.
-pub const SCHEMAS: &[Schema] = &[OverrunRunning::SCHEMA];
+pub const SCHEMAS: &[Schema] = &[OverrunRunning::SCHEMA, SegmentHeld::SCHEMA, SegmentLaunched::SCHEMA];
 
 impl Engine {
     /// Sets the lane's timer: a segment that never ends is told of when its budget is over, not when it has ended.

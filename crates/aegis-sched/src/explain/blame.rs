@@ -264,7 +264,7 @@ fn key(certificate: &Certificate, id: JobId, released: &Released) -> Option<(u64
         PolicyClass::StaticPriority => key,
         PolicyClass::AbsoluteDeadline => released.record.arrival.saturating_add(Nanos::new(key)).get(),
         PolicyClass::ArrivalOrder => released.at.get(),
-        PolicyClass::WorkConserving => return None,
+        PolicyClass::WorkConserving | PolicyClass::Fair => return None,
     };
     Some((key, id))
 }

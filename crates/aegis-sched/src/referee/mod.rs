@@ -10,10 +10,12 @@
 pub mod certificate;
 pub(crate) mod certify;
 mod count;
+mod fair;
 mod fifo;
 mod np_edf;
 mod np_fp;
 mod policy_free;
+pub mod sag;
 
 use aegis_types::{LaneId, Nanos, TaskId};
 
@@ -157,6 +159,7 @@ pub fn check_bounds(problem: &LaneProblem, claim: &Claim) -> Result<(), Objectio
         PolicyClass::AbsoluteDeadline => np_edf::check(problem, claim),
         PolicyClass::ArrivalOrder => fifo::check(problem, claim),
         PolicyClass::WorkConserving => policy_free::check(problem, claim),
+        PolicyClass::Fair => fair::check(problem, claim),
     }
 }
 

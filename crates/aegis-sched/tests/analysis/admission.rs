@@ -38,6 +38,8 @@ pub fn tasks(specs: &[Spec]) -> Vec<Task> {
             criticality: Criticality::Medium,
             on_overrun: OnOverrun::Skip,
             retries: 0,
+            weight: 1,
+            excludes: Vec::new(),
         })
         .collect()
 }

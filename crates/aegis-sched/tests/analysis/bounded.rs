@@ -5,11 +5,12 @@ use aegis_sched::analysis::{Blocking, Cause, LaneProblem, LaneTask, Stop, decide
 use aegis_sched::referee::{Objection, check_bounds};
 use aegis_types::{LaneId, Nanos, TaskId};
 
-const CLASSES: [PolicyClass; 4] = [
+const CLASSES: [PolicyClass; 5] = [
     PolicyClass::StaticPriority,
     PolicyClass::AbsoluteDeadline,
     PolicyClass::ArrivalOrder,
     PolicyClass::WorkConserving,
+    PolicyClass::Fair,
 ];
 
 fn task(index: u16, cost: u64, period: u64, jitter: u64) -> LaneTask {

@@ -86,6 +86,7 @@ pub fn lane(rng: &mut Rng, shape: Shape) -> LaneProblem {
             PolicyClass::AbsoluteDeadline => task.deadline.get(),
             // Few values, so that equal priorities occur.
             PolicyClass::StaticPriority => rng.range(0, 3),
+            PolicyClass::Fair => rng.range(1, 4),
             _ => 0,
         };
     }

@@ -8,12 +8,15 @@ use aegis_sched::{PolicyClass, TermKind};
 use aegis_types::{Nanos, TaskId};
 
 use crate::generate::{Rng, Shape, for_seeds, lane};
+use crate::safe::adversarial;
+use crate::sim::{int, run};
 
-const CLASSES: [PolicyClass; 4] = [
+const CLASSES: [PolicyClass; 5] = [
     PolicyClass::StaticPriority,
     PolicyClass::AbsoluteDeadline,
     PolicyClass::ArrivalOrder,
     PolicyClass::WorkConserving,
+    PolicyClass::Fair,
 ];
 
 fn nudge(rng: &mut Rng, value: &mut Nanos) {
@@ -24,7 +27,7 @@ fn nudge(rng: &mut Rng, value: &mut Nanos) {
 /// Changes one thing in a claim. Bounds change together with a term, so that the sum is still right.
 fn mutate(rng: &mut Rng, claim: &mut Claim) {
     let task = usize::try_from(rng.range(0, claim.tasks.len() as u64 - 1)).expect("few tasks");
-    match rng.range(0, 6) {
+    match rng.range(0, 13) {
         0 => {
             let index = usize::try_from(rng.range(0, claim.busy.len() as u64 - 1)).expect("few");
             nudge(rng, &mut claim.busy[index]);
@@ -49,7 +52,43 @@ fn mutate(rng: &mut Rng, claim: &mut Claim) {
             claim.tasks[task].starts.pop();
         }
         5 => nudge(rng, &mut claim.overrun),
-        _ => claim.tasks[task].task = TaskId::new(99),
+        6 => claim.tasks[task].task = TaskId::new(99),
+        7 => {
+            claim.tasks.pop();
+        }
+        8 => claim.tasks.reverse(),
+        9 => {
+            claim.busy.pop();
+        }
+        10 => {
+            let bound = &mut claim.tasks[task].bound;
+            nudge(rng, bound);
+        }
+        11 => {
+            let starts = &mut claim.tasks[task].starts;
+            starts.reverse();
+        }
+        _ => {
+            // A bound far above or below, its terms in proportion.
+            let claimed = &mut claim.tasks[task];
+            let (by, part) = (rng.range(0, 8), 4);
+            claimed.terms.iter_mut().for_each(|term| term.span = Nanos::new(term.span.get() * by / part));
+            claimed.bound = Nanos::new(claimed.terms.iter().map(|term| term.span.get()).sum());
+        }
+    }
+}
+
+/// Runs the lane under random and critical releases, and requires every response to lie within the claim.
+fn simulated(rng: &mut Rng, problem: &LaneProblem, claim: &Claim) {
+    for _ in 0..3 {
+        let (jobs, ties) = adversarial(rng, problem, 60);
+        for job in run(problem, &jobs, ties) {
+            let bound = claim.tasks[job.task].bound.get();
+            assert!(
+                job.response <= int(bound),
+                "{job:?} exceeds the accepted {bound}: {problem:#?} {jobs:?}"
+            );
+        }
     }
 }
 
@@ -68,6 +107,7 @@ fn a_mutated_claim_is_rejected_or_still_sound() {
                     rejected.set(rejected.get() + 1);
                     continue;
                 }
+                simulated(rng, &problem, &claim);
                 for (mutated, least) in claim.tasks.iter().zip(&least.tasks) {
                     assert!(
                         mutated.bound >= least.bound,

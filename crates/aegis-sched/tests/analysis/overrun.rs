@@ -11,11 +11,12 @@ use aegis_types::Nanos;
 use crate::generate::{Rng, Shape, for_seeds, lane};
 use crate::sim::{Job, Ties, critical, int, run};
 
-const CLASSES: [PolicyClass; 4] = [
+const CLASSES: [PolicyClass; 5] = [
     PolicyClass::StaticPriority,
     PolicyClass::AbsoluteDeadline,
     PolicyClass::ArrivalOrder,
     PolicyClass::WorkConserving,
+    PolicyClass::Fair,
 ];
 
 fn overrunning(rng: &mut Rng, problem: &LaneProblem) -> Vec<Job> {

@@ -29,7 +29,7 @@ fn sporadic(rng: &mut Rng, problem: &LaneProblem, end: i64) -> Vec<Job> {
     jobs
 }
 
-fn adversarial(rng: &mut Rng, problem: &LaneProblem, end: i64) -> (Vec<Job>, Ties) {
+pub fn adversarial(rng: &mut Rng, problem: &LaneProblem, end: i64) -> (Vec<Job>, Ties) {
     let count = problem.tasks.len() as u64;
     let task = usize::try_from(rng.range(0, count - 1)).expect("few tasks");
     if rng.one_in(3) {
@@ -77,7 +77,12 @@ fn absolute_deadline_with_jitter_and_segments() {
 
 #[test]
 fn every_class_with_jitter_and_segments() {
-    let classes = [PolicyClass::StaticPriority, PolicyClass::ArrivalOrder, PolicyClass::WorkConserving];
+    let classes = [
+        PolicyClass::StaticPriority,
+        PolicyClass::ArrivalOrder,
+        PolicyClass::WorkConserving,
+        PolicyClass::Fair,
+    ];
     for class in classes {
         let shape = Shape { tasks: (2, 5), ..Shape::tiny(class).with_jitter(2).with_segments(3) };
         for_seeds("every_class_with_jitter_and_segments", 1_500, |rng| check(rng, shape, 12));

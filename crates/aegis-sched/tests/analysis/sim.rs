@@ -40,20 +40,63 @@ pub fn costs(task: &LaneTask) -> Vec<i64> {
     task.segments.iter().map(|segment| int(segment.get())).collect()
 }
 
-/// Runs the jobs; those of one task are given in order.
+/// Whose turn it is, by the rule of [`PolicyClass::Fair`].
+#[derive(Clone, Copy)]
+struct Turn {
+    task: usize,
+    /// Segments that it may still run in this turn.
+    left: u64,
+    /// Whether an idle lane forgets the turn.
+    forgets: bool,
+}
+
+impl Turn {
+    /// As `ties` says: it loses to all others, or anyone has any part of a turn.
+    fn new(problem: &LaneProblem, ties: Ties) -> Self {
+        let tasks = problem.tasks.len();
+        let (word, task) = match ties {
+            Ties::Loses(loser) => (loser as u64, loser),
+            Ties::Mixed(salt) => (salt, usize::try_from(salt % tasks as u64).expect("few tasks")),
+        };
+        let left = match ties {
+            Ties::Loses(_) => 0,
+            Ties::Mixed(_) => word / 7 % (problem.tasks[task].key + 1),
+        };
+        Self { task, left, forgets: word % 2 == 0 }
+    }
+
+    /// The task to run: that whose turn it is, or the next one that has a ready job.
+    fn pick(&mut self, problem: &LaneProblem, ready: &[(usize, &Job)]) -> Option<usize> {
+        let count = problem.tasks.len();
+        let has = |task: usize| ready.iter().any(|(other, _)| *other == task);
+        if self.left > 0 && has(self.task) {
+            return Some(self.task);
+        }
+        let next = (1..=count).map(|step| (self.task + step) % count).find(|&task| has(task));
+        match next {
+            Some(task) => (self.task, self.left) = (task, problem.tasks[task].key),
+            None if self.forgets => self.left = 0,
+            None => {}
+        }
+        next
+    }
+}
+
+/// Runs the jobs; those of one task are given in order. A job with fewer segments than its task is one that failed.
 pub fn run(problem: &LaneProblem, jobs: &[Job], ties: Ties) -> Vec<Finished> {
     let tasks = problem.tasks.len();
     let queues: Vec<Vec<&Job>> =
         (0..tasks).map(|task| jobs.iter().filter(|job| job.task == task).collect()).collect();
     let (mut heads, mut segments) = (vec![0usize; tasks], vec![0usize; tasks]);
     let (mut finished, mut overrun, mut decisions) = (Vec::new(), 0u64, 0u64);
+    let mut turn = Turn::new(problem, ties);
     let mut now = i64::MIN;
     loop {
         let head = |task: usize, heads: &[usize]| queues[task].get(heads[task]).copied();
         let ready = (0..tasks).filter_map(|task| head(task, &heads).map(|job| (task, job)));
         let ready: Vec<_> = ready.filter(|(_, job)| job.release <= now).collect();
         decisions += 1;
-        let best = ready.iter().min_by_key(|(task, job)| {
+        let urgent = ready.iter().min_by_key(|(task, job)| {
             let tie = match ties {
                 Ties::Loses(loser) => u64::from(*task == loser),
                 Ties::Mixed(salt) => {
@@ -62,6 +105,12 @@ pub fn run(problem: &LaneProblem, jobs: &[Job], ties: Ties) -> Vec<Finished> {
             };
             (key(problem, job), tie)
         });
+        let best = match problem.class {
+            PolicyClass::Fair => {
+                turn.pick(problem, &ready).and_then(|task| ready.iter().find(|(other, _)| *other == task))
+            }
+            _ => urgent,
+        };
         let Some(&(task, job)) = best else {
             overrun = 0;
             let next = (0..tasks).filter_map(|task| head(task, &heads)).map(|job| job.release).min();
@@ -76,7 +125,10 @@ pub fn run(problem: &LaneProblem, jobs: &[Job], ties: Ties) -> Vec<Finished> {
         overrun += u64::try_from(length - budget).unwrap_or(0);
         now += length;
         segments[task] += 1;
+        turn.left = turn.left.saturating_sub(1);
         if segments[task] == job.segments.len() {
+            let left_out = problem.tasks[task].segments.len() - job.segments.len();
+            turn.left = turn.left.saturating_sub(left_out as u64);
             segments[task] = 0;
             heads[task] += 1;
             finished.push(Finished { task, arrival: job.arrival, response: now - job.arrival, overrun });

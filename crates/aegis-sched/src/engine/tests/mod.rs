@@ -1,6 +1,9 @@
 //! Behaviour of the engine: rule by rule, against a naive scheduler on random sets, and against certified bounds.
 
+mod hold;
 mod oracle;
 mod rules;
+mod succeed;
 mod theorem;
+mod turns;
 pub(crate) mod world;

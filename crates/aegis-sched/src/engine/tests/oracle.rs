@@ -22,6 +22,8 @@ struct Naive {
     refused: Vec<(u64, u16)>,
     /// Per lane: job in flight and when it ends.
     flight: [Option<(usize, u64)>; 3],
+    /// Per lane: task that last had a turn, and what is left of it.
+    turn: [Option<(usize, u32)>; 3],
 }
 
 impl Naive {
@@ -62,6 +64,11 @@ impl Naive {
                 job.done += 1;
                 job.ended = (job.done == specs[job.task].segments.len()).then_some(t);
                 *slot = None;
+            }
+        }
+        for (task, left) in self.turn.iter_mut().flatten() {
+            if self.jobs.iter().all(|job| job.task != *task || job.ended.is_some()) {
+                *left = 0;
             }
         }
     }
@@ -115,11 +122,30 @@ impl Naive {
             })
             .collect();
         ready.sort_by_key(|&index| (key(&self.jobs[index]), self.jobs[index].task));
+        if policy == "fair" {
+            self.take_turns(specs, lane, &mut ready);
+        }
         if let Some(&index) = ready.first() {
             let job = &self.jobs[index];
             let segment = u16::try_from(job.done).unwrap();
             self.schedule.push((t, u16::try_from(job.task).unwrap(), job.number, segment));
             self.flight[lane] = Some((index, t + runs(job.task, job.number, job.done)));
+        }
+    }
+}
+
+impl Naive {
+    /// Puts the job of the task whose turn it is first, and notes that its turn goes on or begins.
+    fn take_turns(&mut self, specs: &[Spec], lane: usize, ready: &mut [usize]) {
+        let count = specs.len();
+        let (last, left) = self.turn[lane].unwrap_or((count - 1, 0));
+        let of = |task: usize| ready.iter().position(|&index| self.jobs[index].task == task);
+        let goes_on = of(last).filter(|_| left > 0).map(|position| (position, left - 1));
+        let around = (last + 1..count).chain(0..=last);
+        let begins = || around.clone().find_map(|task| Some((of(task)?, specs[task].weight - 1)));
+        if let Some((position, left)) = goes_on.or_else(begins) {
+            ready.swap(0, position);
+            self.turn[lane] = Some((self.jobs[ready[0]].task, left));
         }
     }
 }

@@ -62,6 +62,13 @@ fn admitted(random: &mut Seeded) -> Option<(Fixture, Certificate, Vec<Spec>)> {
     Some((fixture, certificate, specs))
 }
 
+/// Some segments fail, after as long as they like.
+fn failures(random: &mut Seeded, world: &mut World) {
+    for runs in world.script.values_mut().filter(|_| random.below(8) == 0) {
+        runs[0].1 = SegmentOutcome::Failed;
+    }
+}
+
 fn run(
     fixture: &Fixture,
     certificate: &Certificate,
@@ -124,4 +131,79 @@ fn responses_under_tolerated_overrun_stay_within_the_ladder() {
     });
     println!("{} jobs under tolerated overrun, {} beyond their WCRT", tolerated.get(), beyond.get());
     assert!(std::env::var_os("AEGIS_SEED").is_some() || (tolerated.get() > 1_000 && beyond.get() > 0));
+}
+
+/// A failed segment voids its own job and nobody else's bound, whatever order the jobs come in.
+#[test]
+fn a_failure_lengthens_no_other_response() {
+    let (failed, covered) = (Cell::new(0u64), Cell::new(0u64));
+    for_seeds("a_failure_lengthens_no_other_response", 300, |seed| {
+        let mut random = Seeded(seed ^ 0xFA11);
+        let Some((fixture, certificate, specs)) = admitted(&mut random) else { return };
+        let engine = Engine::new(&fixture.set, certificate, fixture.policy(), Time::ZERO).unwrap();
+        let mut world = World::new(engine);
+        executions(&mut random, &specs, &mut world, false);
+        failures(&mut random, &mut world);
+        let submissions = dense(&mut random, &specs);
+        world.run(&submissions, UNTIL);
+        for end in &world.ends {
+            match end.outcome {
+                JobOutcome::Failed => failed.set(failed.get() + 1),
+                outcome => {
+                    assert_eq!((outcome, end.standing), (JobOutcome::Completed, Standing::Covered));
+                    assert!(end.response() <= end.bound, "{}: {end:?} {specs:?}", fixture.policy);
+                    covered.set(covered.get() + 1);
+                }
+            }
+        }
+    });
+    println!("{} jobs failed, {} others within their bounds", failed.get(), covered.get());
+    assert!(std::env::var_os("AEGIS_SEED").is_some() || (failed.get() > 1_000 && covered.get() > 10_000));
+}
+
+/// Turns of several segments, dense arrivals, failures: the bounds of the fair class, which few random fleets test.
+#[test]
+fn turns_keep_their_bounds() {
+    let (jobs, near) = (Cell::new(0u64), Cell::new(0u64));
+    for_seeds("turns_keep_their_bounds", 600, |seed| {
+        let mut random = Seeded(seed ^ 0x7012);
+        let mut specs: Vec<Spec> = (0..random.within(2, 4)).map(|_| turning(&mut random)).collect();
+        specs[0].retries = 1;
+        let fixture = Fixture::new("fair", 0, &specs);
+        let request = AdmissionRequest::new(&fixture.set).tight();
+        let report = AdmissionController::new(fixture.policy()).analyze(&request);
+        let Some(certificate) = report.certificate() else { return };
+        let engine = Engine::new(&fixture.set, certificate.clone(), fixture.policy(), Time::ZERO).unwrap();
+        let mut world = World::new(engine);
+        executions(&mut random, &specs, &mut world, false);
+        if random.below(3) == 0 {
+            failures(&mut random, &mut world);
+        }
+        let submissions = dense(&mut random, &specs);
+        world.run(&submissions, UNTIL);
+        for end in world.ends.iter().filter(|end| end.outcome == JobOutcome::Completed) {
+            assert_eq!(end.standing, Standing::Covered, "{end:?} {specs:?}");
+            assert!(end.response() <= end.bound && end.ended <= end.deadline, "{end:?} {specs:?}");
+            jobs.set(jobs.get() + 1);
+            let tight = end.response().get() * 10 >= end.bound.get() * 8;
+            near.set(near.get() + u64::from(tight));
+        }
+    });
+    println!("{} jobs, {} of them beyond four fifths of their bounds", jobs.get(), near.get());
+    assert!(std::env::var_os("AEGIS_SEED").is_some() || (jobs.get() > 20_000 && near.get() > 50));
+}
+
+/// A task of the first lane with a weight that does and does not divide its segments.
+fn turning(random: &mut Seeded) -> Spec {
+    let segments: Vec<u64> = (0..random.within(1, 4)).map(|_| random.within(1, 9)).collect();
+    let period = (segments.iter().sum::<u64>() * random.within(4, 9)).max(12);
+    Spec {
+        period,
+        deadline: period * random.within(1, 6),
+        jitter: random.below(10),
+        segments,
+        offset: (random.below(3) == 0).then(|| random.below(10)),
+        weight: u32::try_from(random.within(1, 4)).unwrap(),
+        ..Spec::default()
+    }
 }

@@ -25,6 +25,8 @@ pub(crate) struct Spec {
     pub(crate) on_overrun: OnOverrun,
     pub(crate) retries: u32,
     pub(crate) queue: u32,
+    pub(crate) weight: u32,
+    pub(crate) excludes: Vec<u16>,
 }
 
 impl Default for Spec {
@@ -40,6 +42,8 @@ impl Default for Spec {
             on_overrun: OnOverrun::Skip,
             retries: 0,
             queue: 4,
+            weight: 1,
+            excludes: Vec::new(),
         }
     }
 }
@@ -102,6 +106,8 @@ fn task(index: usize, spec: &Spec) -> Task {
         criticality: spec.criticality,
         on_overrun: spec.on_overrun,
         retries: spec.retries,
+        weight: spec.weight,
+        excludes: spec.excludes.iter().copied().map(TaskId::new).collect(),
     }
 }
 
@@ -285,6 +291,7 @@ pub(crate) fn random_fleet(random: &mut Seeded, until: u64) -> (Vec<Spec>, Vec<(
                 segments: (0..random.within(1, 3)).map(|_| random.within(1, 9)).collect(),
                 offset: (random.below(2) == 0).then(|| random.below(20)),
                 queue: u32::try_from(random.within(1, 3)).unwrap(),
+                weight: u32::try_from(random.within(1, 3)).unwrap(),
                 ..Spec::default()
             }
         })

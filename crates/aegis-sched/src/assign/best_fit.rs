@@ -1,36 +1,16 @@
-//! Which lane a task belongs to, where the fleet leaves that open.
-//!
 //! Deadline-ordered best fit with the lane test as oracle: tasks with the shortest deadlines go first, each to the
 //! fullest lane that still meets every deadline, so that tasks of similar deadlines share a lane and a long segment
 //! does not block a short deadline.
 
 use aegis_types::{LaneId, TaskId};
 
+use super::{Assignment, LaneChoice, check};
 use crate::analysis::decide;
 use crate::analysis::problem::{LaneProblem, LaneTask};
 use crate::model::TaskSet;
 use crate::platform::{ChargedTask, charge};
 use crate::policy::SchedulingPolicy;
 use crate::{analysis, error::ModelError};
-
-/// What is known about a task's lane beforehand.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LaneChoice {
-    /// It is given.
-    Fixed(LaneId),
-    /// Any of these.
-    Among(Vec<LaneId>),
-}
-
-/// A lane for every task.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Assignment {
-    /// The lanes, by [`TaskId`].
-    pub lanes: Vec<LaneId>,
-    /// Tasks that fit no lane that they may use, given the tasks placed before them; each stands on the emptiest of
-    /// these. Empty if the search succeeded. Fixed tasks are not tested here: admission judges the whole.
-    pub unplaced: Vec<TaskId>,
-}
 
 /// Assigns lanes. `choices` has one entry per task of `set`; the lanes that the set's tasks name are not looked at.
 ///
@@ -63,27 +43,6 @@ pub fn assign(
         }
     }
     Ok(Assignment { lanes: search.placed, unplaced })
-}
-
-fn check(set: &TaskSet, choices: &[LaneChoice]) -> Result<(), ModelError> {
-    let lanes = set.platform().lanes();
-    for (position, task) in set.tasks().iter().enumerate() {
-        let named: &[LaneId] = match choices.get(position) {
-            Some(LaneChoice::Fixed(lane)) => std::slice::from_ref(lane),
-            Some(LaneChoice::Among(lanes)) => lanes,
-            None => &[],
-        };
-        let unknown = named.iter().find(|lane| lane.index() >= lanes);
-        if let (true, bad) = (named.is_empty() || unknown.is_some(), unknown) {
-            return Err(ModelError::BadField {
-                task: task.name.clone(),
-                field: "lane",
-                value: bad.map_or_else(|| "none".to_owned(), LaneId::to_string),
-                legal: format!("lane0 to lane{}", lanes.saturating_sub(1)),
-            });
-        }
-    }
-    Ok(())
 }
 
 struct Search<'a> {

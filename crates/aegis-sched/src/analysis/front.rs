@@ -1,0 +1,136 @@
+//! Least fixed points of released work, by moving forward through the releases.
+//!
+//! Work is counted up to an instant that never moves back. A look at a stream is one comparison, a release that is
+//! passed one addition, and while the instant lies before the next release of all streams nothing is looked at. So a
+//! sequence of fixed points that rise costs each release once, not once per fixed point.
+
+use super::claim::Cause;
+use super::demand::{HORIZON, Row, Work};
+
+/// Releases of one task as dense as its jitter allows, up to an instant that only moves forward.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Releases {
+    /// First instant at which one more job is released.
+    next: u64,
+    cost: u64,
+    period: u64,
+    /// Work of the jobs that can be released at once at the start of a busy period.
+    pub burst: u64,
+}
+
+impl Releases {
+    /// Releases after the closed window [0, 0].
+    pub(super) fn new(row: &Row) -> Self {
+        let jobs = if row.jitter < row.period { 1 } else { row.jitter / row.period + 1 };
+        let next = jobs * row.period - row.jitter;
+        Self { next, cost: row.cost, period: row.period, burst: jobs.saturating_mul(row.cost) }
+    }
+
+    /// Passes the releases up to `to`, at least one, and returns their work.
+    fn pass(&mut self, to: u64) -> u64 {
+        let behind = to - self.next;
+        if behind < self.period {
+            self.next += self.period;
+            return self.cost;
+        }
+        let jobs = behind / self.period + 1;
+        self.next += jobs * self.period;
+        jobs.saturating_mul(self.cost)
+    }
+}
+
+/// Whether a release at the very end of a window counts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Window {
+    /// It does: the window of a start time.
+    Closed,
+    /// It does not: the window of a busy period.
+    HalfOpen,
+}
+
+/// What a number of tasks release from the start of a busy period up to an instant that only moves forward.
+#[derive(Debug)]
+pub(super) struct Front {
+    streams: Vec<Releases>,
+    /// Work released so far.
+    released: u64,
+    /// The first instant at which more is.
+    soonest: u64,
+    /// A fixed point beyond it is none.
+    limit: u64,
+}
+
+impl Front {
+    /// A front of no task, with room for `count`.
+    pub(super) fn with_capacity(count: usize) -> Self {
+        Self { streams: Vec::with_capacity(count), released: 0, soonest: u64::MAX, limit: HORIZON }
+    }
+
+    /// Becomes a front of no task.
+    pub(super) fn clear(&mut self) {
+        self.streams.clear();
+        (self.released, self.soonest) = (0, u64::MAX);
+    }
+
+    /// Becomes equal to `other`, without allocating where there is room.
+    pub(super) fn copy(&mut self, other: &Self) {
+        self.streams.clone_from(&other.streams);
+        (self.released, self.soonest, self.limit) = (other.released, other.soonest, other.limit);
+    }
+
+    /// Fixed points beyond `limit` are given up from now on, as all are beyond the horizon.
+    pub(super) fn limit(&mut self, limit: u64) {
+        self.limit = limit.min(HORIZON);
+    }
+
+    /// The first release that the front has not passed.
+    pub(super) const fn soonest(&self) -> u64 {
+        self.soonest
+    }
+
+    /// Adds the releases of one more task; those that the front has passed count with the next fixed point.
+    pub(super) fn push(&mut self, fresh: Releases) {
+        self.streams.push(fresh);
+        self.released = self.released.saturating_add(fresh.burst);
+        self.soonest = self.soonest.min(fresh.next);
+    }
+
+    /// The least w >= `from` with w >= `base` + work released in the window of length w. `from` lies at or below the
+    /// least fixed point, and the front has passed no release beyond it.
+    pub(super) fn least(
+        &mut self,
+        base: u64,
+        from: u64,
+        window: Window,
+        work: &mut Work,
+    ) -> Result<u64, Cause> {
+        let open = u64::from(window == Window::HalfOpen);
+        let mut w = from.max(base.saturating_add(self.released));
+        loop {
+            if w > self.limit {
+                return Err(Cause::Horizon);
+            }
+            if w - open < self.soonest {
+                return Ok(w);
+            }
+            work.spend(self.streams.len())?;
+            self.advance(w - open);
+            let sum = base.saturating_add(self.released);
+            if sum <= w {
+                return Ok(w);
+            }
+            w = sum;
+        }
+    }
+
+    fn advance(&mut self, to: u64) {
+        let (mut released, mut soonest) = (self.released, u64::MAX);
+        for stream in &mut self.streams {
+            if stream.next <= to {
+                released = released.saturating_add(stream.pass(to));
+            }
+            soonest = soonest.min(stream.next);
+        }
+        (self.released, self.soonest) = (released, soonest);
+    }
+}

@@ -1,0 +1,149 @@
+//! Verdicts without evidence: whether a lane fits, for searches that ask for many lanes that differ in one number.
+
+use super::demand::{RESPONSE_STEPS_MAX, Row, Rows, STEPS_MAX, check_utilisation};
+use super::np_fp::Ranks;
+use super::problem::LaneProblem;
+use super::{fair, fifo, np_edf, np_fp, policy_free};
+use crate::policy::PolicyClass;
+
+/// Whether [`decide`](super::decide) finds every deadline of the lane met; neither evidence nor reasons.
+pub fn fits(problem: &LaneProblem) -> bool {
+    Rows::of(problem).is_ok_and(|lane| Judge::new(problem.class).fits(&lane))
+}
+
+/// What keeps a lane from fitting, for as long as it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Obstacle {
+    /// Nothing that can be named.
+    Lane,
+    /// The lane is asked for more than all of its time.
+    Utilisation,
+    /// The task at this position is late.
+    Task(usize),
+    /// A window of this length holds too much work, as does perhaps that in which the task that was moved has as many
+    /// jobs: it changes its length with the task's period, jitter or key.
+    Window(u64, Option<u64>),
+}
+
+/// Judges lanes of one class, one after the other.
+pub(super) struct Judge {
+    class: PolicyClass,
+    /// Steps that a verdict may take; what is not decided by then does not fit.
+    steps: u64,
+    response_steps: u64,
+    /// The window that was overfull last: the first that is looked at in the next lane, which probably differs little.
+    overfull: u64,
+    /// The priorities of the last lane, kept for the next one.
+    ranks: Ranks,
+}
+
+impl Judge {
+    /// A judge who takes as long as [`decide`](super::decide).
+    pub(super) fn new(class: PolicyClass) -> Self {
+        Self {
+            class,
+            steps: STEPS_MAX,
+            response_steps: RESPONSE_STEPS_MAX,
+            overfull: 0,
+            ranks: Ranks::default(),
+        }
+    }
+
+    /// A judge who gives up after so many steps.
+    pub(super) fn hasty(class: PolicyClass, steps: u64) -> Self {
+        Self { class, steps, response_steps: steps, overfull: 0, ranks: Ranks::default() }
+    }
+
+    /// Whether every deadline of the lane is met.
+    pub(super) fn fits(&mut self, lane: &Rows) -> bool {
+        self.obstacle(lane, None, false).is_none()
+    }
+
+    /// What keeps the lane from fitting where the task at `moved` has changed. If the lane `fitted` before, that task
+    /// has become harder to serve in one thing.
+    pub(super) fn obstacle(&mut self, lane: &Rows, moved: Option<usize>, fitted: bool) -> Option<Obstacle> {
+        if check_utilisation(lane).is_err() {
+            return Some(Obstacle::Utilisation);
+        }
+        match self.class {
+            PolicyClass::StaticPriority => {
+                self.ranks.refresh(lane);
+                // More urgent levels see the task only as the segment that blocks them.
+                let row = moved.filter(|_| fitted).map(|at| lane.rows[at]);
+                let changed = |_, key: u64, blocking: u64| {
+                    row.is_none_or(|row| key >= row.key || blocking == row.blocks)
+                };
+                np_fp::first_late(lane, &self.ranks, self.steps, changed).map(Obstacle::Task)
+            }
+            PolicyClass::AbsoluteDeadline if lane.rows.iter().all(|row| row.key <= row.deadline) => {
+                let fits = np_edf::fits(lane, self.steps, &mut self.overfull);
+                let jobs = |at: usize| {
+                    let row = &lane.rows[at];
+                    Some((self.overfull + row.jitter).checked_sub(row.key)? / row.period)
+                };
+                // A response may exceed a key that is shorter than the deadline: then no window is an obstacle.
+                let shorter = lane.rows.iter().any(|row| row.key < row.deadline);
+                let found = Obstacle::Window(self.overfull, moved.and_then(jobs));
+                match fits || shorter && np_edf::fits_by_response(lane, self.response_steps) {
+                    true => None,
+                    false if shorter => Some(Obstacle::Lane),
+                    false => Some(found),
+                }
+            }
+            PolicyClass::AbsoluteDeadline => {
+                (!np_edf::fits_by_response(lane, self.response_steps)).then_some(Obstacle::Lane)
+            }
+            PolicyClass::ArrivalOrder | PolicyClass::WorkConserving => {
+                let fits = self.delay(lane).is_some_and(|delay| in_time(&lane.rows, delay));
+                (!fits).then_some(Obstacle::Lane)
+            }
+            PolicyClass::Fair => (!fair::fit(lane, 0..lane.rows.len(), self.steps)).then_some(Obstacle::Lane),
+        }
+    }
+
+    /// Whether the obstacle stands in the way of this lane no more, where the task at `moved` has changed. Others may.
+    pub(super) fn passes(&mut self, lane: &Rows, moved: usize, obstacle: Obstacle) -> bool {
+        match obstacle {
+            Obstacle::Lane => true,
+            Obstacle::Utilisation => check_utilisation(lane).is_ok(),
+            Obstacle::Task(at) => self.task_fits(lane, at),
+            Obstacle::Window(length, jobs) => {
+                let row = &lane.rows[moved];
+                let along = jobs.map(|jobs| {
+                    jobs.saturating_mul(row.period).saturating_add(row.key).saturating_sub(row.jitter)
+                });
+                np_edf::holds(lane, length) && along.is_none_or(|along| np_edf::holds(lane, along))
+            }
+        }
+    }
+
+    /// Whether one task meets its deadline.
+    pub(super) fn task_fits(&mut self, lane: &Rows, position: usize) -> bool {
+        if check_utilisation(lane).is_err() {
+            return false;
+        }
+        match self.class {
+            PolicyClass::StaticPriority => {
+                self.ranks.refresh(lane);
+                np_fp::row_fits(lane, &self.ranks, position, self.steps)
+            }
+            PolicyClass::AbsoluteDeadline => np_edf::row_fits(lane, position, self.response_steps),
+            PolicyClass::ArrivalOrder | PolicyClass::WorkConserving => {
+                self.delay(lane).is_some_and(|delay| in_time(&lane.rows[position..=position], delay))
+            }
+            PolicyClass::Fair => fair::fit(lane, position..=position, self.steps),
+        }
+    }
+
+    /// The longest response from release, for classes where that is the same for all tasks.
+    fn delay(&self, lane: &Rows) -> Option<u64> {
+        match self.class {
+            PolicyClass::ArrivalOrder => fifo::delay(lane, self.steps).ok(),
+            _ => policy_free::delay(lane, self.steps).ok(),
+        }
+    }
+}
+
+fn in_time(rows: &[Row], delay: u64) -> bool {
+    rows.iter().all(|row| delay + row.jitter <= row.deadline)
+}
