@@ -9,8 +9,10 @@
 //! | [`percentile`] | [`Series`]: p50, p99, p99.9 and maximum, beside a limit |
 //! | [`effort`] | how many samples: many by hand, few where only the code is tried |
 //! | [`sets`] | the task sets that are decided on |
+//! | [`capacity`] | certified capacity of synthetic fleets, printed by the program `aegis-capacity` |
 //! | [`gpu`] | experiments on a GPU, run by the program `aegis-gpu` |
 
+pub mod capacity;
 pub mod counting;
 pub mod effort;
 pub mod gpu;

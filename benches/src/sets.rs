@@ -103,6 +103,8 @@ fn task(number: u16, period: Nanos, cost: Nanos) -> Task {
         criticality: Criticality::Medium,
         on_overrun: OnOverrun::Skip,
         retries: 0,
+        weight: 1,
+        excludes: Vec::new(),
     }
 }
 

@@ -9,6 +9,7 @@ mod layers;
 mod lexer;
 mod manifests;
 mod purity;
+mod referee;
 mod sizes;
 mod syntax;
 mod top_level;
@@ -63,7 +64,7 @@ enum Check {
 }
 
 /// Every check by name, the quick ones first.
-const CHECKS: [(&str, Check); 15] = [
+const CHECKS: [(&str, Check); 16] = [
     ("layers", Check::Workspace(layers::check)),
     ("manifests", Check::Files(manifests::check)),
     ("purity", Check::Files(purity::check)),
@@ -72,6 +73,7 @@ const CHECKS: [(&str, Check); 15] = [
     ("interop", Check::Files(borders::check_interop)),
     ("frameworks", Check::Files(borders::check_frameworks)),
     ("sizes", Check::Files(sizes::check)),
+    ("referee", Check::Files(referee::check)),
     ("paths", Check::Files(words::check_paths)),
     ("hosts", Check::Files(words::check_hosts)),
     ("names", Check::Files(words::check_names)),

@@ -124,6 +124,8 @@ impl Case {
                 criticality: Criticality::Medium,
                 on_overrun: OnOverrun::Keep,
                 retries: 0,
+                weight: 1,
+                excludes: Vec::new(),
             }
         };
         TaskSet::new(self.tasks.iter().enumerate().map(task).collect(), self.platform.clone())

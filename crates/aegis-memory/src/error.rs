@@ -59,6 +59,23 @@ pub enum MemoryError {
         /// The task.
         task: TaskId,
     },
+    /// A task that is asked about has no demand.
+    #[error("{task} has no demand; legal: a task of the fleet")]
+    NoDemand {
+        /// The task.
+        task: TaskId,
+    },
+    /// A threshold that is out of order or out of range.
+    #[error("threshold {position} is {value}; legal: at most {most} whole percentages, each above {below} and at most 100",
+        most = crate::pressure::MOST_THRESHOLDS)]
+    BadThreshold {
+        /// Its position.
+        position: usize,
+        /// The value found.
+        value: u8,
+        /// The threshold before it, or 0.
+        below: u8,
+    },
     /// An alignment that is no power of two.
     #[error("{place}: alignment {} is not a power of two", .align.get())]
     BadAlign {
@@ -136,6 +153,8 @@ impl MemoryError {
             | Self::Rejected { .. }
             | Self::PlanRejected(_)
             | Self::DuplicateTask { .. }
+            | Self::NoDemand { .. }
+            | Self::BadThreshold { .. }
             | Self::BadAlign { .. }
             | Self::BufferNumber { .. }
             | Self::BadInterval { .. }

@@ -9,6 +9,7 @@ use aegis_types::records::{MemoryRefused, MemoryReleased, MemoryReserved};
 use aegis_types::{Bytes, Record, Sink, TaskId, Time};
 
 use crate::error::MemoryError;
+use crate::pressure::{Pressure, Thresholds};
 
 /// The reservations of one device. Clones are handles to the same ledger.
 #[derive(Clone, Debug)]
@@ -85,6 +86,15 @@ impl Ledger {
     /// Bytes by task, for tasks that hold any, by rising number.
     pub fn holders(&self) -> Vec<(TaskId, Bytes)> {
         lock(&self.book).tasks.iter().map(|(&task, &bytes)| (task, bytes)).collect()
+    }
+
+    /// How full the device is, with the tasks that hold its memory. A report: nothing is taken from anybody.
+    pub fn pressure(&self, thresholds: &Thresholds) -> Pressure {
+        let book = lock(&self.book);
+        let (reserved, capacity) = (book.reserved, book.capacity);
+        let holders = book.tasks.iter().map(|(&task, &bytes)| (task, bytes)).collect();
+        drop(book);
+        Pressure::of(thresholds, reserved, capacity, holders)
     }
 }
 

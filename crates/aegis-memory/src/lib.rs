@@ -27,8 +27,11 @@
 //! | [`verify`] | the independent verifier |
 //! | [`csv`] | instances and solutions in MiniMalloc's text format |
 //! | [`shortage`] | [`Shortage`]: why a fleet does not fit, and the smallest change |
+//! | [`headroom`] | [`Headroom`]: how far a task may grow; [`LaneCount`]: what lanes cost |
+//! | [`pressure`] | [`Pressure`]: how full a device is, and who could make room |
 //! | [`ledger`] | [`Ledger`], [`Reservation`] |
 //! | [`arena`] | [`Arena`]: sub-allocation of one extent without the heap |
+//! | [`pool`] | [`Pool`]: blocks of a few sizes, given and taken in constant time |
 //! | [`grant`] | [`TaskGrant`], [`PlanReservation`], [`TaskUsage`] |
 //! | [`error`] | [`MemoryError`] |
 #![forbid(unsafe_code)]
@@ -38,11 +41,14 @@ pub mod csv;
 pub mod error;
 pub mod grant;
 mod happens_before;
+pub mod headroom;
 pub mod ledger;
 pub mod lowest_offset;
 pub mod orchestrator;
 pub mod plan;
 pub mod planner;
+pub mod pool;
+pub mod pressure;
 pub mod problem;
 pub mod search;
 pub mod shortage;
@@ -52,11 +58,14 @@ pub mod verify;
 pub use arena::{Arena, ArenaError};
 pub use error::MemoryError;
 pub use grant::{LaneGrants, PlanReservation, TaskGrant, TaskUsage, UsageSnapshot};
+pub use headroom::{Headroom, LaneCount, lane_counts};
 pub use ledger::{Ledger, Reservation};
 pub use lowest_offset::LowestOffsetFirst;
 pub use orchestrator::{DEFAULT_ALIGN, MemoryOrchestrator};
 pub use plan::{Demand, LaneScratch, MemoryPlan, PlanParts, TaskShare};
 pub use planner::Planner;
+pub use pool::{ClassSize, Pool, PoolError, choose_classes};
+pub use pressure::{Pressure, Thresholds};
 pub use problem::{Buffer, BufferId, Conflict, Edge, Gap, Placed, Placement, Problem};
 pub use search::{Goal, Portfolio, Search, Status};
 pub use shortage::{Change, Shortage};

@@ -59,6 +59,11 @@ impl MemoryOrchestrator {
         }
     }
 
+    /// What every offset is a multiple of, and every size is rounded up to.
+    pub const fn align(&self) -> Bytes {
+        self.align
+    }
+
     /// Plans all demands into one reservation of at most `capacity`. The result does not depend on their order.
     ///
     /// # Errors
@@ -95,7 +100,7 @@ impl MemoryOrchestrator {
     }
 
     /// The demands by task, every size rounded up to the alignment.
-    fn round(&self, demands: &[Demand]) -> Result<Vec<Demand>, MemoryError> {
+    pub(crate) fn round(&self, demands: &[Demand]) -> Result<Vec<Demand>, MemoryError> {
         let mut rounded = BTreeMap::new();
         for (position, demand) in demands.iter().enumerate() {
             let task = demand.task;

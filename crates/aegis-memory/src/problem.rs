@@ -259,7 +259,8 @@ impl Problem {
         let mut steps: BTreeMap<LaneId, Vec<(u64, bool, u64)>> = BTreeMap::new();
         for buffer in &self.buffers {
             let size = buffer.size.get();
-            if let Some(offset) = buffer.fixed {
+            // One without bytes is nowhere.
+            if let Some(offset) = buffer.fixed.filter(|_| size > 0) {
                 fixed_end = fixed_end.max(offset.get() + size);
             }
             if buffer.class == MemoryClass::Scratch {

@@ -17,7 +17,7 @@ use crate::calibrate::rehearsal::Rehearsal;
 use crate::calibrate::{CalibrateOptions, Samples, Synthetic, asynchronous, synchronous};
 use crate::carrier::CrewOptions;
 use crate::config::profile::Level;
-use crate::config::{CalibratedDevice, Calibration, Profile};
+use crate::config::{CalibratedDevice, Calibration, DeviceLimits, Profile};
 use crate::error::RuntimeError;
 use crate::machine;
 use crate::profile::{CampaignState, ProfileOptions, Stage, WcetProfiler};
@@ -98,6 +98,7 @@ pub fn calibrate_with(
         lanes,
         regime: regime(system),
     });
+    calibration.limits = Some(DeviceLimits::of(device, system.fleet().memory()));
     Ok((calibration, measured.samples))
 }
 
@@ -130,6 +131,8 @@ fn synthetic(tasks: u16, lanes: u16) -> Result<Synthetic, RuntimeError> {
         criticality: Criticality::Medium,
         on_overrun: OnOverrun::Keep,
         retries: 0,
+        weight: 1,
+        excludes: Vec::new(),
     };
     let set = TaskSet::new((0..tasks).map(task).collect(), platform)?;
     let controller = AdmissionController::new(Box::new(policy::EarliestDeadline));

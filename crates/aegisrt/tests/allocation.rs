@@ -70,6 +70,8 @@ fn set() -> TaskSet {
         criticality: Criticality::Medium,
         on_overrun: if number % 3 == 0 { OnOverrun::Keep } else { OnOverrun::Skip },
         retries: 1,
+        weight: 1 + u32::from(number % 3),
+        excludes: Vec::new(),
     });
     let partitions = vec![PartitionModel { name: "all".into(), lanes: LANES }];
     let overheads = Overheads { decision: Nanos::new(500), stall: STALL_LIMIT, ..Overheads::default() };

@@ -3,12 +3,16 @@
 mod arena;
 mod csv;
 mod edges;
+mod faults;
 mod grant;
 mod hard;
+mod headroom;
 mod ledger;
 mod oracle;
 mod orchestrator;
 mod planner;
+mod pool;
+mod pressure;
 mod search;
 mod swap;
 mod vectors;

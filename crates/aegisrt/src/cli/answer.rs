@@ -41,6 +41,8 @@ pub enum Exit {
     Refused,
     /// Deadlines were missed, each explained by a broken assumption.
     Explained,
+    /// A limit was reached before a verdict.
+    Undecided,
     /// The machine or a library failed.
     Fatal,
     /// The operator ended the run; the trace is complete.
@@ -56,6 +58,7 @@ impl Exit {
             Self::BadInput => 2,
             Self::Refused => 3,
             Self::Explained => 4,
+            Self::Undecided => 5,
             Self::Fatal => 70,
             Self::Interrupted => 130,
         }

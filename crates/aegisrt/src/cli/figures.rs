@@ -12,6 +12,7 @@ const DIGITS: u32 = 4;
 enum Round {
     Nearest,
     Up,
+    Down,
 }
 
 /// A span to the nearest four digits; `none` for [`Nanos::MAX`], which stands for "no bound".
@@ -22,6 +23,11 @@ pub fn span(span: Nanos) -> String {
 /// A span rounded up to four digits, for what must be at least so long.
 pub fn span_up(span: Nanos) -> String {
     rounded(span.get(), SPANS, Round::Up)
+}
+
+/// A span rounded down to four digits, for what may be at most so long.
+pub fn span_down(span: Nanos) -> String {
+    rounded(span.get(), SPANS, Round::Down)
 }
 
 /// A span, or a dash.
@@ -109,7 +115,11 @@ fn rounded(value: u64, units: [(&str, u64); 4], round: Round) -> String {
     let decimals = if size == 1 { 0 } else { DIGITS.saturating_sub(before) };
     let scale = 10u128.pow(decimals);
     let (scaled, size) = (u128::from(value) * scale, u128::from(size));
-    let shown = if round == Round::Up { scaled.div_ceil(size) } else { (scaled + size / 2) / size };
+    let shown = match round {
+        Round::Up => scaled.div_ceil(size),
+        Round::Nearest => (scaled + size / 2) / size,
+        Round::Down => scaled / size,
+    };
     format!("{}{name}", decimal(shown, scale, decimals as usize))
 }
 
@@ -144,6 +154,7 @@ mod tests {
         }
         assert_eq!(span_up(Nanos::new(39_120_001)), "39.13ms");
         assert_eq!(span_up(Nanos::new(39_120_000)), "39.12ms");
+        assert_eq!(span_down(Nanos::new(39_129_999)), "39.12ms");
         assert_eq!(span(Nanos::MAX), "none");
         assert_eq!(size(Bytes::new(1_536)), "1.5KiB");
         assert_eq!(size(Bytes::new(100 << 20)), "100MiB");

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::answer::{Answer, CliError, Exit};
 use super::setup::{FleetArgs, Setup, choose_lanes};
 use super::table::Grid;
-use super::{Environment, figures, target, verdict};
+use super::{Environment, chains, figures, target, verdict};
 use crate::config::{Fleet, Prepared};
 
 /// How often lanes are chosen again for periods that were just found. Where deadlines move, another assignment may be
@@ -72,7 +72,7 @@ pub(super) fn fit(
     }
     let naturals: Vec<Nanos> =
         fleet.tasks().iter().map(|task| task.natural_period.unwrap_or(task.period)).collect();
-    let setup = Setup::open(args, fleet.stretched(&naturals), environment)?;
+    let setup = Setup::judge(args, fleet.stretched(&naturals), environment)?;
     let Some(fitted) = search(&setup, wish)? else {
         let refusal = setup.analyze();
         let set = &setup.prepared.set;
@@ -88,11 +88,30 @@ pub(super) fn fit(
         std::fs::write(path, written(&fitted.fleet, path)).map_err(failed)?;
     }
     let mut answer = answer(&fitted, &naturals)?;
+    judge_chains(&mut answer, &fitted);
     answer.json["memory"] = json!({ "fits": true, "peak_bytes": plan.peak().get() });
     if let Some(path) = write {
         answer.text.push_str(&format!("wrote {}\n", path.display()));
     }
+    if let Some(origin) = &setup.origin {
+        answer.text = format!("judged for: {origin}\n\n{}", answer.text);
+        answer.json["judged_for"] = origin.json();
+    }
     Ok(answer)
+}
+
+/// Longer periods make older data: the fleet that is written may break what the one that was read kept.
+fn judge_chains(answer: &mut Answer, fitted: &Fitted) {
+    let set = &fitted.prepared.set;
+    let judged = fitted.report.certificate().map(|known| chains::judge(&fitted.fleet, set, known));
+    for chain in judged.iter().flatten() {
+        answer.text.push_str(&format!("\n{}", chain.text()));
+        for refusal in chain.refusals() {
+            answer.text.push_str(&format!("REFUSED: {refusal}\n"));
+            answer.exit = Exit::Refused;
+        }
+    }
+    answer.json["chains"] = judged.iter().flatten().map(chains::JudgedChain::json).collect();
 }
 
 fn search(setup: &Setup, wish: Wish) -> Result<Option<Fitted>, CliError> {
@@ -152,7 +171,7 @@ fn answer(fitted: &Fitted, naturals: &[Nanos]) -> Result<Answer, CliError> {
 
 /// The fleet as text for a file at `path`. Files are named relative to the fleet's own folder, so a file elsewhere
 /// gets them resolved.
-fn written(fleet: &Fleet, path: &Path) -> String {
+pub(super) fn written(fleet: &Fleet, path: &Path) -> String {
     let folder = |path: &Path| path.parent().unwrap_or(Path::new("")).to_path_buf();
     if folder(path) == folder(fleet.path()) { fleet.to_toml() } else { absolute(fleet) }
 }

@@ -10,6 +10,8 @@
 //! | [`answer`] | answers, errors and the documented exit codes |
 //! | [`figures`], [`table`], [`progress`] | quantities, tables and progress for people |
 //! | [`setup`] | a fleet with its measured files, on its device, every task on a lane |
+//! | [`recorded`] | a device of another machine, as its measured files tell of it |
+//! | [`chains`] | cause-effect chains beside their limits |
 //! | [`verdict`], [`summary`], [`outputs`] | what admission says, what a run left, whether its outputs are right |
 //! | [`stored`] | a run read back from its trace |
 //! | [`target`] | checks of the files that a command is about to write |
@@ -17,6 +19,7 @@
 mod admit;
 pub mod answer;
 mod calibrate;
+pub mod chains;
 pub mod connections;
 mod devices;
 mod explain;
@@ -27,12 +30,15 @@ pub mod outputs;
 mod plan;
 mod profile;
 pub mod progress;
+pub mod recorded;
 mod replay;
 mod run;
+mod sag;
 pub mod setup;
 mod simulate;
 pub mod stored;
 pub mod summary;
+mod svg;
 pub mod table;
 pub mod target;
 pub mod verdict;
@@ -54,6 +60,7 @@ Exit codes:
     2  bad input
     3  refused by admission, in time or in memory
     4  deadlines were missed, or jobs failed or were dropped, each explained by a broken assumption
+    5  undecided: a limit of states, memory or time was reached before a verdict
    70  the machine or a library failed
   130  ended by Ctrl-C, with a complete trace
 
@@ -102,7 +109,9 @@ enum Command {
     Explain(explain::Explain),
     /// Make the decisions of a run again, or show what another policy would have decided.
     Replay(replay::ReplayCommand),
-    /// Run seeded task sets in virtual time under every checker.
+    /// Explore every schedule of a file of jobs, and say whether each deadline is always met.
+    Sag(sag::Sag),
+    /// Run seeded task sets, or a fleet, in virtual time under every checker.
     Simulate(simulate::Simulate),
     /// Write a trace for other programs.
     Export(export::Export),
@@ -208,7 +217,8 @@ fn perform(command: Command, environment: &Environment) -> Result<Answer, CliErr
         Command::Run(command) => command.perform(environment),
         Command::Explain(command) => command.perform(),
         Command::Replay(command) => command.perform(),
-        Command::Simulate(command) => command.perform(),
+        Command::Sag(command) => command.perform(),
+        Command::Simulate(command) => command.perform(environment),
         Command::Export(command) => command.perform(),
     }
 }

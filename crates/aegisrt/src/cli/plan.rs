@@ -1,39 +1,100 @@
 //! `aegis plan`: one memory plan for all models of a fleet, beside the lower bound and beside what they would take
-//! each on its own.
+//! each on its own; or a placement for the buffers of one file.
 
-use aegis_memory::{MemoryPlan, TaskShare};
+mod drawing;
+mod headroom;
+mod instance;
+mod options;
+mod picture;
+mod space;
+
+use aegis_memory::{MemoryPlan, TaskShare, Thresholds};
 use aegis_sched::TaskSet;
 use aegis_types::Bytes;
 use clap::Args;
 use serde_json::json;
 
+use self::instance::InstanceArgs;
+use self::options::Options;
+use self::space::Fullness;
 use super::answer::{Answer, CliError};
 use super::figures::size;
 use super::setup::{FleetArgs, Setup};
 use super::table::Grid;
-use super::{Environment, figures, verdict};
+use super::{Environment, figures, target, verdict};
 use crate::config::Fleet;
 
-/// Show one memory plan for all models of a fleet.
+/// Show one memory plan for all models of a fleet, or place the buffers of a file in MiniMalloc's format (.csv).
 #[derive(Debug, Args)]
 pub struct Plan {
     #[command(flatten)]
     fleet: FleetArgs,
+    #[command(flatten)]
+    instance: InstanceArgs,
+    #[command(flatten)]
+    options: Options,
 }
 
 impl Plan {
     pub(super) fn perform(&self, environment: &Environment) -> Result<Answer, CliError> {
-        let setup = Setup::open(&self.fleet, Fleet::read(&self.fleet.fleet)?, environment)?;
+        if InstanceArgs::applies(&self.fleet.fleet) {
+            return self.instance.perform(&self.fleet.fleet, &self.options);
+        }
+        if let Some(option) = self.instance.given() {
+            return Err(CliError::Input(format!(
+                "{option}: is for buffers; legal: a file whose name ends in .csv"
+            )));
+        }
+        let thresholds = self.options.thresholds()?;
+        let fleet = Fleet::read(&self.fleet.fleet)?;
+        let mut inputs = target::files_of(&fleet);
+        inputs.extend([self.fleet.platform_path(), self.fleet.profile_path()]);
+        self.options.check(&inputs)?;
+        let setup = Setup::judge(&self.fleet, fleet, environment)?;
         let report = setup.analyze();
+        let slots = setup.slots(&report);
         let plan = setup.plan(&report)?;
-        let shown = Shown {
-            plan: &plan,
-            set: &setup.prepared.set,
-            measured: setup.profile.is_some(),
-            staging: setup.system.staging(&setup.slots(&report))?,
+        let mut answer = match self.options.headroom() {
+            Some(task) => headroom::answer(&setup, &slots, &plan, task)?,
+            None => self.shown(&setup, &slots, &plan, &thresholds)?,
         };
-        Ok(Answer::done(shown.text(), shown.json()))
+        if let Some(origin) = &setup.origin {
+            answer.text = format!("judged for: {origin}\n\n{}", answer.text);
+            answer.json["judged_for"] = origin.json();
+        }
+        Ok(answer)
     }
+
+    /// The plan as tables, and as a picture where one is asked for.
+    fn shown(
+        &self,
+        setup: &Setup,
+        slots: &[u32],
+        plan: &MemoryPlan,
+        thresholds: &Thresholds,
+    ) -> Result<Answer, CliError> {
+        let (set, fleet) = (&setup.prepared.set, setup.system.fleet());
+        let shown =
+            Shown { plan, set, measured: setup.profile.is_some(), staging: setup.system.staging(slots)? };
+        let fullness = Fullness::of(plan, set, thresholds);
+        let drawn = self.options.draw(|| picture::of_fleet(plan, set, &segments(setup)))?;
+        let lanes = space::lanes_text(plan, fleet);
+        let text = format!("{}{}{lanes}{drawn}", shown.text(), fullness.text());
+        let mut json = shown.json();
+        json["pressure"] = fullness.json();
+        json["lane_counts"] = space::lanes_json(plan, fleet);
+        Ok(Answer::done(text, json))
+    }
+}
+
+/// What each segment of each task needs, by task, where the backend declares it.
+fn segments(setup: &Setup) -> Vec<Vec<Bytes>> {
+    setup
+        .system
+        .models()
+        .iter()
+        .map(|model| model.description.memory.scratch.clone().unwrap_or_default())
+        .collect()
 }
 
 /// What the tasks would take without sharing.

@@ -21,7 +21,7 @@ use super::answer::{Answer, CliError, Exit};
 use super::outputs::{self, Compared};
 use super::progress::line;
 use super::setup::{FleetArgs, Setup};
-use super::{Environment, figures, stored, summary, target, verdict};
+use super::{Environment, chains, figures, stored, summary, target, verdict};
 use crate::config::Fleet;
 use crate::error::RuntimeError;
 use crate::live::Live;
@@ -89,6 +89,10 @@ impl Run {
             let text = format!("{}nothing was run\n", verdict::text(&verdict, set)?);
             return Ok(Answer { text, json: verdict::json(&verdict, set)?, exit: Exit::Refused });
         };
+        let chains = chains::judge(setup.system.fleet(), set, certificate);
+        if let Some(refusal) = chains.iter().flat_map(chains::JudgedChain::refusals).next() {
+            return Err(CliError::Refused(refusal));
+        }
         // Said before anything is loaded, and with the names of the tasks.
         setup.plan(&verdict)?;
         if asked.load(Ordering::Acquire) {

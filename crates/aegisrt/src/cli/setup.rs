@@ -19,6 +19,7 @@ use crate::machine;
 use crate::system::{Builder, System, device, slots_by_contract};
 
 use super::answer::CliError;
+use super::recorded::{Origin, RecordedDevice};
 use super::{Environment, connections, verdict};
 
 /// A fleet and the files beside it.
@@ -95,6 +96,8 @@ pub struct Setup {
     pub prepared: Prepared,
     /// The library that runs the models, where one does.
     pub library: Option<OnnxRuntime>,
+    /// Whom the verdict is about, where it is not this machine.
+    pub origin: Option<Origin>,
 }
 
 impl Setup {
@@ -113,13 +116,57 @@ impl Setup {
             profile.matches_device(device.context())?;
             profile.matches_wait(fleet.wait())?;
         }
-        let (mut system, library) = open_system_on(device, fleet, environment)?;
+        Self::assemble(device, fleet, calibration, profile, environment)
+    }
+
+    /// A fleet on its device with files that speak of it, every task on a lane.
+    pub(super) fn assemble(
+        device: Arc<dyn Device>,
+        fleet: Fleet,
+        calibration: Calibration,
+        profile: Option<Profile>,
+        environment: &Environment,
+    ) -> Result<Self, CliError> {
+        Self::assemble_with(device, fleet, calibration, profile, (None, environment))
+    }
+
+    /// As [`Setup::assemble`], with the library that is loaded already, if one is.
+    fn assemble_with(
+        device: Arc<dyn Device>,
+        fleet: Fleet,
+        calibration: Calibration,
+        profile: Option<Profile>,
+        (library, environment): (Option<OnnxRuntime>, &Environment),
+    ) -> Result<Self, CliError> {
+        let (mut system, library) = open_system_on(device, fleet, library, environment)?;
         let mut prepared = system.prepare(profile.as_ref(), &calibration)?;
         if let Some(lanes) = choose_lanes(system.fleet(), &prepared.set, &system)? {
             system.assign(lanes);
             prepared = system.prepare(profile.as_ref(), &calibration)?;
         }
-        Ok(Self { system, profile, calibration, prepared, library })
+        Ok(Self { system, profile, calibration, prepared, library, origin: None })
+    }
+
+    /// Another version of the fleet with the same calibration and library, and perhaps another profile that is known to
+    /// be of this device. A process loads a library once, and a device is divided for one fleet at a time.
+    ///
+    /// # Errors
+    /// As [`Setup::open`].
+    pub(super) fn again(
+        self,
+        fleet: Fleet,
+        profile: Option<Profile>,
+        environment: &Environment,
+    ) -> Result<Self, CliError> {
+        let Self { system, calibration, library, origin, .. } = self;
+        drop(system);
+        let device: Arc<dyn Device> = match origin {
+            Some(_) => Arc::new(RecordedDevice::new(&fleet, &calibration)?),
+            None => open_device(&fleet, environment)?,
+        };
+        calibration.matches_device(device.context(), lanes_of(&fleet))?;
+        let files = (library, environment);
+        Ok(Self { origin, ..Self::assemble_with(device, fleet, calibration, profile, files)? })
     }
 
     /// The verdict on the fleet, with response times and tolerated overruns.
@@ -178,28 +225,35 @@ pub fn open_system(
     environment: &Environment,
 ) -> Result<(System, Option<OnnxRuntime>), CliError> {
     let device = open_device(&fleet, environment)?;
-    open_system_on(device, fleet, environment)
+    open_system_on(device, fleet, None, environment)
 }
 
 /// As [`open_system`], on the fleet's device, which is open already.
 fn open_system_on(
     device: Arc<dyn Device>,
     fleet: Fleet,
+    library: Option<OnnxRuntime>,
     environment: &Environment,
 ) -> Result<(System, Option<OnnxRuntime>), CliError> {
     readable_files(&fleet)?;
-    let (loaders, library) = loaders(&fleet, environment)?;
+    let (loaders, library) = loaders(&fleet, library, environment)?;
     let system = Builder::new(fleet).loaders(loaders).device(device).build(|_| {})?;
     Ok((system, library))
 }
 
 /// The backends that the fleet's tasks name; vendor libraries are loaded only for those.
-fn loaders(fleet: &Fleet, environment: &Environment) -> Result<(Loaders, Option<OnnxRuntime>), CliError> {
+fn loaders(
+    fleet: &Fleet,
+    mut library: Option<OnnxRuntime>,
+    environment: &Environment,
+) -> Result<(Loaders, Option<OnnxRuntime>), CliError> {
     let named = |backend: BackendKind| fleet.tasks().iter().any(|task| task.backend == backend);
     let mut loaders = Loaders::default();
-    let mut library = None;
     if named(BackendKind::Onnx) {
-        let runtime = OnnxRuntime::load(&find_library(environment)?)?;
+        let runtime = match library.take() {
+            Some(runtime) => runtime,
+            None => OnnxRuntime::load(&find_library(environment)?)?,
+        };
         loaders = loaders.with(Arc::new(OnnxLoader::new(runtime.clone())));
         library = Some(runtime);
     }
@@ -210,7 +264,7 @@ fn loaders(fleet: &Fleet, environment: &Environment) -> Result<(Loaders, Option<
 }
 
 /// Opens the fleet's device, if it is a real one.
-fn open_device(fleet: &Fleet, environment: &Environment) -> Result<Arc<dyn Device>, CliError> {
+pub(super) fn open_device(fleet: &Fleet, environment: &Environment) -> Result<Arc<dyn Device>, CliError> {
     match fleet.device() {
         DeviceKind::Host => usable_cores(fleet)?,
         DeviceKind::Cuda => {}
@@ -303,14 +357,26 @@ fn find_library(environment: &Environment) -> Result<PathBuf, CliError> {
 /// # Errors
 /// As [`assign`].
 pub fn choose_lanes(fleet: &Fleet, set: &TaskSet, system: &System) -> Result<Option<Vec<LaneId>>, CliError> {
-    let fixed = fleet.fixed_lanes();
-    if fixed.iter().all(Option::is_some) {
+    if fleet.fixed_lanes().iter().all(Option::is_some) {
         return Ok(None);
     }
-    let choice = |(task, fixed): (&crate::config::TaskConfig, Option<LaneId>)| match fixed {
-        Some(lane) => LaneChoice::Fixed(lane),
-        None => LaneChoice::Among(fleet.lanes_of(task.partition).map(LaneId::new).collect()),
-    };
-    let choices: Vec<LaneChoice> = fleet.tasks().iter().zip(fixed).map(choice).collect();
-    Ok(Some(assign(set, &choices, system.policy().as_ref())?.lanes))
+    Ok(Some(assign(set, &lane_choices(fleet, false), system.policy().as_ref())?.lanes))
+}
+
+/// The lanes that each task may use. With `all` a lane that the fleet names binds only tasks that exclude each other:
+/// what waiting costs them depends on where they are.
+pub(super) fn lane_choices(fleet: &Fleet, all: bool) -> Vec<LaneChoice> {
+    let tasks = fleet.tasks().iter().zip(fleet.fixed_lanes()).zip(excluding(fleet));
+    let choice =
+        |((task, fixed), excluding): ((&crate::config::TaskConfig, Option<LaneId>), bool)| match fixed {
+            Some(lane) if !all || excluding => LaneChoice::Fixed(lane),
+            _ => LaneChoice::Among(fleet.lanes_of(task.partition).map(LaneId::new).collect()),
+        };
+    tasks.map(choice).collect()
+}
+
+/// For each task whether it excludes another or is excluded by one.
+pub(super) fn excluding(fleet: &Fleet) -> Vec<bool> {
+    let excluded = |name: &String| fleet.tasks().iter().any(|task| task.excludes.contains(name));
+    fleet.tasks().iter().map(|task| !task.excludes.is_empty() || excluded(&task.name)).collect()
 }

@@ -1,4 +1,6 @@
-//! `aegis simulate`: seeded task sets in virtual time, under every checker.
+//! `aegis simulate`: seeded task sets, or a fleet, in virtual time under every checker.
+
+mod fleet;
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -7,6 +9,8 @@ use aegis_types::Nanos;
 use clap::Args;
 use indicatif::ProgressBar;
 
+use self::fleet::{FleetRuns, Runs};
+use super::Environment;
 use super::answer::{Answer, CliError, Exit};
 use super::progress::{self, line};
 use crate::simulate::{SimulateOptions, simulate};
@@ -14,16 +18,18 @@ use crate::simulate::{SimulateOptions, simulate};
 /// Where progress is piped, a line after so long.
 const LINES: Duration = Duration::from_secs(5);
 
-/// Run seeded task sets in virtual time under every checker.
+/// Run seeded task sets, or a fleet, in virtual time under every checker.
 #[derive(Debug, Args)]
 pub struct Simulate {
-    /// How many task sets.
+    #[command(flatten)]
+    fleet: FleetRuns,
+    /// How many task sets, or runs of the fleet.
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
     sets: u64,
     /// The seed of the first set; the others follow.
     #[arg(long, value_name = "SEED", default_value_t = 1)]
     seed: u64,
-    /// Virtual time of each set's run.
+    /// Virtual time of each run.
     #[arg(long, value_name = "SPAN", default_value = "200ms")]
     horizon: Nanos,
     /// Threads; the report does not depend on them [default: one for each core].
@@ -32,11 +38,15 @@ pub struct Simulate {
 }
 
 impl Simulate {
-    pub(super) fn perform(&self) -> Result<Answer, CliError> {
+    pub(super) fn perform(&self, environment: &Environment) -> Result<Answer, CliError> {
         if self.horizon.is_zero() {
             return Err(CliError::Input(
                 "--horizon: is 0ns; legal: a span above zero, for example 200ms".to_owned(),
             ));
+        }
+        let runs = Runs { count: self.sets, seed: self.seed, horizon: self.horizon };
+        if let Some(answer) = self.fleet.perform(runs, environment) {
+            return answer;
         }
         let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let threads = self.threads.map_or_else(cores, usize::from);

@@ -188,6 +188,8 @@ mod tests {
             criticality: Criticality::Medium,
             on_overrun: OnOverrun::Skip,
             retries: 0,
+            weight: 1,
+            excludes: Vec::new(),
         };
         let set = TaskSet::new(vec![task], platform).unwrap();
         let report = AdmissionController::new(Box::new(Fifo)).analyze(&AdmissionRequest::new(&set).tight());

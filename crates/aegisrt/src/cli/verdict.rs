@@ -234,7 +234,8 @@ pub fn term(kind: TermKind, set: &TaskSet) -> String {
     }
 }
 
-fn term_json(part: &Term, set: &TaskSet) -> Value {
+/// A term of a bound for programs.
+pub fn term_json(part: &Term, set: &TaskSet) -> Value {
     json!({ "what": term(part.kind, set), "span_ns": part.span.get() })
 }
 

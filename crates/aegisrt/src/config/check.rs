@@ -1,15 +1,18 @@
 //! What a fleet means: from tables as written to a checked fleet, and back to tables.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use aegis_cuda::{DeviceKind, Units};
+use aegis_sched::policy::INSERTING;
 use aegis_sched::{Arrival, POLICIES, TaskSet};
 use aegis_types::PartitionId;
 
+use super::chain;
 use super::error::ConfigError;
 use super::file::{
-    ArrivalFile, BudgetFile, DEVICES, DeviceFile, FleetFile, InputsFile, LaneFile, PartitionFile, PolicyFile,
-    TaskFile,
+    ArrivalFile, BudgetFile, DEVICES, DeviceFile, EXCLUDE, FleetFile, InputsFile, LaneFile, PartitionFile,
+    PolicyFile, TaskFile,
 };
 use super::fleet::{DeviceConfig, Fleet, InputSource, LaneChoice, PartitionConfig, TaskConfig, WaitMode};
 use super::source::{Source, Step, key};
@@ -71,8 +74,10 @@ pub(super) fn fleet(written: FleetFile, source: Source) -> Result<Fleet, ConfigE
     let device = device(&written.device, &source)?;
     let partitions = partitions(&written.partition, device.kind, &source)?;
     let policy = policy(&written.policy, &source)?;
-    let mut fleet = Fleet { device, partitions, policy, tasks: Vec::new(), sources: vec![source] };
+    let (tasks, chains) = (Vec::new(), Vec::new());
+    let mut fleet = Fleet { device, partitions, policy, tasks, chains, sources: vec![source] };
     add_tasks(&mut fleet, written.task)?;
+    fleet.chains = chain::check(written.chain, &fleet)?;
     Ok(fleet)
 }
 
@@ -85,7 +90,7 @@ pub(super) fn add_tasks(fleet: &mut Fleet, written: Vec<TaskFile>) -> Result<(),
         let legal = format!("1 to {} tables [[task]]", TaskSet::TASKS_MAX);
         return Err(fleet.sources[position].complain(&key!["task"], problem, legal));
     }
-    let mut names: std::collections::BTreeMap<String, usize> =
+    let mut names: BTreeMap<String, usize> =
         fleet.tasks.iter().enumerate().map(|(index, task)| (task.name.clone(), index)).collect();
     for (index, task) in written.into_iter().enumerate() {
         let base = key!["task", index];
@@ -96,6 +101,29 @@ pub(super) fn add_tasks(fleet: &mut Fleet, written: Vec<TaskFile>) -> Result<(),
         }
         let checked = task::check(task, fleet, &table, (position, index))?;
         fleet.tasks.push(checked);
+    }
+    check_exclusions(fleet)
+}
+
+/// Names of excluded tasks exist, and the lanes of both are fixed: what waiting costs depends on who is where, and an
+/// assignment would move the cost along.
+fn check_exclusions(fleet: &Fleet) -> Result<(), ConfigError> {
+    let known: BTreeMap<&str, &TaskConfig> =
+        fleet.tasks.iter().map(|task| (task.name.as_str(), task)).collect();
+    for task in &fleet.tasks {
+        let (source, number) = task.origin;
+        for (index, name) in task.excludes.iter().enumerate() {
+            let problem = match known.get(name.as_str()) {
+                None => "no such task",
+                Some(other) if other.name == task.name => "a task cannot exclude itself",
+                Some(other) if task.lane == LaneChoice::Auto || other.lane == LaneChoice::Auto => {
+                    "one of the two has no lane of its own, and what waiting costs depends on the lanes"
+                }
+                Some(_) => continue,
+            };
+            let path = key!["task", number, "exclude", index];
+            return Err(fleet.sources[source].complain(&path, problem.into(), EXCLUDE.into()));
+        }
     }
     Ok(())
 }
@@ -134,7 +162,13 @@ fn policy(written: &PolicyFile, source: &Source) -> Result<String, ConfigError> 
         return Ok(written.kind.clone());
     }
     let legal = POLICIES.iter().map(|policy| format!("\"{policy}\"")).collect::<Vec<_>>().join(", ");
-    Err(source.complain(&key!["policy", "kind"], "no such policy".into(), legal))
+    let problem = if INSERTING.contains(&written.kind.as_str()) {
+        "it keeps a lane free while a job is ready, and no analysis bounds an unlimited run of that; `aegis sag` \
+         explores job sets under it"
+    } else {
+        "no such policy"
+    };
+    Err(source.complain(&key!["policy", "kind"], problem.into(), legal))
 }
 
 fn partitions(
@@ -228,6 +262,7 @@ pub(super) fn write(fleet: &Fleet, folder: &Path) -> FleetFile {
         partition: fleet.partitions.iter().map(write_partition).collect(),
         policy: PolicyFile { kind: fleet.policy.clone() },
         task: fleet.tasks.iter().map(|task| write_task(task, fleet, folder)).collect(),
+        chain: fleet.chains.iter().map(|chain| chain::write(chain, fleet)).collect(),
     }
 }
 
@@ -266,6 +301,8 @@ fn write_task(task: &TaskConfig, fleet: &Fleet, folder: &Path) -> TaskFile {
         on_overrun: task.on_overrun,
         criticality: task.criticality,
         priority: task.priority.map(i64::from),
+        weight: task.weight.into(),
+        exclude: task.excludes.clone(),
         allow_control_flow: task.allow_control_flow,
         state: task.state.iter().map(|pair| vec![pair.output.clone(), pair.input.clone()]).collect(),
         budget: BudgetFile {

@@ -18,6 +18,8 @@ pub(super) struct FleetFile {
     pub(super) policy: PolicyFile,
     #[serde(default)]
     pub(super) task: Vec<TaskFile>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) chain: Vec<ChainFile>,
 }
 
 /// A file of tasks that are asked about beside a fleet.
@@ -83,6 +85,10 @@ pub(super) struct TaskFile {
     pub(super) criticality: Criticality,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) priority: Option<i64>,
+    #[serde(default = "one")]
+    pub(super) weight: i64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) exclude: Vec<String>,
     #[serde(default)]
     pub(super) allow_control_flow: bool,
     #[serde(default)]
@@ -119,6 +125,21 @@ pub(super) struct InputsFile {
     pub(super) seed: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) file: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ChainFile {
+    pub(super) name: String,
+    pub(super) tasks: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reaction: Option<Nanos>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) age: Option<Nanos>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) skips: BTreeMap<String, i64>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) gaps: BTreeMap<String, Nanos>,
 }
 
 /// `"auto"` or a number.
@@ -174,16 +195,19 @@ pub(super) fn legal(path: &str) -> &'static str {
 fn legal_below(path: &str) -> &'static str {
     let table = path.rsplit_once('.').map_or("", |(table, _)| table);
     match table {
-        "" => "the tables device, partition, policy and task",
+        "" => "the tables device, partition, policy, task and chain",
         "device" => "kind, memory, wait",
         "partition" => "name, cores or sms, lanes",
         "policy" => "kind",
         "task" => {
             "name, model, backend, period, deadline, natural_period, partition, lane, arrival, offset, jitter, \
-             retry, on_overrun, criticality, priority, allow_control_flow, state, budget, inputs, shapes"
+             retry, on_overrun, criticality, priority, weight, exclude, allow_control_flow, state, budget, inputs, shapes"
         }
         "task.budget" => "memory, streams, compute",
         "task.inputs" => "seed or file",
+        "chain" => "name, tasks, reaction, age, skips, gaps",
+        "chain.skips" => SKIPS,
+        "chain.gaps" => GAPS,
         "task.shapes" => "one array of axis lengths for each input, for example x = [1, 3, 480, 640]",
         _ => "what the enclosing key says",
     }
@@ -191,6 +215,8 @@ fn legal_below(path: &str) -> &'static str {
 
 const SPAN: &str = "a text of a number with a unit above zero, for example \"33ms\"; units are ns, us, ms, s";
 const SPAN_OR_ZERO: &str = "a text of a number with a unit, for example \"0ms\"; units are ns, us, ms, s";
+const SKIPS: &str = "whole numbers from 0 by task of the chain, for example { detector = 1 }";
+const GAPS: &str = "spans by task of the chain, at least its period, for example { camera = \"50ms\" }";
 const SIZE: &str =
     "a text of a number with a unit above zero, for example \"256MiB\"; units are B, KiB, MiB, GiB";
 /// The devices that a fleet may name.
@@ -200,6 +226,10 @@ pub(super) const SHAPES: &str = "a table of axis lengths by input name, for exam
 /// Whatever is wrong with a pair of state tensors, the answer is the same.
 pub(super) const STATE: &str =
     "pairs of an output's and an input's name, for example [[\"h_out\", \"h_in\"]], each input once";
+
+/// Whatever is wrong with an exclusion, the answer is the same.
+pub(super) const EXCLUDE: &str =
+    "an array of names of other tasks, which have a lane by number as the task itself has";
 
 const LEGAL: &[(&str, &str)] = &[
     ("device", "a table [device] with kind and, if wanted, memory and wait"),
@@ -212,7 +242,7 @@ const LEGAL: &[(&str, &str)] = &[
     ("partition.sms", "a whole number above zero"),
     ("partition.lanes", "a whole number above zero"),
     ("policy", "a table [policy] with kind"),
-    ("policy.kind", "\"fifo\", \"rm\", \"dm\", \"fp\" or \"edf\""),
+    ("policy.kind", "\"fifo\", \"rm\", \"dm\", \"fp\", \"edf\" or \"fair\""),
     ("task", "tables [[task]] with name, model, backend, period, partition and budget"),
     ("task.name", "a text that no other task has"),
     ("task.model", "a text with the path of a file, relative to the folder of this file"),
@@ -232,6 +262,8 @@ const LEGAL: &[(&str, &str)] = &[
     ("task.on_overrun", "\"skip\" or \"keep\""),
     ("task.criticality", "\"low\", \"medium\" or \"high\""),
     ("task.priority", "a whole number from 0, the most urgent"),
+    ("task.weight", "a whole number from 1: segments of a turn under the policy \"fair\""),
+    ("task.exclude", EXCLUDE),
     ("task.allow_control_flow", "true or false"),
     ("task.state", STATE),
     ("task.budget", "a table such as { memory = \"256MiB\", streams = 1, compute = \"12ms\" }"),
@@ -242,6 +274,13 @@ const LEGAL: &[(&str, &str)] = &[
     ("task.inputs.seed", "a whole number from 0"),
     ("task.inputs.file", "a text with the path of a file, relative to the folder of this file"),
     ("task.shapes", SHAPES),
+    ("chain", "tables [[chain]] with name, tasks and, if wanted, reaction, age, skips and gaps"),
+    ("chain.name", "a text that no other chain has"),
+    ("chain.tasks", "an array of task names, from the input's to the output's"),
+    ("chain.reaction", SPAN),
+    ("chain.age", SPAN),
+    ("chain.skips", SKIPS),
+    ("chain.gaps", GAPS),
 ];
 
 #[cfg(test)]
@@ -279,5 +318,6 @@ mod tests {
         check::<TaskFile>("task");
         check::<BudgetFile>("task.budget");
         check::<InputsFile>("task.inputs");
+        check::<ChainFile>("chain");
     }
 }

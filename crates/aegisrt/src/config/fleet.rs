@@ -12,6 +12,7 @@ use aegis_sched::{Arrival, Criticality, OnOverrun, PartitionModel};
 use aegis_types::{Bytes, LaneId, Nanos, PartitionId, TaskId};
 use serde::{Deserialize, Serialize};
 
+use super::chain::{self, ChainConfig};
 use super::check;
 use super::error::ConfigError;
 use super::file::{self, FleetFile, TasksFile};
@@ -24,6 +25,7 @@ pub struct Fleet {
     pub(super) partitions: Vec<PartitionConfig>,
     pub(super) policy: String,
     pub(super) tasks: Vec<TaskConfig>,
+    pub(super) chains: Vec<ChainConfig>,
     pub(super) sources: Vec<Source>,
 }
 
@@ -191,6 +193,10 @@ pub struct TaskConfig {
     pub criticality: Criticality,
     /// Priority for the policy `fp`, which needs one; 0 is the most urgent.
     pub priority: Option<u32>,
+    /// Segments of one turn under the policy `fair`; at least one.
+    pub weight: u32,
+    /// Names of tasks that it must not run beside.
+    pub excludes: Vec<String>,
     /// Whether data-dependent control flow is accepted.
     pub allow_control_flow: bool,
     /// Shapes by input name.
@@ -275,6 +281,26 @@ impl Fleet {
                 task.deadline = period;
             }
             task.period = period;
+        }
+        chain::follow(&mut fleet.chains, &fleet.tasks);
+        fleet
+    }
+
+    /// This fleet with every task on the lane that is given for it, in the partition that the lane belongs to.
+    ///
+    /// # Panics
+    /// If there is not one lane of the fleet for each task.
+    pub fn on_lanes(&self, lanes: &[LaneId]) -> Self {
+        assert_eq!(lanes.len(), self.tasks.len(), "one lane for each task");
+        let mut fleet = self.clone();
+        // A checked fleet has fewer partitions than u16 numbers.
+        let ids = (0..=u16::MAX).map(PartitionId::new).take(self.partitions.len());
+        let ranges: Vec<(PartitionId, Range<u16>)> = ids.map(|id| (id, self.lanes_of(id))).collect();
+        for (task, lane) in fleet.tasks.iter_mut().zip(lanes) {
+            let home = ranges.iter().find(|(_, range)| range.contains(&lane.get()));
+            let (partition, range) = home.expect("the lane is one of the fleet's");
+            task.partition = *partition;
+            task.lane = LaneChoice::Fixed(lane.get() - range.start);
         }
         fleet
     }

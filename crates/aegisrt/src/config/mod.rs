@@ -3,6 +3,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`fleet`] | `fleet.toml`: device, partitions, policy and tasks, checked |
+//! | [`chain`] | its cause-effect chains: what hands data to what, and how late that may be |
 //! | [`profile`] | `profile.json`: what `aegis profile` measured of each task |
 //! | [`company`] | who shared the device while it was measured, and whether that covers a fleet |
 //! | [`platform`] | `platform.json`: what `aegis calibrate` measured of this machine |
@@ -12,6 +13,7 @@
 //!
 //! A file that is read becomes a value that was checked, or an error; nothing is half-read.
 
+pub mod chain;
 mod check;
 pub mod company;
 pub mod error;
@@ -25,13 +27,14 @@ pub mod profile;
 mod source;
 mod task;
 
+pub use chain::ChainConfig;
 pub use company::{LaneCompany, ProfiledPartition};
 pub use error::{ConfigError, Place};
 pub use fleet::{
     BackendKind, BudgetConfig, DeviceConfig, Fleet, InputSource, LaneChoice, PartitionConfig, StatePair,
     TaskConfig, WaitMode,
 };
-pub use observed::{CalibratedDevice, Figure, HostStalls};
+pub use observed::{CalibratedDevice, DeviceLimits, Figure, HostStalls};
 pub use platform::{Calibration, CalibrationMethod};
 pub use prepare::{ContextGap, Facts, Prepared, prepare};
 pub use profile::{Exceedance, MemoryProfile, Profile, SegmentProfile, TaskProfile, shapes_hash};

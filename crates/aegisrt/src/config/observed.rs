@@ -3,9 +3,9 @@
 
 use std::path::Path;
 
-use aegis_cuda::DeviceContext;
 use aegis_cuda::discovery::Regime;
-use aegis_types::Nanos;
+use aegis_cuda::{Capabilities, DeviceContext};
+use aegis_types::{Bytes, Nanos};
 use serde::{Deserialize, Serialize};
 
 use super::error::ConfigError;
@@ -42,6 +42,40 @@ impl CalibratedDevice {
             }
         }
         Ok(())
+    }
+}
+
+/// How a device can be divided and filled: what judges a fleet for it on another machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceLimits {
+    /// Units that can be divided among partitions.
+    pub units: u32,
+    /// Partition sizes are multiples of this.
+    pub granularity: u32,
+    /// Smallest partition.
+    pub minimum: u32,
+    /// Streams that run independently.
+    pub queues: u32,
+    /// Memory that could be reserved, where no fleet limited it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Bytes>,
+    /// What it can do.
+    pub capabilities: Capabilities,
+}
+
+impl DeviceLimits {
+    /// The limits of a device, opened for a fleet that allows it this much memory.
+    pub fn of(device: &DeviceContext, granted: Option<Bytes>) -> Self {
+        Self {
+            units: device.units,
+            granularity: device.unit_granularity,
+            minimum: device.unit_minimum,
+            queues: device.queue_limit,
+            // All that a fleet allows says nothing of the device.
+            memory: Some(device.memory).filter(|memory| granted.is_none_or(|granted| *memory < granted)),
+            capabilities: device.capabilities,
+        }
     }
 }
 

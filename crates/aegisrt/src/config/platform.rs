@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::error::ConfigError;
 use super::fleet::WaitMode;
 use super::json;
-use super::observed::{self, CalibratedDevice, Figure, HostStalls};
+use super::observed::{self, CalibratedDevice, DeviceLimits, Figure, HostStalls};
 
 const TOOL: &str = "aegis calibrate";
 
@@ -45,6 +45,9 @@ pub struct Calibration {
     /// The device, where the overheads are also its own: on devices whose work runs asynchronously.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<CalibratedDevice>,
+    /// How the device can be divided and filled; `None` in files that do not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<DeviceLimits>,
     /// What was measured and is not charged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub figures: Vec<Figure>,
@@ -106,6 +109,7 @@ impl Calibration {
             methods: Vec::new(),
             turn: None,
             device: None,
+            limits: None,
             figures: Vec::new(),
             stalls: None,
             path: path.into(),

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use aegis_cuda::{ModelDescription, PartitionRequest};
+use aegis_sched::exclusion::{Exclusion, ExclusionError};
 use aegis_sched::{Basis, ModelError, OccupancyBudget, Task, TaskSet};
 use aegis_types::{ContentHash, LaneId, Nanos, Node, TaskId};
 
@@ -108,10 +109,34 @@ pub fn prepare(
             criticality: config.criticality,
             on_overrun: config.on_overrun,
             retries: config.retries,
+            weight: config.weight,
+            excludes: excludes(fleet, config),
         });
     }
     let set = TaskSet::new(tasks, platform).map_err(model)?;
+    let set = beside_excluded(fleet, set)?;
     Ok(Prepared { set, requests: fleet.partition_requests(), gaps })
+}
+
+/// The tasks that a task excludes, by number.
+fn excludes(fleet: &Fleet, config: &TaskConfig) -> Vec<TaskId> {
+    let position = |name: &String| fleet.tasks().iter().position(|task| task.name == *name);
+    config.excludes.iter().filter_map(position).map(task_id).collect()
+}
+
+/// The set with budgets that include the waiting for excluded tasks.
+fn beside_excluded(fleet: &Fleet, set: TaskSet) -> Result<TaskSet, ConfigError> {
+    let exclusion = Exclusion::of(&set);
+    if exclusion.pairs().next().is_none() {
+        return Ok(set);
+    }
+    exclusion.beside(&set).map_err(|error| match error {
+        ExclusionError::Model(reason) => ConfigError::Model { file: fleet.path().into(), reason },
+        error => {
+            let first = fleet.tasks().iter().position(|task| !task.excludes.is_empty()).unwrap_or(0);
+            fleet.complain(task_id(first), "exclude", error.to_string(), "budgets whose sum is in range")
+        }
+    })
 }
 
 /// The longest of the turns at the launcher that were measured of the tasks of the fleet. A visit may end a job of one

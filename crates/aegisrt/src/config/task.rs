@@ -14,6 +14,8 @@ use super::source::key;
 
 /// How often a launch may be tried again: every retry is charged a whole budget.
 const RETRIES_MAX: i64 = 100;
+/// Segments of one turn: more than any model has.
+const WEIGHT_MAX: i64 = 65_535;
 /// Streams that one graph may ask for.
 const STREAMS_MAX: i64 = 16;
 /// Elements of one tensor: far beyond any device's memory, small enough that sizes in bytes cannot overflow.
@@ -50,6 +52,8 @@ pub(super) fn check(
         on_overrun: written.on_overrun,
         criticality: written.criticality,
         priority: priority(written.priority, fleet, table)?,
+        weight: table.number(&key!["weight"], written.weight, 1, WEIGHT_MAX)?,
+        excludes: written.exclude,
         allow_control_flow: written.allow_control_flow,
         shapes: shapes(&written.shapes, table)?,
         state: state(&written.state, table)?,

@@ -139,6 +139,8 @@ struct LaneShadow {
     tasks: Vec<usize>,
     tolerance: Nanos,
     running: Option<RunShadow>,
+    /// The task that last had a turn, and the segments left of it.
+    turn: Option<(usize, u64)>,
     /// The segment that must be launched again at this stamp.
     retry: Option<RunShadow>,
     reported: Option<SegmentOutcome>,
@@ -228,6 +230,11 @@ impl<'a> Checks<'a> {
         let bound = |task: &TaskShadow| self.certificate.lanes()[task.lane].bound(task.position, Nanos::ZERO);
         let seen = self.tasks.iter().filter(|task| !task.covered_max.is_zero());
         seen.filter_map(move |task| Some((task.covered_max, bound(task)?)))
+    }
+
+    /// For each task its longest covered response; zero where no job was covered.
+    pub fn responses(&self) -> impl Iterator<Item = Nanos> {
+        self.tasks.iter().map(|task| task.covered_max)
     }
 
     /// Ends the run: every accepted job must have ended. Returns what was violated, and how much more was not kept.
@@ -357,6 +364,7 @@ fn lane_shadow(id: LaneId, set: &TaskSet, certificate: &Certificate) -> LaneShad
         tasks: set.on_lane(id).map(|task| task.id.index()).collect(),
         tolerance: certified.map_or(Nanos::ZERO, aegis_sched::LaneCertificate::tolerance),
         running: None,
+        turn: None,
         retry: None,
         reported: None,
         last_dispatch: DispatchSeq::NONE,

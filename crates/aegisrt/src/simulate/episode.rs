@@ -43,6 +43,8 @@ pub struct Outcome {
     pub lanes: Vec<(LaneId, LaneCounts)>,
     /// Of each task with a covered job: its longest covered response and its bound.
     pub tightness: Vec<(Nanos, Nanos)>,
+    /// Of each task: its longest covered response, zero where no job was covered.
+    pub responses: Vec<Nanos>,
     /// Planned strikes that met a launch.
     pub struck: u64,
     /// What carriers would record of each segment.
@@ -117,9 +119,11 @@ impl Episode<'_> {
             checks.report(4, what);
         }
         let (tightness, lanes) = (checks.tightness().collect(), checks.lanes().collect());
+        let responses = checks.responses().collect();
         let (counts, violations, more) = checks.finish();
         let ran = std::mem::take(&mut plant.ran);
-        let outcome = Outcome { counts, lanes, tightness, struck: plant.struck, ran, violations, more };
+        let struck = plant.struck;
+        let outcome = Outcome { counts, lanes, tightness, responses, struck, ran, violations, more };
         Ok((outcome, ask(&mut plant.work)))
     }
 }

@@ -175,12 +175,15 @@ fn task(draw: &mut SplitMix, index: usize, lane: u64, period: u64, share: u64, c
         criticality: [Criticality::Low, Criticality::Medium, Criticality::High][draw.below(3) as usize],
         on_overrun: if draw.below(2) == 0 { OnOverrun::Skip } else { OnOverrun::Keep },
         retries: [0, 0, 0, 1, 2][draw.below(5) as usize],
+        weight: 1 + draw.below(3) as u32,
+        excludes: Vec::new(),
     }
 }
 
 /// Implicit, constrained or arbitrary. Classes that know no urgency are certified only where deadlines leave room.
 fn deadline(draw: &mut SplitMix, period: u64, class: PolicyClass) -> u64 {
-    let patient = matches!(class, PolicyClass::ArrivalOrder | PolicyClass::WorkConserving);
+    let patient =
+        matches!(class, PolicyClass::ArrivalOrder | PolicyClass::WorkConserving | PolicyClass::Fair);
     match draw.below(if patient { 5 } else { 3 }) {
         0 => period,
         1 => period * (60 + draw.below(41)) / 100,

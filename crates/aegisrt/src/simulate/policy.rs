@@ -21,6 +21,7 @@ impl PolicyChoice {
         Self::Named("dm"),
         Self::Named("fp"),
         Self::Named("edf"),
+        Self::Named("fair"),
         Self::Whim,
     ];
 
@@ -80,7 +81,7 @@ impl Inverted {
         match self.class {
             PolicyClass::StaticPriority => key,
             PolicyClass::AbsoluteDeadline => job.arrival.get().saturating_add(key),
-            PolicyClass::ArrivalOrder | PolicyClass::WorkConserving => job.released.get(),
+            PolicyClass::ArrivalOrder | PolicyClass::WorkConserving | PolicyClass::Fair => job.released.get(),
         }
     }
 }

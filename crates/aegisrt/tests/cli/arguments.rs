@@ -19,6 +19,7 @@ fn help_documents_commands_exit_codes_and_environment() {
         "run",
         "explain",
         "replay",
+        "sag",
         "simulate",
         "export",
     ];

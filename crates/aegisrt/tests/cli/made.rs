@@ -27,6 +27,8 @@ fn task(number: u16, period_ms: u64, budget_ms: u64) -> Task {
         criticality: Criticality::Medium,
         on_overrun: OnOverrun::Keep,
         retries: 0,
+        weight: 1,
+        excludes: Vec::new(),
     }
 }
 

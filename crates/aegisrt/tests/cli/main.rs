@@ -4,13 +4,21 @@
 //! set.
 
 mod arguments;
+mod assign;
 mod bench;
 mod campaign;
+mod chains;
+mod elsewhere;
 mod fleets;
 mod gather;
 mod gpu;
+mod instances;
+mod judged;
 mod made;
 mod models;
 mod runs;
+mod sag;
+mod space;
 mod targets;
 mod traces;
+mod verdicts;

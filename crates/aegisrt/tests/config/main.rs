@@ -1,5 +1,6 @@
 //! Fleet, profile and platform files: what is read, what is refused, and what a refusal says.
 
+mod chains;
 mod circumstances;
 mod measured;
 mod observed;
@@ -101,6 +102,20 @@ fn what_is_not_written_has_a_default() {
     let text = GOOD.replace("inputs = { seed = 7 }\n", "").replace("memory = \"2GiB\"\n", "");
     let fleet = Fleet::parse(&fleet_path(), &text).expect("both are optional");
     assert_eq!((&fleet.tasks()[0].inputs, fleet.memory()), (&InputSource::Seed(1), None));
+}
+
+#[test]
+fn turns_and_exclusions_are_read_and_written() {
+    let text = GOOD.replace("priority = 3", "weight = 2\nexclude = [\"detector\"]");
+    let text = text
+        .replace("partition = \"vision\"", "partition = \"vision\"\nlane = 0")
+        .replace("\"fp\"", "\"fair\"");
+    let fleet = Fleet::parse(&fleet_path(), &text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    let [vad, detector] = fleet.tasks() else { panic!("two tasks") };
+    assert_eq!((fleet.policy(), vad.weight, detector.weight), ("fair", 2, 1));
+    assert_eq!((vad.excludes.as_slice(), detector.excludes.len()), (["detector".to_owned()].as_slice(), 0));
+    let again = Fleet::parse(&fleet_path(), &fleet.to_toml()).expect("written as it is read");
+    assert_eq!(again.tasks(), fleet.tasks());
 }
 
 #[test]

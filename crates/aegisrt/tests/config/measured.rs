@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use aegis_cuda::Units;
-use aegis_sched::{Arrival, Basis, Overheads};
+use aegis_sched::{Arrival, Basis, Overheads, charge};
 use aegis_types::{Bytes, ContentHash, LaneId, Nanos, TaskId};
 use aegisrt::config::profile::{Level, LevelBudget, Slowdown, SlowdownTable};
 use aegisrt::config::{
@@ -433,4 +433,23 @@ fn files_that_were_made_optimistic_by_hand_contradict_themselves() {
         lowered.contains("overheads.decision = 499ns") && lowered.contains("at least 500ns"),
         "{lowered}"
     );
+}
+
+/// What a segment may wait for excluded ones is part of its budget, with the overheads of what it waits for.
+#[test]
+fn exclusions_are_charged_once() {
+    let fixed = GOOD.replace("partition = \"vision\"", "partition = \"vision\"\nlane = 0");
+    let excluding = fixed.replace("priority = 3", "priority = 3\nexclude = [\"detector\"]");
+    let set = |text: &str| {
+        let fleet = Fleet::parse(&fleet_path(), text).unwrap();
+        let (profile, facts) = (profile(both_measured()), facts(&fleet, 1));
+        prepare(&fleet, Some(&profile), &calibration(), &fleet.first_lanes(), &facts).unwrap().set
+    };
+    let (plain, beside) = (set(&fixed), set(&excluding));
+    assert_eq!(beside.tasks()[0].excludes, [TaskId::new(1)]);
+    let charged = charge(&plain).unwrap();
+    for (task, other) in [(0, 1), (1, 0)] {
+        let [before, after] = [&plain, &beside].map(|set| set.tasks()[task].segments[0].bound);
+        assert_eq!(after.checked_sub(before), Some(charged[other].segments[0]));
+    }
 }

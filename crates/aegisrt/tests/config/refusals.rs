@@ -46,8 +46,9 @@ fn bad_devices_and_policies_are_refused() {
         12,
         "kind = \"lifo\"",
         12,
-        &["policy.kind = \"lifo\"", "\"fifo\", \"rm\", \"dm\", \"fp\", \"edf\""],
+        &["policy.kind = \"lifo\"", "\"fifo\", \"rm\", \"dm\", \"fp\", \"edf\", \"fair\""],
     );
+    check(12, "kind = \"cw-edf\"", 12, &["policy.kind = \"cw-edf\"", "no analysis bounds", "`aegis sag`"]);
     check(12, "", 11, &["policy.kind", "missing", "\"fifo\""]);
 }
 
@@ -198,8 +199,8 @@ fn bad_files_are_refused() {
     check(17, "period = \"1ms\"\nperiod = \"2ms\"", 18, &["duplicate key", "`period = \"2ms\"`"]);
     check(17, "period = ", 17, &["TOML"]);
     check_text("", 1, &["device", "missing", "[device]"]);
-    let chain = format!("{GOOD}[[chain]]\nname = \"brake\"\n");
-    check_text(&chain, 44, &["chain", "unknown field", "partition", "task"]);
+    let brake = format!("{GOOD}[[brake]]\nname = \"brake\"\n");
+    check_text(&brake, 44, &["brake", "unknown field", "partition", "task", "chain"]);
     check_text("[device]\nkind = \"host\"\n[policy]\nkind = \"edf\"\n", 1, &["partition", "at least one"]);
     let no_task: Vec<&str> = GOOD.lines().take(12).collect();
     check_text(&no_task.join("\n"), 1, &["task", "0 tasks", "1 to 10000"]);
@@ -245,4 +246,18 @@ fn check_edited(text: &str) {
         }
         Err(error) => panic!("a text is read: {error}"),
     }
+}
+
+#[test]
+fn bad_turns_and_exclusions_are_refused() {
+    check(26, "weight = 0", 26, &["task[0] `vad`.weight = 0", "1 to 65535"]);
+    check(26, "weight = \"2\"", 26, &["task[0] `vad`.weight = \"2\"", "from 1"]);
+    let exclude = |names: &str, parts: &[&str]| {
+        let line = format!("exclude = {names}");
+        check(26, &line, 26, &[&["task[0] `vad`.exclude"], parts].concat());
+    };
+    exclude("[\"nobody\"]", &["exclude[0] = \"nobody\"", "no such task", "names of other tasks"]);
+    exclude("[\"vad\"]", &["exclude[0] = \"vad\"", "itself"]);
+    exclude("[\"detector\"]", &["exclude[0] = \"detector\"", "no lane of its own", "lane by number"]);
+    exclude("\"detector\"", &["exclude = \"detector\"", "array of names"]);
 }

@@ -91,7 +91,7 @@ impl Checks<'_> {
             return self.report(4, format!("{id} ended, but it is not pending"));
         };
         let Some(job) = task.pending.remove(position) else { return };
-        let (lane, sheds) = (task.lane, task.sheds);
+        let (lane, sheds, idle) = (task.lane, task.sheds, task.pending.is_empty());
         let legal = match record.outcome {
             JobOutcome::Completed | JobOutcome::Failed => position == 0 && job.due == Some(record.outcome),
             JobOutcome::Dropped => !job.started && sheds && self.lanes[lane].shedding,
@@ -107,6 +107,9 @@ impl Checks<'_> {
         self.compare(record, &judgement);
         let state = &mut self.lanes[lane];
         state.pending -= 1;
+        if idle {
+            state.forgo(id.task.index(), u64::MAX);
+        }
         state.ended += 1;
         if state.pending == 0 {
             state.ready_since = None;

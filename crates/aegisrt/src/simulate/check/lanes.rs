@@ -5,7 +5,7 @@ use aegis_sched::engine::OverrunRunning;
 use aegis_types::records::{JobOutcome, LaneIdled, SegmentCompleted, SegmentDispatched, SegmentOutcome};
 use aegis_types::{Nanos, Time};
 
-use super::{Checks, JobShadow, RunShadow, TaskShadow};
+use super::{Checks, JobShadow, LaneShadow, RunShadow, TaskShadow};
 
 impl Checks<'_> {
     pub(super) fn dispatched(&mut self, record: &SegmentDispatched) {
@@ -49,6 +49,9 @@ impl Checks<'_> {
     /// Of the oldest jobs of the lane's tasks, the most urgent of the class is dispatched; ties go to the smaller task.
     fn check_order(&mut self, lane: usize, record: &SegmentDispatched) {
         let class = self.class;
+        if class == PolicyClass::Fair {
+            return self.check_turn(lane, record);
+        }
         let heads = self.lanes[lane].tasks.iter().filter_map(|&index| {
             let task = &self.tasks[index];
             let job = task.pending.front()?;
@@ -62,6 +65,22 @@ impl Checks<'_> {
         };
         // Out of order is what the canary does; it has a number of its own.
         self.expect(legal, 10, || format!("{} was dispatched, more urgent is {first:?}", record.job));
+    }
+
+    /// Whoever has segments left of its turn goes on; else the next task with a job has a turn, around and around.
+    fn check_turn(&mut self, lane: usize, record: &SegmentDispatched) {
+        let given = record.job.task.index();
+        let weight = self.tasks.get(given).map_or(1, |task| task.key);
+        let state = &mut self.lanes[lane];
+        let (last, left) = state.turn.unwrap_or((usize::MAX, 0));
+        let pending = |&&task: &&usize| !self.tasks[task].pending.is_empty();
+        let (sooner, later) = state.tasks.split_at(state.tasks.partition_point(|&task| task <= last));
+        let (next, whole) = (later.iter().chain(sooner).find(pending).copied(), given != last || left == 0);
+        let due = if left > 0 && pending(&&last) { Some(last) } else { next };
+        state.turn = Some((given, if whole { weight } else { left }.saturating_sub(1)));
+        self.expect(due == Some(given), 10, || {
+            format!("{} was dispatched, the turn is that of {due:?}", record.job)
+        });
     }
 
     pub(super) fn completed(&mut self, record: &SegmentCompleted) {
@@ -92,7 +111,11 @@ impl Checks<'_> {
                     head.due = Some(JobOutcome::Completed)
                 }
                 SegmentOutcome::Done => head.segment += 1,
-                SegmentOutcome::Failed | SegmentOutcome::NotStarted => head.due = Some(JobOutcome::Failed),
+                SegmentOutcome::Failed | SegmentOutcome::NotStarted => {
+                    head.due = Some(JobOutcome::Failed);
+                    let undone = (segments - 1 - head.segment) as u64;
+                    self.lanes[record.lane.index()].forgo(run.task, undone);
+                }
             }
             let excess = now.since(run.first).saturating_sub(record.budget);
             self.vacated(record.lane.index(), excess);
@@ -157,12 +180,21 @@ impl Checks<'_> {
     }
 }
 
+impl LaneShadow {
+    /// What a task leaves undone is taken from its turn.
+    pub(super) fn forgo(&mut self, task: usize, segments: u64) {
+        if let Some((_, left)) = self.turn.as_mut().filter(|turn| turn.0 == task) {
+            *left = left.saturating_sub(segments);
+        }
+    }
+}
+
 /// What the class orders by; smaller is more urgent.
 fn urgency(class: PolicyClass, task: &TaskShadow, job: &JobShadow) -> u64 {
     match class {
         PolicyClass::StaticPriority => task.key,
         PolicyClass::AbsoluteDeadline => job.arrival.saturating_add(Nanos::new(task.key)).get(),
         PolicyClass::ArrivalOrder => job.released.get(),
-        PolicyClass::WorkConserving => 0,
+        PolicyClass::WorkConserving | PolicyClass::Fair => 0,
     }
 }

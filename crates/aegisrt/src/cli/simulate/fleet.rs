@@ -1,0 +1,201 @@
+//! A fleet in virtual time: the engine and the driver of production on simulated lanes, with the budgets and overheads
+//! of its files; of a fleet that is refused, the schedule that misses.
+
+use std::path::PathBuf;
+
+use aegis_sched::witness::replay;
+use aegis_sched::{AdmissionReport, Certificate, POLICIES, Task, TaskSet};
+use aegis_types::record::Discard;
+use aegis_types::{Nanos, TaskId};
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::super::admit::miss;
+use super::super::answer::{Answer, CliError, Exit};
+use super::super::figures::{self, span};
+use super::super::setup::{FleetArgs, Setup};
+use super::super::table::Grid;
+use super::super::{Environment, verdict};
+use crate::config::Fleet;
+use crate::simulate::SimulateError;
+use crate::simulate::episode::{Episode, Outcome};
+use crate::simulate::faults::FaultPlan;
+use crate::simulate::generate::{Latency, Scenario};
+use crate::simulate::policy::PolicyChoice;
+
+/// Shares of the simulated device, one for each partition.
+const PARTITIONS_MAX: usize = 8;
+/// Violations that people are shown.
+const SHOWN: usize = 10;
+
+/// A fleet to simulate, where it is not random sets.
+#[derive(Clone, Debug, Args)]
+pub(super) struct FleetRuns {
+    /// Run this fleet instead of random sets; what is refused has the schedule shown that misses.
+    fleet: Option<PathBuf>,
+    /// What `aegis profile` measured [default: profile.json beside the fleet, where it exists].
+    #[arg(long, value_name = "FILE", requires = "fleet")]
+    profile: Option<PathBuf>,
+    /// What `aegis calibrate` measured, here or elsewhere [default: platform.json beside the fleet].
+    #[arg(long, value_name = "FILE", requires = "fleet")]
+    platform: Option<PathBuf>,
+}
+
+/// How a fleet is run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Runs {
+    pub(super) count: u64,
+    pub(super) seed: u64,
+    pub(super) horizon: Nanos,
+}
+
+impl FleetRuns {
+    /// The answer, if a fleet is named.
+    pub(super) fn perform(&self, runs: Runs, environment: &Environment) -> Option<Result<Answer, CliError>> {
+        let fleet = self.fleet.clone()?;
+        let args = FleetArgs { fleet, profile: self.profile.clone(), platform: self.platform.clone() };
+        Some(simulated(&args, runs, environment))
+    }
+}
+
+fn simulated(args: &FleetArgs, runs: Runs, environment: &Environment) -> Result<Answer, CliError> {
+    let fleet = Fleet::read(&args.fleet)?;
+    if fleet.partitions().len() > PARTITIONS_MAX {
+        let problem = format!("the simulated device has {PARTITIONS_MAX} shares, one for each partition");
+        let legal = format!("at most {PARTITIONS_MAX} partitions");
+        return Err(fleet.complain_partition(PARTITIONS_MAX, "name", problem, legal).into());
+    }
+    if let Some(position) = fleet.tasks().iter().position(|task| !task.excludes.is_empty()) {
+        // Of a budget that includes waiting it does not know how much a segment may take when it need not wait.
+        let problem = "the simulated world cannot tell waiting from running in a budget";
+        let task = TaskId::new(u16::try_from(position).unwrap_or(u16::MAX));
+        return Err(fleet.complain(task, "exclude", problem, "a fleet without exclusions").into());
+    }
+    let setup = Setup::judge(args, fleet, environment)?;
+    let report = setup.analyze();
+    let mut answer = match report.certificate() {
+        Some(certificate) => ran(&setup, certificate, runs)?,
+        None => refused(&setup, &report)?,
+    };
+    if let Some(origin) = &setup.origin {
+        answer.text = format!("judged for: {origin}\n\n{}", answer.text);
+        answer.json["judged_for"] = origin.json();
+    }
+    Ok(answer)
+}
+
+/// The verdict, and its witness run again.
+fn refused(setup: &Setup, report: &AdmissionReport) -> Result<Answer, CliError> {
+    let (set, policy) = (&setup.prepared.set, setup.system.policy().as_ref());
+    let shown = miss::of(report, set, policy);
+    let mut text = verdict::text(report, set)?;
+    let mut json = verdict::json(report, set)?;
+    json["witness"] = miss::json(shown.as_ref(), set);
+    match shown.as_ref().map(|shown| (&shown.problem, &shown.found)) {
+        Some((problem, Ok(found))) => {
+            let again = replay(problem, &found.jobs, Some(found.miss.task));
+            let same = again == Some(found.miss);
+            json["replayed"] = same.into();
+            let said = if same { "replayed" } else { "NOT REPLAYED, which is a defect" };
+            text.push_str(&format!("{said}: {} jobs\n{}\n", found.jobs.len(), miss::told(found, set)));
+        }
+        _ => text.push_str(&miss::text(
+            shown.as_ref(),
+            set,
+            &setup.system.fleet().path().display().to_string(),
+        )),
+    }
+    Ok(Answer { text, json, exit: Exit::Refused })
+}
+
+/// Runs that differ in what everything takes, each within its budget.
+fn ran(setup: &Setup, certificate: &Certificate, runs: Runs) -> Result<Answer, CliError> {
+    let name = setup.system.fleet().policy();
+    let policy = POLICIES.iter().find(|known| **known == name).copied().unwrap_or("edf");
+    let count = setup.prepared.set.tasks().len();
+    let mut total = Total { longest: vec![Nanos::ZERO; count], found: Vec::new(), jobs: 0, more: 0 };
+    for seed in (0..runs.count).map(|index| runs.seed.wrapping_add(index)) {
+        let scenario = scenario(setup, PolicyChoice::Named(policy), seed);
+        let plan = FaultPlan::none();
+        let (judged, horizon) = (certificate, runs.horizon);
+        let episode = Episode { scenario: &scenario, certificate, judged, plan: &plan, horizon, seed };
+        let outcome = episode.run(scenario.policy.make(), &mut Discard).map_err(failed)?;
+        total.absorb(seed, &outcome);
+    }
+    Ok(total.answer(&setup.prepared.set, certificate, runs))
+}
+
+/// The worst that the theorem allows, the slowest runtime, and drawn spans, in turn.
+fn scenario(setup: &Setup, policy: PolicyChoice, seed: u64) -> Scenario {
+    let set = setup.prepared.set.clone();
+    let count = set.tasks().len();
+    let (latency, shortest, longest) = match seed % 3 {
+        0 => (Latency::Crisp, 1_000_000, 256),
+        1 => (Latency::Slowest, 900_000, 200),
+        _ => (Latency::Drawn, 300_000, 64),
+    };
+    Scenario {
+        seed,
+        set,
+        policy,
+        latency,
+        slowdown: Vec::new(),
+        shortest: vec![shortest; count],
+        longest_share: vec![longest; count],
+    }
+}
+
+fn failed(error: SimulateError) -> CliError {
+    CliError::Input(format!("the fleet cannot be simulated: {error}"))
+}
+
+/// What came of all runs.
+struct Total {
+    /// By task.
+    longest: Vec<Nanos>,
+    found: Vec<String>,
+    jobs: u64,
+    more: u64,
+}
+
+impl Total {
+    fn absorb(&mut self, seed: u64, outcome: &Outcome) {
+        for (known, seen) in self.longest.iter_mut().zip(&outcome.responses) {
+            *known = (*known).max(*seen);
+        }
+        self.jobs = self.jobs.saturating_add(outcome.counts.covered);
+        self.found.extend(outcome.violations.iter().map(|violation| format!("seed {seed}: {violation}")));
+        self.more += outcome.more;
+    }
+
+    fn answer(&self, set: &TaskSet, certificate: &Certificate, runs: Runs) -> Answer {
+        let bound = |task: &Task| certificate.task(task.id).map(|(lane, at)| lane.tasks()[at].wcrt);
+        let mut grid = Grid::new(1, &["task", "longest response", "WCRT"]);
+        for (task, seen) in set.tasks().iter().zip(&self.longest) {
+            grid.row([task.name.clone(), span(*seen), figures::maybe(bound(task))]);
+        }
+        let count = self.found.len() as u64 + self.more;
+        let mut text = format!(
+            "{} runs of {} in virtual time, seeds {} and on: {} jobs, {count} violations\n{}",
+            runs.count,
+            span(runs.horizon),
+            runs.seed,
+            self.jobs,
+            grid.text()
+        );
+        for found in self.found.iter().take(SHOWN) {
+            text.push_str(&format!("VIOLATION {}\n", figures::plain(found)));
+        }
+        let task = |(task, seen): (&Task, &Nanos)| {
+            let wcrt = bound(task).map(Nanos::get);
+            json!({ "task": task.name, "longest_response_ns": seen.get(), "wcrt_ns": wcrt })
+        };
+        let tasks: Vec<Value> = set.tasks().iter().zip(&self.longest).map(task).collect();
+        let json = json!({
+            "runs": runs.count, "seed": runs.seed, "horizon_ns": runs.horizon.get(), "jobs": self.jobs,
+            "tasks": tasks, "violations": count, "found": self.found,
+        });
+        let exit = if count == 0 { Exit::Done } else { Exit::Violated };
+        Answer { text, json, exit }
+    }
+}
