@@ -35,6 +35,7 @@ use crate::error::MemoryError;
 use crate::lowest_offset::LowestOffsetFirst;
 use crate::planner::Planner;
 use crate::problem::{Buffer, Placed, Placement, Problem};
+use crate::verify::check_placement;
 use part::Part;
 use strip::{Item, Strip};
 
@@ -62,7 +63,8 @@ pub enum Status {
         /// A peak that no placement can beat, above the capacity.
         bound: Bytes,
     },
-    /// No placement within the capacity is known, and none is ruled out. A larger budget may decide.
+    /// No placement within the capacity is known, and none is ruled out. A larger budget may decide, unless offsets are
+    /// fixed that contradict each other.
     Timeout {
         /// A peak that no placement can beat.
         bound: Bytes,
@@ -263,12 +265,19 @@ impl Search {
     /// What is known of the problem.
     pub fn status(&self) -> Status {
         let (peak, bound, capacity) = (self.peak(), self.bound(), self.problem.capacity());
-        match (peak <= capacity, bound) {
+        match (peak <= capacity && self.is_legal(), bound) {
             (true, bound) if peak <= bound => Status::Optimal,
             (true, bound) => Status::Feasible { bound },
             (false, bound) if bound > capacity => Status::Infeasible { bound },
             (false, bound) => Status::Timeout { bound },
         }
+    }
+
+    /// Whether the best placement is one. Offsets that are fixed may contradict each other, or leave no room that the
+    /// search finds; the verifier says so. Without them every placement of the search is legal by construction.
+    fn is_legal(&self) -> bool {
+        let fixed = self.problem.buffers().iter().any(|buffer| buffer.fixed.is_some());
+        !fixed || check_placement(&self.problem, &self.placement()).is_ok()
     }
 
     /// The best placement so far, within the capacity or not.
@@ -345,7 +354,7 @@ impl Planner for Portfolio {
         let mut search = Search::new(problem, Goal::Least, self.seed);
         search.step(self.nodes);
         let (peak, capacity) = (search.peak(), problem.capacity());
-        if peak > capacity {
+        if peak > capacity || !search.is_legal() {
             return Err(MemoryError::NoPlacement { planner: self.name().into(), peak, capacity });
         }
         Ok(search.placement())

@@ -104,7 +104,7 @@ impl Part {
             };
         let outcome = tree.run(strip, nodes.min(left).max(1));
         let spent = tree.nodes - before;
-        self.current = (outcome == Outcome::Spent && spent < left).then(|| (capacity, left - spent));
+        self.current = (!tree.is_over() && spent < left).then(|| (capacity, left - spent));
         match outcome {
             Outcome::Spent => {}
             Outcome::Refuted => self.bound = self.bound.max(capacity + 1),

@@ -10,6 +10,10 @@ use super::strip::{Range, Strip};
 /// No item.
 pub(super) const NONE: u32 = u32::MAX;
 
+/// Bounds that one propagation raises at most. Passed items push each other up by each other's sizes, which among sizes
+/// far apart takes as long as to count to the capacity.
+const RAISES: u32 = 1 << 16;
+
 /// What is put back when a decision is undone.
 #[derive(Clone, Copy, Debug)]
 enum Change {
@@ -52,6 +56,8 @@ pub(super) struct State {
     /// How often each section ran out of room: what the order of later tries learns from.
     pub(super) failures: Vec<u64>,
     trail: Vec<Change>,
+    /// Whether a propagation was given up: nothing is known of the range then.
+    endless: bool,
 }
 
 impl State {
@@ -97,6 +103,7 @@ impl State {
             twin_before,
             failures: vec![0; strip.sections],
             trail: Vec::new(),
+            endless: false,
         }
     }
 
@@ -104,6 +111,7 @@ impl State {
     pub(super) fn reset(&mut self, strip: &Strip, capacity: u64) -> Result<(), Stuck> {
         self.capacity = capacity;
         self.trail.clear();
+        self.endless = false;
         self.open.fill(0);
         self.passed.fill(0);
         self.rest = strip.load();
@@ -233,9 +241,16 @@ impl State {
         }
     }
 
-    /// Raises the bound of passed items until nothing changes: something open must come below each.
+    /// Whether the last propagation was given up, which is no refutation.
+    pub(super) const fn is_endless(&self) -> bool {
+        self.endless
+    }
+
+    /// Raises the bound of passed items until nothing changes: something open must come below each. Given up where that
+    /// takes too long; see [`is_endless`](Self::is_endless).
     pub(super) fn propagate(&mut self, strip: &Strip, range: Range) -> Result<(), Stuck> {
         let (first, last) = strip.items_of(range);
+        let mut raises = 0;
         loop {
             let mut changed = false;
             for word in first / 64..last.div_ceil(64) {
@@ -251,6 +266,11 @@ impl State {
                         self.least[item] = least;
                         self.refresh(strip, (strip.lo[item], strip.hi[item]))?;
                         changed = true;
+                        raises += 1;
+                        if raises > RAISES {
+                            self.endless = true;
+                            return Err(Stuck);
+                        }
                     }
                 }
             }

@@ -19,7 +19,7 @@ pub(super) enum Outcome {
     Found,
     /// There is no placement within the capacity.
     Refuted,
-    /// The nodes are spent.
+    /// The nodes are spent, or the try was given up.
     Spent,
 }
 
@@ -109,6 +109,11 @@ impl Tree {
         };
     }
 
+    /// Whether the try is over, whatever it came to.
+    pub(super) const fn is_over(&self) -> bool {
+        self.verdict.is_some()
+    }
+
     /// Continues the try for at most `nodes` decisions.
     pub(super) fn run(&mut self, strip: &Strip, nodes: u64) -> Outcome {
         let stop = self.nodes.saturating_add(nodes);
@@ -126,6 +131,8 @@ impl Tree {
         let frame = self.frames[at];
         let choice = match self.state.propagate(strip, frame.range) {
             Ok(()) => order::choose(&self.state, strip, frame.range, self.order.rule, &self.rank),
+            // The try ends here, and refutes nothing.
+            Err(Stuck) if self.state.is_endless() => return Some(Outcome::Spent),
             Err(Stuck) => None,
         };
         let Some(item) = choice else { return self.refute(strip, at) };

@@ -75,8 +75,3 @@ fn read_again(instance: &Instance, placement: &Placement, peak: Bytes) {
         assert_eq!(check_placement(&again, placement), Ok(peak));
     }
 }
-
-/// Offsets that are given may contradict each other, which is left to the verifier.
-fn text_is_fixed(text: &str) -> bool {
-    text.contains("offset")
-}
