@@ -89,7 +89,8 @@ fn one_lane(overheads: Overheads) -> Result<Platform, ModelError> {
     Platform::new(vec![PartitionModel { name: "all".into(), lanes: 1 }], overheads)
 }
 
-fn task(number: u16, period: Nanos, cost: Nanos) -> Task {
+/// A periodic task of one declared segment on the first lane, its deadline its period.
+pub(crate) fn task(number: u16, period: Nanos, cost: Nanos) -> Task {
     Task {
         id: TaskId::new(number),
         name: format!("task_{number}"),

@@ -5,13 +5,10 @@
 //! over the tasks: the most sensitive task suffers all of it, the least sensitive one half.
 
 use aegis_sched::assign::ContendedBudgets;
-use aegis_sched::{
-    Arrival, Basis, Criticality, ModelError, OccupancyBudget, OnOverrun, Overheads, PartitionModel, Platform,
-    Task, TaskSet,
-};
+use aegis_sched::{Arrival, ModelError, Overheads, PartitionModel, Platform, Task, TaskSet};
 use aegis_types::{LaneId, Nanos, TaskId};
 
-use crate::sets::SplitMix;
+use crate::sets::{SplitMix, task};
 
 /// Tasks of a fleet.
 pub const TASKS: u16 = 30;
@@ -68,27 +65,12 @@ impl Fleet {
         let platform =
             Platform::new(vec![PartitionModel { name: "all".into(), lanes }], Overheads::default())?;
         let periods = self.periods(load);
-        let task = |(number, alone): (u16, &Nanos)| {
+        let member = |(number, alone): (u16, &Nanos)| {
             let period = periods[usize::from(number)];
             let bound = scaled(*alone, slowdowns[usize::from(number)]);
-            Task {
-                id: TaskId::new(number),
-                name: format!("task_{number}"),
-                lane: LaneId::new(0),
-                period,
-                deadline: period,
-                jitter: Nanos::ZERO,
-                arrival: Arrival::Sporadic,
-                segments: vec![OccupancyBudget { bound, basis: Basis::Declared }],
-                priority: None,
-                criticality: Criticality::Medium,
-                on_overrun: OnOverrun::Skip,
-                retries: 0,
-                weight: 1,
-                excludes: Vec::new(),
-            }
+            Task { arrival: Arrival::Sporadic, ..task(number, period, bound) }
         };
-        TaskSet::new((0..TASKS).zip(&self.alone).map(task).collect(), platform)
+        TaskSet::new((0..TASKS).zip(&self.alone).map(member).collect(), platform)
     }
 
     /// The table of who hurts whom, scaled so that no assignment to so many lanes slows a task down more than
