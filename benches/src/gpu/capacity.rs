@@ -218,7 +218,7 @@ pub fn measure(
     let (plain, start) = plain(&case, &saturated);
     let mut row = CapacityRow { lanes, plain, ..CapacityRow::default() };
     let start = start.unwrap_or_else(|| certify::first_lanes(&outline));
-    let options = certify::campaign(specimens.len(), effort.care.campaign, effort.care.margin_ppm, 2);
+    let options = certify::campaign(specimens.len(), effort.care.campaign, effort.care.margin_ppm, 3);
     let search = Search {
         store,
         label: &label,

@@ -1,4 +1,8 @@
-//! The floor: one graph launch, one flag, one spinning thread, and nothing of ours in between.
+//! The floor: graphs launched one after the other, a flag behind each, one spinning thread, nothing of ours in between.
+//!
+//! A floor has as many graphs on as many lanes as the fleet that is compared with it. A graph that was launched a while ago
+//! is colder, in the caches of the host and of the device, than the only graph that there is: who calls the driver without
+//! a runtime in between meets that as well.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use aegis_cuda::conformance::CountingGrant;
 use aegis_cuda::kernel::KernelLoader;
 use aegis_cuda::{
-    BackendLoader, Bindings, Device, Graph, HostClock, MemorySpace, ModelMemory, ModelRequest,
+    BackendLoader, Bindings, Device, DeviceMemory, Graph, HostClock, MemorySpace, ModelMemory, ModelRequest,
     PartitionRequest, RuntimeBackend, Stream, Units,
 };
 use aegis_types::{Bytes, DispatchSeq, Extent, LaneId, Nanos, PartitionId, SegmentIndex, Time};
@@ -41,6 +45,10 @@ pub struct FloorRow {
     pub hold: SpreadRow,
     /// Distance of two launches; zero for back to back.
     pub pause_ns: u64,
+    /// Graphs that are launched in turn.
+    pub graphs: u16,
+    /// Lanes that they lie on, in turn.
+    pub lanes: u16,
 }
 
 /// The distributions.
@@ -58,10 +66,11 @@ pub struct Floor {
 
 impl Floor {
     /// What is written of it.
-    pub fn row(&self, pause: Nanos) -> FloorRow {
+    pub fn row(&self, pause: Nanos, bare: &Bare) -> FloorRow {
         let (round, hold) = (self.round.row(), self.hold.row());
         let due = self.due.row_with_histogram();
-        FloorRow { round, due, calm: self.calm.row(), hold, pause_ns: pause.get() }
+        let (graphs, lanes) = (bare.graphs.len() as u16, bare.streams.len() as u16);
+        FloorRow { round, due, calm: self.calm.row(), hold, pause_ns: pause.get(), graphs, lanes }
     }
 
     /// Adds another measurement.
@@ -73,43 +82,49 @@ impl Floor {
     }
 }
 
-/// A graph on a lane of its own device, ready to be launched.
-pub struct Bare {
+/// One captured model and the lane it is launched on.
+struct Captured {
     graph: Box<dyn Graph>,
-    /// Stands before what it is bound to.
-    backend: Box<dyn RuntimeBackend>,
-    stream: Box<dyn Stream>,
+    /// Holds what the graph works on.
+    _backend: Box<dyn RuntimeBackend>,
+    lane: usize,
+}
+
+/// Graphs on lanes of a device of their own, ready to be launched in turn.
+pub struct Bare {
+    /// Stand before what they were captured on.
+    graphs: Vec<Captured>,
+    streams: Vec<Box<dyn Stream>>,
     device: Opened,
     sequence: DispatchSeq,
+    next: usize,
 }
 
 impl Bare {
-    /// Loads a model without inputs and outputs on a lane of the whole device and captures it, as the runtime does.
+    /// Loads a model without inputs and outputs `graphs` times on `lanes` lanes of the whole device, in turn, and captures
+    /// each, as the runtime does.
     ///
     /// # Errors
     /// What device or backend refuse.
-    pub fn load(gpu: &Gpu, artifact: &str) -> Result<Self, ExperimentError> {
+    pub fn load(gpu: &Gpu, artifact: &str, graphs: u16, lanes: u16) -> Result<Self, ExperimentError> {
         let opened = gpu.open()?;
         let device: Arc<dyn Device> = opened.device();
         let whole = PartitionRequest { name: "all".into(), units: Units::Count(gpu.sms) };
         device.partition(&[whole])?;
-        let mut stream = device.bind_lane(PartitionId::new(0), LaneId::new(0))?;
-        let region = device.reserve(MemorySpace::Device, MEMORY)?;
-        let grant = Box::new(CountingGrant::new(Extent { offset: Bytes::ZERO, len: MEMORY }));
-        let shapes = BTreeMap::new();
-        let artifact = artifact.as_bytes();
-        let request = ModelRequest { name: "floor", artifact, shapes: &shapes, allow_control_flow: false };
-        let memory = ModelMemory { grant, region };
-        let mut backend = KernelLoader::new().load(&request, stream.as_mut(), memory)?;
-        let binding = backend.bind(Bindings { inputs: Vec::new(), outputs: Vec::new() })?;
-        let segment = SegmentIndex::new(0);
-        backend.enqueue(stream.as_mut(), segment, binding)?;
-        stream.synchronize()?;
-        let graph = stream.capture(&mut |stream| backend.enqueue(stream, segment, binding))?;
-        Ok(Self { graph, backend, stream, device: opened, sequence: DispatchSeq::NONE })
+        let bind = |lane| device.bind_lane(PartitionId::new(0), LaneId::new(lane));
+        let mut streams = (0..lanes).map(bind).collect::<Result<Vec<_>, _>>()?;
+        let region = device.reserve(MemorySpace::Device, Bytes::new(MEMORY.get() * u64::from(graphs)))?;
+        let mut captured = Vec::with_capacity(graphs.into());
+        for number in 0..graphs {
+            let lane = usize::from(number % lanes);
+            let stream = streams[lane].as_mut();
+            let offset = Bytes::new(MEMORY.get() * u64::from(number));
+            captured.push(capture(artifact, lane, stream, Arc::clone(&region), offset)?);
+        }
+        Ok(Self { graphs: captured, streams, device: opened, sequence: DispatchSeq::NONE, next: 0 })
     }
 
-    /// Launches it `count` times, at nominal instants `pause` apart or back to back for zero, and polls the flag.
+    /// Launches `count` times, one graph after the other, at nominal instants `pause` apart or back to back for zero, and polls the flag.
     ///
     /// # Errors
     /// What the device refuses; [`ExperimentError::Hung`] if the flag does not come.
@@ -160,15 +175,18 @@ impl Bare {
         due: Time,
         into: Option<&mut Floor>,
     ) -> Result<(), ExperimentError> {
-        let flag = self.stream.flag();
+        let graph = &self.graphs[self.next % self.graphs.len()];
+        self.next += 1;
+        let stream = &mut self.streams[graph.lane];
+        let flag = stream.flag();
         let mut begun = clock.now();
         while begun < due {
             std::hint::spin_loop();
             begun = clock.now();
         }
         self.sequence = self.sequence.next();
-        self.stream.replay(self.graph.as_ref())?;
-        self.stream.signal(self.sequence)?;
+        stream.replay(graph.graph.as_ref())?;
+        stream.signal(self.sequence)?;
         let held = clock.now();
         let mut seen = held;
         let mut gap = held.since(begun);
@@ -199,12 +217,32 @@ impl Bare {
     /// # Errors
     /// As [`Opened::close`].
     pub fn close(self) -> Result<(), ExperimentError> {
-        let Self { graph, backend, stream, device, .. } = self;
-        drop(graph);
-        drop(backend);
-        drop(stream);
+        let Self { graphs, streams, device, .. } = self;
+        drop(graphs);
+        drop(streams);
         device.close()
     }
+}
+
+/// Loads one model on a lane and captures what it enqueues.
+fn capture(
+    artifact: &str,
+    lane: usize,
+    stream: &mut dyn Stream,
+    region: Arc<dyn DeviceMemory>,
+    offset: Bytes,
+) -> Result<Captured, ExperimentError> {
+    let grant = Box::new(CountingGrant::new(Extent { offset, len: MEMORY }));
+    let shapes = BTreeMap::new();
+    let artifact = artifact.as_bytes();
+    let request = ModelRequest { name: "floor", artifact, shapes: &shapes, allow_control_flow: false };
+    let mut backend = KernelLoader::new().load(&request, stream, ModelMemory { grant, region })?;
+    let binding = backend.bind(Bindings { inputs: Vec::new(), outputs: Vec::new() })?;
+    let segment = SegmentIndex::new(0);
+    backend.enqueue(stream, segment, binding)?;
+    stream.synchronize()?;
+    let graph = stream.capture(&mut |stream| backend.enqueue(stream, segment, binding))?;
+    Ok(Captured { graph, _backend: backend, lane })
 }
 
 /// When the launch after one that was due at `last` is due: `pause` later, or now where launches are back to back or that

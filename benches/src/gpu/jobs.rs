@@ -193,7 +193,7 @@ impl Search<'_> {
         let mut rows = Vec::new();
         // All rounds but the last only say how long the tasks are beside each other: a quarter of the time does.
         for _ in 1..self.care.rounds.max(1) {
-            let (case, _) = self.budgets(bed, &lanes, self.care.campaign / 4.0, 1, "round")?;
+            let (case, _) = self.budgets(bed, &lanes, self.care.campaign / 4.0, 2, "round")?;
             rows.push(certify::round_row(&case, None, &lanes));
             let weights: Vec<Nanos> = case.tasks.iter().map(whole).collect();
             let better = balanced(&weights, &self.outline.lanes);
@@ -202,7 +202,7 @@ impl Search<'_> {
             }
             lanes = better;
         }
-        let (case, profile) = self.budgets(bed, &lanes, self.care.campaign, 3, "profile")?;
+        let (case, profile) = self.budgets(bed, &lanes, self.care.campaign, 4, "profile")?;
         let case = ranked(&case, &lanes)?;
         let fitted = case.capacity(&Fit::Fixed(lanes.clone()), certify::STEP, certify::MOST);
         rows.push(certify::round_row(&case, fitted.as_ref(), &lanes));

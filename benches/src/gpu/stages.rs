@@ -45,9 +45,10 @@ pub type FloorReport = Vec<FloorRow>;
 /// What device or model refuse.
 pub fn floor(bench: &Bench, count: u64) -> Result<String, ExperimentError> {
     bench.store.tell("floor");
-    let mut bare = Bare::load(&bench.gpu, NOTHING)?;
-    let rows: FloorReport =
-        vec![bare.measure(count, Nanos::ZERO)?.row(Nanos::ZERO), bare.measure(count / 10, GAP)?.row(GAP)];
+    let mut bare = Bare::load(&bench.gpu, NOTHING, 1, 1)?;
+    let back_to_back = bare.measure(count, Nanos::ZERO)?.row(Nanos::ZERO, &bare);
+    let paced = bare.measure(count / 10, GAP)?.row(GAP, &bare);
+    let rows: FloorReport = vec![back_to_back, paced];
     bare.close()?;
     bench.store.save("floor", &rows)?;
     Ok(tables::floor(&rows))
@@ -77,7 +78,7 @@ pub struct OverheadRow {
     pub response: SpreadRow,
     /// The same without jobs in which the host stalled.
     pub calm: SpreadRow,
-    /// Above the paced floor, in nanoseconds, all slices of both together.
+    /// Above the paced floor of as many graphs on as many lanes, in nanoseconds, all slices of both together.
     pub above_paced_ns: [i64; 2],
     /// The same, both without what the host stalled in.
     pub above_calm_ns: [i64; 2],
@@ -98,7 +99,7 @@ pub struct OverheadRow {
 /// The overhead beside its floors.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct OverheadReport {
-    /// Back to back, then with the jobs' pauses.
+    /// One graph back to back, then for each row as many graphs on as many lanes with the jobs' pauses.
     pub floors: FloorReport,
     /// The control without a GPU: walks over as much memory as a launch visits, paced as the jobs.
     pub walk: SpreadRow,
@@ -109,43 +110,71 @@ pub struct OverheadReport {
 /// One slice of floor or runtime.
 const SLICE: Nanos = Nanos::from_millis(1_000);
 
+/// A fleet and the floor of as many graphs on as many lanes, with what was seen of both.
+struct Duel {
+    tasks: u16,
+    bare: Bare,
+    floor: Floor,
+    subject: Subject,
+    responses: Responses,
+    /// Above the floor slice by slice.
+    slices: Vec<[i64; 2]>,
+}
+
+impl Duel {
+    fn open(gpu: &Gpu, store: &Store, tasks: u16) -> Result<Self, ExperimentError> {
+        let bare = Bare::load(gpu, NOTHING, tasks, lanes_for(tasks))?;
+        let subject = Subject::open(gpu, store, tasks)?;
+        let (floor, responses) = (Floor::default(), Responses::default());
+        Ok(Self { tasks, bare, floor, subject, responses, slices: Vec::new() })
+    }
+
+    /// One slice of each.
+    fn turn(&mut self) -> Result<(), ExperimentError> {
+        let floor = self.bare.measure_beside(SLICE, GAP)?;
+        let responses = self.subject.serve(SLICE, floor.due.quantile(0.99))?;
+        self.slices.push(distances(&responses.response, &floor.due));
+        self.responses.merge(&responses);
+        self.floor.merge(&floor);
+        Ok(())
+    }
+
+    fn close(self) -> Result<(), ExperimentError> {
+        self.subject.close();
+        self.bare.close()
+    }
+}
+
 /// Measures floor and overhead by turns, a second each, as often as was asked for or as time allows.
 ///
 /// # Errors
 /// What device or model refuse.
 pub fn overhead(bench: &Bench, tasks: &[u16], repetitions: u32) -> Result<String, ExperimentError> {
     let (gpu, store) = (&bench.gpu, &bench.store);
-    let mut bare = Bare::load(gpu, NOTHING)?;
+    let mut bare = Bare::load(gpu, NOTHING, 1, 1)?;
     let back_to_back = bare.measure(20_000, Nanos::ZERO)?;
-    let subjects = tasks.iter().map(|&count| Ok((count, Subject::open(gpu, store, count)?)));
-    let subjects = subjects.collect::<Result<Vec<_>, ExperimentError>>()?;
-    let (mut paced, mut walked) = (Floor::default(), Spread::new());
-    let mut sums: BTreeMap<u16, (Responses, Vec<[i64; 2]>)> = BTreeMap::new();
+    let first = back_to_back.row(Nanos::ZERO, &bare);
+    bare.close()?;
+    let duels = tasks.iter().map(|&count| Duel::open(gpu, store, count));
+    let mut duels = duels.collect::<Result<Vec<_>, ExperimentError>>()?;
+    let mut walked = Spread::new();
     for repetition in 0..repetitions.max(1) {
         store.tell(&format!("overhead: repetition {repetition}"));
         let begun = bench.allowance.left();
         walked.merge(&walk::measure(SLICE, GAP));
-        for (count, subject) in &subjects {
-            let floor = bare.measure_beside(SLICE, GAP)?;
-            let responses = subject.serve(SLICE, floor.due.quantile(0.99))?;
-            let (sum, list) = sums.entry(*count).or_default();
-            list.push(distances(&responses.response, &floor.due));
-            sum.merge(&responses);
-            paced.merge(&floor);
-        }
-        let rows = sums.iter().map(|(count, (sum, list))| row(*count, sum, list, &paced, &back_to_back));
+        duels.iter_mut().try_for_each(Duel::turn)?;
+        let paced = duels.iter().map(|duel| duel.floor.row(GAP, &duel.bare));
         let report = OverheadReport {
-            floors: vec![back_to_back.row(Nanos::ZERO), paced.row(GAP)],
+            floors: std::iter::once(first.clone()).chain(paced).collect(),
             walk: walked.row(),
-            rows: rows.collect(),
+            rows: duels.iter().map(|duel| row(duel, &back_to_back)).collect(),
         };
         store.save("overhead", &report)?;
         if !bench.allowance.allows(begun.saturating_sub(bench.allowance.left())) {
             break;
         }
     }
-    subjects.into_iter().for_each(|(_, subject)| subject.close());
-    bare.close()?;
+    duels.into_iter().try_for_each(Duel::close)?;
     let report: OverheadReport = store.load("overhead").unwrap_or_default();
     Ok(tables::overhead(&report))
 }
@@ -154,21 +183,22 @@ fn distances(response: &Spread, floor: &Spread) -> [i64; 2] {
     LIMITS.map(|(quantile, _)| above(response, floor, quantile))
 }
 
-fn row(tasks: u16, sum: &Responses, list: &[[i64; 2]], paced: &Floor, back_to_back: &Floor) -> OverheadRow {
+fn row(duel: &Duel, back_to_back: &Floor) -> OverheadRow {
+    let (sum, paced) = (&duel.responses, &duel.floor);
     let median = |which: usize| {
-        let mut column: Vec<i64> = list.iter().map(|pair| pair[which]).collect();
+        let mut column: Vec<i64> = duel.slices.iter().map(|pair| pair[which]).collect();
         column.sort_unstable();
         column.get(column.len() / 2).copied().unwrap_or(0)
     };
     OverheadRow {
-        tasks,
-        lanes: lanes_for(tasks),
+        tasks: duel.tasks,
+        lanes: lanes_for(duel.tasks),
         response: sum.response.row_with_histogram(),
         calm: sum.calm.row(),
         above_paced_ns: distances(&sum.response, &paced.due),
         above_calm_ns: distances(&sum.calm, &paced.calm),
         above_back_to_back_ns: distances(&sum.response, &back_to_back.due),
-        slices: list.to_vec(),
+        slices: duel.slices.clone(),
         slices_median_ns: [median(0), median(1)],
         terms: sum.terms.iter().map(Spread::row).collect(),
         slow: sum.slow_row(paced.due.quantile(0.999)),

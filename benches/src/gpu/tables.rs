@@ -69,9 +69,9 @@ pub fn floor(rows: &[FloorRow]) -> String {
 pub fn overhead(report: &OverheadReport) -> String {
     let mut table = Table::new(&format!("overhead, us                               n {BRIEF}"));
     for floor in &report.floors {
-        let name = if floor.pause_ns == 0 { "floor, back to back" } else { "floor, paced as jobs" };
+        let pace = if floor.pause_ns == 0 { "back to back" } else { "paced as jobs" };
+        let name = format!("floor, {} graphs, {pace}", floor.graphs);
         table.line(format_args!("{name:<34} {:>8} {}", floor.due.n, floor.due.brief()));
-        table.line(format_args!("{:<34} {:>8} {}", "  from the call", floor.round.n, floor.round.brief()));
         let without = "  from the call, without stalls";
         table.line(format_args!("{without:<34} {:>8} {}", floor.calm.n, floor.calm.brief()));
     }

@@ -275,6 +275,22 @@ impl Calibration {
         Ok(platform)
     }
 
+    /// The platform of a fleet whose budgets all begin with the driver's post: what a launch waits for on its way is in
+    /// them, and only a launcher that may sleep is charged with being woken.
+    ///
+    /// # Errors
+    /// As [`Platform::new`].
+    pub fn platform_from_post(
+        &self,
+        partitions: Vec<PartitionModel>,
+        turn: Nanos,
+    ) -> Result<Platform, ModelError> {
+        let mut platform = self.platform_with(partitions, turn)?;
+        platform.overheads.handoff = self.overheads.wakeup;
+        platform.overheads.launch_lock = Nanos::ZERO;
+        Ok(platform)
+    }
+
     fn checked(mut self, path: &Path) -> Result<Self, ConfigError> {
         self.path = path.into();
         if self.version != Self::VERSION {

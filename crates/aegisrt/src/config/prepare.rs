@@ -85,7 +85,13 @@ pub fn prepare(
     // be larger than those that were calibrated with.
     let strangers = companies.iter().any(|company| company.strangers);
     let turn = longest_turn(fleet, profile, calibration, strangers)?;
-    let platform = calibration.platform_with(fleet.partition_models(), turn).map_err(model)?;
+    let partitions = fleet.partition_models();
+    let platform = if is_from_post(fleet, profile) {
+        calibration.platform_from_post(partitions, turn)
+    } else {
+        calibration.platform_with(partitions, turn)
+    };
+    let platform = platform.map_err(model)?;
     let mut tasks = Vec::with_capacity(lanes.len());
     let mut gaps = Vec::new();
     for (position, config) in fleet.tasks().iter().enumerate() {
@@ -137,6 +143,13 @@ fn beside_excluded(fleet: &Fleet, set: TaskSet) -> Result<TaskSet, ConfigError> 
             fleet.complain(task_id(first), "exclude", error.to_string(), "budgets whose sum is in range")
         }
     })
+}
+
+/// Whether every budget holds what its launch waits for: one that was declared does not, and the platform charges all
+/// tasks alike.
+fn is_from_post(fleet: &Fleet, profile: Option<&Profile>) -> bool {
+    let measured = |profile: &&Profile| fleet.tasks().iter().all(|task| profile.task(&task.name).is_some());
+    profile.filter(measured).is_some_and(|profile| profile.from_post)
 }
 
 /// The longest of the turns at the launcher that were measured of the tasks of the fleet. A visit may end a job of one

@@ -41,6 +41,10 @@ pub struct Profile {
     /// How the driver waited: on an asynchronous device an occupancy ends when it looks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait: Option<WaitMode>,
+    /// Whether occupancies begin with the driver's post: then hand-off and visits of the launcher to other lanes are in
+    /// the budgets, as they came together with what was executed. Otherwise the analysis charges them on top.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub from_post: bool,
     /// One entry for each task.
     pub tasks: Vec<TaskProfile>,
     /// The contention that the budgets stand for.
@@ -272,7 +276,7 @@ impl Profile {
     ) -> Self {
         let (level, slowdown) = (Level::default(), SlowdownTable::default());
         let (version, device, path) = (Self::VERSION, None, path.into());
-        let (partitions, flushed, wait) = (Vec::new(), false, None);
+        let (partitions, flushed, wait, from_post) = (Vec::new(), false, None, false);
         Self {
             version,
             machine,
@@ -281,6 +285,7 @@ impl Profile {
             partitions,
             flushed,
             wait,
+            from_post,
             tasks,
             level,
             slowdown,
@@ -304,6 +309,12 @@ impl Profile {
             lanes: *lanes,
         };
         Self { partitions: partitions.iter().map(place).collect(), wait: Some(wait), flushed, ..self }
+    }
+
+    /// The same profile with occupancies that begin so, as the field has it.
+    #[must_use]
+    pub fn counted(self, from_post: bool) -> Self {
+        Self { from_post, ..self }
     }
 
     /// The same profile at that level, with that table.

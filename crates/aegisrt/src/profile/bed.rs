@@ -2,7 +2,7 @@
 
 use aegis_cuda::HostClock;
 use aegis_types::records::SegmentOutcome;
-use aegis_types::{DispatchSeq, LaneId, Nanos, Time};
+use aegis_types::{DispatchSeq, LaneId, Time};
 
 use crate::driver::Plant;
 use crate::mailbox::Launch;
@@ -14,14 +14,20 @@ use crate::realtime::Breath;
 pub struct Ran {
     /// How it ended.
     pub outcome: SegmentOutcome,
-    /// From the launch call's entry to the flag visible, by the host's clock.
-    pub occupancy: Nanos,
+    /// When the launch call was entered.
+    pub entered: Time,
+    /// When the flag was visible.
+    pub left: Time,
 }
 
 /// Lanes to be driven in closed loop. The campaign on a plant and its tests in virtual time differ in this only.
 pub trait TestBed {
     /// How many lanes there are.
     fn lanes(&self) -> usize;
+
+    /// Whether an occupancy begins with the post, so that what the launch waited for on its way is in it; otherwise it
+    /// begins with the entry of the launch call.
+    fn counts_from_post(&self) -> bool;
 
     /// The time. Never goes back.
     fn now(&self) -> Time;
@@ -58,7 +64,7 @@ pub struct CrewBed<'a> {
 
 impl<'a> CrewBed<'a> {
     /// The lanes of a plant whose carriers are ready. On an asynchronous device a launch call returns before the work is
-    /// done, and the occupancy ends when the flag is seen here.
+    /// done, and the occupancy ends when the flag is seen here; there it begins with the post.
     pub fn new(plant: &'a mut HostPlant, clock: HostClock, asynchronous: bool) -> Self {
         Self { plant, clock, asynchronous, breath: Breath::start(clock.now()) }
     }
@@ -67,6 +73,10 @@ impl<'a> CrewBed<'a> {
 impl TestBed for CrewBed<'_> {
     fn lanes(&self) -> usize {
         self.plant.lanes().len()
+    }
+
+    fn counts_from_post(&self) -> bool {
+        self.asynchronous
     }
 
     fn now(&self) -> Time {
@@ -88,7 +98,7 @@ impl TestBed for CrewBed<'_> {
         }
         let landing = self.plant.lanes()[lane.index()].mailbox.landing();
         let left = if self.asynchronous { self.clock.now() } else { landing.left };
-        Some(Ran { outcome, occupancy: left.since(landing.entered) })
+        Some(Ran { outcome, entered: landing.entered, left })
     }
 
     fn wait(&mut self, until: Time) {

@@ -138,6 +138,9 @@ impl<B: TestBed> Campaign<B> {
             let mix = self.uniform(position, stratum, role);
             self.look(position, &mix)?;
         }
+        if let Some(burst) = self.burst(position) {
+            self.look(position, &burst)?;
+        }
         match self.search(position) {
             Ok(()) | Err(Cut::Share) => {}
             Err(Cut::Stop(stop)) => return Err(stop),
@@ -297,6 +300,12 @@ impl<B: TestBed> Campaign<B> {
         lanes.filter(can).fold(idle, |mix, lane| mix.with(lane, role))
     }
 
+    /// All lanes at once, where occupancies hold what a launch waits for and there is anybody to wait for.
+    fn burst(&self, position: usize) -> Option<Mix> {
+        let mix = self.uniform(position, Stratum::Burst, Role::Any);
+        (self.ring.counts_from_post() && mix.roles.contains(&Role::Any)).then_some(mix)
+    }
+
     /// S4: every enemy on all other lanes, and all of them side by side.
     fn enemy_mixes(&self, position: usize) -> Vec<Mix> {
         let mix = |kind: &u16| self.uniform(position, Stratum::Enemy, Role::Enemy(*kind));
@@ -341,8 +350,8 @@ impl<B: TestBed> Campaign<B> {
         choices
     }
 
-    /// The strata to be confirmed: the fleet's own mix, and then in turn the harshest chosen mix and the harshest
-    /// enemies, so that both levels are claimed.
+    /// The strata to be confirmed: the fleet's own mix, bursts of it, and then in turn the harshest chosen mix and the
+    /// harshest enemies, so that both levels are claimed.
     fn freeze(&self, position: usize) -> Vec<Mix> {
         let known = &self.state.tasks[position];
         let screened = self.screened(position).into_iter();
@@ -367,6 +376,7 @@ impl<B: TestBed> Campaign<B> {
         }
         let fleet = self.uniform(position, Stratum::Fleet, Role::Any);
         let mut frozen = vec![fleet];
+        frozen.extend(self.burst(position));
         let (mut chosen, mut enemies) = (chosen.into_iter(), enemies.into_iter());
         loop {
             let pair = [chosen.next(), enemies.next()];

@@ -11,7 +11,7 @@
 use aegis_types::records::SegmentOutcome;
 use aegis_types::{DispatchSeq, JobId, LaneId, Nanos, SegmentIndex, Time};
 
-use super::bed::{Ran, TestBed};
+use super::bed::TestBed;
 use super::mix::{Mix, Role, Stratum};
 use super::{Enemy, FailedInProfile, Victim};
 use crate::feed::SplitMix;
@@ -83,7 +83,7 @@ struct Flight {
 struct Course {
     victim: usize,
     home: usize,
-    mix_is_alone: bool,
+    stratum: Stratum,
     /// The segment of the victim that is next.
     segment: u16,
     /// Whether a lane-mate has to run before it.
@@ -121,6 +121,11 @@ impl<B: TestBed> ClosedLoop<B> {
         Self { bed, players, lanes, jobs, random: SplitMix(0) }
     }
 
+    /// Whether what a launch waits for on its way belongs to its occupancy.
+    pub fn counts_from_post(&self) -> bool {
+        self.bed.counts_from_post()
+    }
+
     /// The time.
     pub fn now(&self) -> Time {
         self.bed.now()
@@ -147,7 +152,7 @@ impl<B: TestBed> ClosedLoop<B> {
         let mut course = Course {
             victim: position,
             home: load.lane.index(),
-            mix_is_alone: mix.stratum == Stratum::Alone,
+            stratum: mix.stratum,
             segment: 0,
             mate_due: true,
             mate: 0,
@@ -199,7 +204,9 @@ impl<B: TestBed> ClosedLoop<B> {
                 return Err(FailedInProfile { task: self.players[player].load.task });
             }
             if player == course.victim {
-                course.take(segment, self.players[player].load.segments, &ran, room, taken);
+                let begun = if self.bed.counts_from_post() { since } else { ran.entered };
+                let occupancy = ran.left.since(begun);
+                course.take(segment, self.players[player].load.segments, occupancy, room, taken);
             } else if segment + 1 < self.players[player].load.segments {
                 self.start(index, player, segment + 1);
             }
@@ -220,6 +227,9 @@ impl<B: TestBed> ClosedLoop<B> {
         if hold {
             return next;
         }
+        if course.stratum == Stratum::Burst {
+            return self.launch_burst(course, mix, now);
+        }
         for index in 0..self.lanes.len() {
             if self.lanes[index].running.is_some() {
                 continue;
@@ -234,16 +244,46 @@ impl<B: TestBed> ClosedLoop<B> {
         next
     }
 
-    /// The victim's own lane: a lane-mate, perhaps a pause, the victim's next segment.
-    fn launch_home(&mut self, course: &mut Course, now: Time) -> Time {
-        if course.mate_due && !course.mix_is_alone {
-            course.mate_due = false;
-            if let Some(mate) = self.next_mate(course) {
-                self.start(course.home, mate, 0);
-                return Time::new(u64::MAX);
+    /// When every lane idles: a lane-mate, perhaps a pause, and then all lanes at once. A launcher visits lanes in their
+    /// order, again and again, so that the first post is to the lane after the victim's and the last to the victim's.
+    fn launch_burst(&mut self, course: &mut Course, mix: &Mix, now: Time) -> Time {
+        if self.lanes.iter().any(|flight| flight.running.is_some()) || self.launch_mate(course) {
+            return Time::new(u64::MAX);
+        }
+        if let Some(until) = self.pause(course.home, course.pause_max, now) {
+            return until;
+        }
+        let count = self.lanes.len();
+        for lane in (1..count).map(|step| (course.home + step) % count) {
+            if mix.roles[lane] == Role::Any
+                && let Some(player) = self.any_task(lane)
+            {
+                self.start(lane, player, 0);
             }
         }
-        let pause = if course.mix_is_alone { Nanos::ZERO } else { course.pause_max };
+        self.start(course.home, course.victim, course.segment);
+        Time::new(u64::MAX)
+    }
+
+    /// Launches a lane-mate where one is due. Whether it did.
+    fn launch_mate(&mut self, course: &mut Course) -> bool {
+        if !course.mate_due || course.stratum == Stratum::Alone {
+            return false;
+        }
+        course.mate_due = false;
+        let mate = self.next_mate(course);
+        if let Some(mate) = mate {
+            self.start(course.home, mate, 0);
+        }
+        mate.is_some()
+    }
+
+    /// The victim's own lane: a lane-mate, perhaps a pause, the victim's next segment.
+    fn launch_home(&mut self, course: &mut Course, now: Time) -> Time {
+        if self.launch_mate(course) {
+            return Time::new(u64::MAX);
+        }
+        let pause = if course.stratum == Stratum::Alone { Nanos::ZERO } else { course.pause_max };
         match self.pause(course.home, pause, now) {
             Some(until) => until,
             None => {
@@ -328,13 +368,13 @@ impl<B: TestBed> ClosedLoop<B> {
 
 impl Course {
     /// Takes a sample down, unless it warms up, and goes on to the next segment.
-    fn take(&mut self, segment: u16, segments: u16, ran: &Ran, room: usize, taken: &mut Taken) {
+    fn take(&mut self, segment: u16, segments: u16, occupancy: Nanos, room: usize, taken: &mut Taken) {
         let last = segment + 1 == segments;
         let samples = &mut taken.segments[usize::from(segment)];
         if self.skip > 0 {
             self.skip -= usize::from(last);
         } else if samples.len() < room {
-            samples.push(ran.occupancy);
+            samples.push(occupancy);
         }
         self.segment = if last { 0 } else { segment + 1 };
         self.mate_due = true;

@@ -29,6 +29,10 @@ pub struct VirtualBed {
     pub seen: Vec<Scene>,
     /// A task that fails.
     pub broken: Option<TaskId>,
+    /// Whether occupancies begin with the post.
+    pub from_post: bool,
+    /// What a launch waits for before its entry, for each lane that was posted to at the same instant before it.
+    pub turn: Nanos,
     /// How long lanes may be busy at a stretch.
     pub busy: Nanos,
     /// How often they rested.
@@ -41,6 +45,7 @@ struct Lane {
     finished: DispatchSeq,
     flight: Option<(Launch, Time, Time)>,
     last: Option<(Launch, Time, Time)>,
+    posted: Option<Time>,
 }
 
 impl VirtualBed {
@@ -48,7 +53,8 @@ impl VirtualBed {
     pub fn new(lanes: usize, rule: impl FnMut(&Scene) -> Nanos + 'static) -> Self {
         let lanes = vec![Lane::default(); lanes];
         let (now, awake, rule, seen) = (Time::ZERO, Time::ZERO, Box::new(rule), Vec::new());
-        Self { now, lanes, rule, seen, broken: None, busy: Nanos::MAX, rests: 0, awake }
+        let (from_post, turn, busy) = (false, Nanos::ZERO, Nanos::MAX);
+        Self { now, lanes, rule, seen, broken: None, from_post, turn, busy, rests: 0, awake }
     }
 
     fn settle(&mut self) {
@@ -66,6 +72,10 @@ impl VirtualBed {
 impl TestBed for &mut VirtualBed {
     fn lanes(&self) -> usize {
         self.lanes.len()
+    }
+
+    fn counts_from_post(&self) -> bool {
+        self.from_post
     }
 
     fn now(&self) -> Time {
@@ -88,7 +98,10 @@ impl TestBed for &mut VirtualBed {
         let occupancy = (self.rule)(&scene);
         assert!(!occupancy.is_zero(), "virtual time has to pass");
         self.seen.push(scene);
-        self.lanes[this].flight = Some((launch, now, now.saturating_add(occupancy)));
+        let ahead = self.lanes.iter().filter(|lane| lane.posted == Some(now)).count() as u64;
+        let entered = now.saturating_add(Nanos::new(self.turn.get() * ahead));
+        self.lanes[this].posted = Some(now);
+        self.lanes[this].flight = Some((launch, entered, entered.saturating_add(occupancy)));
     }
 
     fn ended(&mut self, lane: LaneId, dispatch: DispatchSeq) -> Option<Ran> {
@@ -96,7 +109,7 @@ impl TestBed for &mut VirtualBed {
         let (launch, entered, left) = self.lanes[lane.index()].last?;
         let failed = self.broken == Some(launch.job.task);
         let outcome = if failed { SegmentOutcome::Failed } else { SegmentOutcome::Done };
-        let ran = Ran { outcome, occupancy: left.since(entered) };
+        let ran = Ran { outcome, entered, left };
         (launch.dispatch == dispatch).then_some(ran)
     }
 

@@ -34,26 +34,30 @@ pub enum Stratum {
     Chosen,
     /// S3: every other lane runs its tasks in random order and phases.
     Fleet,
+    /// Every lane idles, then all are launched on at once, the victim's last: nothing waits longer for its launch.
+    Burst,
     /// S4: every other lane runs an enemy.
     Enemy,
 }
 
 impl Stratum {
-    const NAMES: [(Self, &'static str); 6] = [
+    const NAMES: [(Self, &'static str); 7] = [
         (Self::Alone, "alone"),
         (Self::Own, "own"),
         (Self::Screen, "s1"),
         (Self::Chosen, "s2"),
         (Self::Fleet, "s3"),
+        (Self::Burst, "burst"),
         (Self::Enemy, "s4"),
     ];
 
     /// Whether what is seen in such a mix belongs to the budget of that level: the fleet's rests on S2 and S3, the
-    /// enemy's on those and S4, because it stands in for the fleet's, and lighter company belongs to both.
+    /// enemy's on those and S4, because it stands in for the fleet's; lighter company and bursts belong to both.
     pub fn speaks_for(self, level: Level) -> bool {
         match (self, level) {
             (Self::Alone, _) | (Self::Enemy, Level::Fleet) => false,
-            (Self::Own | Self::Screen | Self::Chosen | Self::Fleet, _) | (Self::Enemy, Level::Enemy) => true,
+            (Self::Own | Self::Screen | Self::Chosen | Self::Fleet | Self::Burst, _)
+            | (Self::Enemy, Level::Enemy) => true,
         }
     }
 }

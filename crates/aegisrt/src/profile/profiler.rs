@@ -265,7 +265,8 @@ impl<'a> WcetProfiler<'a> {
         let table = SlowdownTable { lanes, rows: rows.collect() };
         let profile = Profile::new(path, machine, machine::wall_clock(), self.company(), tasks);
         let (wait, flushed) = (self.system.fleet().wait(), self.opposition.is_flushing());
-        let profile = profile.in_place(self.system.partitions(), wait, flushed);
+        let asynchronous = self.system.device().context().capabilities.asynchronous;
+        let profile = profile.in_place(self.system.partitions(), wait, flushed).counted(asynchronous);
         Ok(profile.at(level, table).on(self.device(lanes)))
     }
 
@@ -329,7 +330,11 @@ impl<'a> WcetProfiler<'a> {
         let clock = regime.and_then(|regime| regime.sm_clock.known());
         let regime = clock.map_or_else(|| "regime not read".to_owned(), |clock| format!("SM clock {clock}"));
         let pauses = self.options.pause_max;
-        format!("{between}, pauses up to {pauses}, lanes beside: {others}; {regime}; campaign {campaign}")
+        let asynchronous = self.system.device().context().capabilities.asynchronous;
+        let from = if asynchronous { "from the post" } else { "from the launch" };
+        format!(
+            "{from}, {between}, pauses up to {pauses}, lanes beside: {others}; {regime}; campaign {campaign}"
+        )
     }
 
     fn company(&self) -> Vec<LaneCompany> {

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use aegis_types::{ContentHash, LaneId, Nanos, TaskId, Time};
+use aegis_types::{ContentHash, LaneId, Nanos, SegmentIndex, TaskId, Time};
 use proptest::prelude::{ProptestConfig, any, proptest};
 
 use super::closed_loop::{ClosedLoop, Quota};
@@ -317,4 +317,39 @@ proptest! {
             }
         }
     }
+}
+
+/// Three lanes whose launches wait 5 us for each launch posted with them, on a device that counts from the post.
+#[test]
+fn what_a_launch_waits_for_is_in_budgets_that_begin_with_the_post() {
+    let mut bed = VirtualBed::new(3, |_| Nanos::from_micros(100));
+    (bed.from_post, bed.turn) = (true, Nanos::from_micros(5));
+    let state = complete(&mut bed, 3, &[], options());
+    let burst: Mix = "burst:-,*,*".parse().expect("a mix");
+    let task = &state.tasks[1];
+    assert_eq!(task.frozen.iter().flatten().nth(1), Some(&burst));
+    let confirmed = task.confirmed.iter().find(|confirmed| confirmed.mix == burst).expect("confirmed");
+    assert_eq!((confirmed.segments[0].p50, confirmed.segments[0].samples), (Nanos::from_micros(110), 40));
+    for level in [Level::Fleet, Level::Enemy] {
+        assert!(burst.stratum.speaks_for(level));
+    }
+    let budget = claim::level_budget(task, Level::Fleet, 0, 0).expect("confirmed");
+    assert_eq!(budget.high_water, Nanos::from_micros(110), "two visits to other lanes before its own");
+}
+
+#[test]
+fn a_burst_posts_to_the_victim_last_while_all_others_are_in_flight() {
+    let mut bed = VirtualBed::new(3, contended(|_| 0));
+    bed.from_post = true;
+    let mut campaign = Campaign::on(&mut bed, &victims(3), &[], options());
+    let burst: Mix = "burst:*,-,*".parse().expect("a mix");
+    campaign.look(3, &burst).expect("nothing fails");
+    let first = bed.seen.iter().filter(|scene| scene.launch.segment == SegmentIndex::new(0));
+    let tasks: Vec<u16> = first.map(|scene| scene.launch.job.task.get() / 2).collect();
+    // The lane-mate by itself, then the lane after the victim's, then around to the victim's own.
+    assert!(tasks.len() >= 9 * 4, "{tasks:?}");
+    assert!(tasks.chunks(4).all(|lanes| lanes == [1, 2, 0, 1]), "{tasks:?}");
+    let own = bed.seen.iter().filter(|scene| scene.launch.job.task == TaskId::new(3));
+    assert!(own.clone().all(|scene| scene.beside.len() == 2 && scene.before == Some(TaskId::new(2))));
+    assert_eq!(own.count(), 9);
 }

@@ -175,6 +175,30 @@ fn a_longer_turn_is_waited_for_at_the_own_lane_too() {
 }
 
 #[test]
+fn a_launch_is_charged_where_a_budget_does_not_hold_it() {
+    let fleet = good();
+    let (handoff, launch_lock) = (Nanos::from_micros(3), Nanos::from_micros(2));
+    let overheads = |wakeup| Overheads { handoff, launch_lock, wakeup, ..Overheads::default() };
+    let charged = |profile: &Profile, wakeup| {
+        let calibration = Calibration::new(Path::new("platform.json"), overheads(wakeup));
+        let found = prepare(&fleet, Some(profile), &calibration, &fleet.first_lanes(), &facts(&fleet));
+        let Overheads { handoff, launch_lock, .. } = found.expect("legal").set.platform().overheads;
+        (handoff, launch_lock)
+    };
+    let from_post = profiled().counted(true);
+    assert_eq!(charged(&profiled(), Nanos::ZERO), (handoff, launch_lock));
+    assert_eq!(charged(&from_post, Nanos::ZERO), (Nanos::ZERO, Nanos::ZERO));
+    // A launcher that was awake in the campaign may have to be woken in a run.
+    let woken = Nanos::from_micros(50);
+    assert_eq!(charged(&from_post, woken), (woken, Nanos::ZERO));
+    // The platform charges all tasks alike, and the declared budget of a candidate holds no launch.
+    let fleet = enlarged();
+    let calibration = Calibration::new(Path::new("platform.json"), overheads(Nanos::ZERO));
+    let found = prepare(&fleet, Some(&from_post), &calibration, &fleet.first_lanes(), &facts(&fleet));
+    assert_eq!(found.expect("legal").set.platform().overheads.launch_lock, launch_lock);
+}
+
+#[test]
 fn measurements_hold_for_the_way_to_wait_that_they_were_made_in() {
     let mut calibration = calibration();
     let profile = |wait| profiled().in_place(&[], wait, false);
