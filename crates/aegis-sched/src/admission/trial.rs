@@ -3,8 +3,8 @@
 use aegis_types::Nanos;
 
 use crate::analysis::claim::Cause;
-use crate::analysis::decide;
 use crate::analysis::problem::{LaneProblem, LaneTask};
+use crate::analysis::{decide_within, trial_steps};
 use crate::model::{Task, TaskSet};
 use crate::policy::SchedulingPolicy;
 
@@ -54,7 +54,8 @@ impl<'a> Trial<'a> {
     /// Whether the lane is shown to meet every deadline; `None`, which ends a search, where that took too long to
     /// tell too often.
     pub(super) fn fits(&mut self) -> Option<bool> {
-        let Err(failure) = decide(&self.problem) else { return Some(true) };
+        let steps = trial_steps(self.problem.tasks.len());
+        let Err(failure) = decide_within(&self.problem, steps, steps) else { return Some(true) };
         self.undecided += u32::from(matches!(failure.cause, Cause::Undecided { .. }));
         if self.undecided > UNDECIDED_MAX { None } else { Some(false) }
     }

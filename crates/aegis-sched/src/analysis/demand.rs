@@ -22,6 +22,22 @@ pub const STEPS_MAX: u64 = 1 << 23;
 /// Steps after which the response times of an absolute-deadline lane are given up: some tenths of a second.
 pub const RESPONSE_STEPS_MAX: u64 = 1 << 26;
 
+/// Fewest steps of a trial.
+const TRIAL_STEPS_MIN: u64 = 1 << 18;
+
+/// Steps of one of the many trials of a search, on a lane of so many tasks: enough to look at every task some
+/// thousands of times, and few enough for a search to end soon whatever it is given.
+pub(crate) const fn trial_steps(tasks: usize) -> u64 {
+    let steps = (tasks as u64).saturating_mul(1 << 13);
+    if steps < TRIAL_STEPS_MIN {
+        TRIAL_STEPS_MIN
+    } else if steps > STEPS_MAX {
+        STEPS_MAX
+    } else {
+        steps
+    }
+}
+
 /// Counts steps, so that no input makes an analysis run for long.
 pub(super) struct Work {
     left: u64,
@@ -195,6 +211,20 @@ fn compare_rounded(rows: &[Row], bits: u32) -> Option<Ordering> {
         }
     }
     (high < one).then_some(Ordering::Less)
+}
+
+/// One, in the unit of [`share_up`].
+pub(super) const WHOLE: u128 = 1 << 32;
+
+/// C/T in fractions of 2^-32, rounded up: sums of these below [`WHOLE`] leave the lane some of its time.
+pub(super) fn share_up(row: &Row) -> u128 {
+    let short = row.cost < 1 << 32;
+    let floor = if short {
+        u128::from((row.cost << 32) / row.period)
+    } else {
+        (u128::from(row.cost) << 32) / u128::from(row.period)
+    };
+    floor + 1
 }
 
 /// The exact comparison over the least common multiple of the periods; `None` where that does not fit.

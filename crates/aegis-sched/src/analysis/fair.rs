@@ -32,13 +32,18 @@ use crate::referee::certificate::Term;
 /// # Errors
 /// [`Failure`] for the lane, or (with [`Stop::AtDeadline`]) for the first task, by number, past its deadline.
 pub fn claim(problem: &LaneProblem, stop: Stop) -> Result<Claim, Failure> {
+    claim_within(problem, stop, STEPS_MAX)
+}
+
+/// [`claim`] in at most so many steps.
+pub(super) fn claim_within(problem: &LaneProblem, stop: Stop, steps: u64) -> Result<Claim, Failure> {
     let lane = Rows::of(problem)?;
     check_utilisation(&lane)?;
     let mut claim = Claim { overrun: problem.overrun, busy: Vec::new(), tasks: Vec::new() };
     if lane.rows.is_empty() {
         return Ok(claim);
     }
-    let mut rounds = Rounds::new(&lane, STEPS_MAX).map_err(|cause| Failure { position: None, cause })?;
+    let mut rounds = Rounds::new(&lane, steps).map_err(|cause| Failure { position: None, cause })?;
     claim.busy.push(span(rounds.busy));
     for (position, me) in lane.rows.iter().enumerate() {
         let fail = |cause| Failure { position: Some(position), cause };

@@ -66,6 +66,11 @@ impl Front {
         Self { streams: Vec::with_capacity(count), released: 0, soonest: u64::MAX, limit: HORIZON }
     }
 
+    /// Of how many tasks it is.
+    pub(super) const fn len(&self) -> usize {
+        self.streams.len()
+    }
+
     /// Becomes a front of no task.
     pub(super) fn clear(&mut self) {
         self.streams.clear();
@@ -83,9 +88,13 @@ impl Front {
         self.limit = limit.min(HORIZON);
     }
 
-    /// The first release that the front has not passed.
-    pub(super) const fn soonest(&self) -> u64 {
-        self.soonest
+    /// Whether some w from `from` to `most` has w >= `base` + work released in the half-open window of length w. Passes
+    /// no release at or beyond `most`; conditions as for [`Front::least`].
+    pub(super) fn reaches(&mut self, base: u64, from: u64, most: u64, work: &mut Work) -> bool {
+        let limit = std::mem::replace(&mut self.limit, most.min(HORIZON));
+        let found = self.least(base, from, Window::HalfOpen, work);
+        self.limit = limit;
+        found.is_ok()
     }
 
     /// Adds the releases of one more task; those that the front has passed count with the next fixed point.

@@ -2,12 +2,13 @@
 //!
 //! What a change cannot make worse is not analysed again. Under static priorities a new task reaches a more urgent one
 //! by its longest segment only, so levels that are blocked for as long already stay as they are. A task that leaves
-//! takes work away, and every test here is monotone: what fitted fits.
+//! takes work away, and every test here is monotone: what fitted fits. The utilisation is kept as a sum, and
+//! added up anew only where that comes close to one.
 
 use aegis_types::{LaneId, Nanos, TaskId};
 
 use super::claim::Claim;
-use super::demand::{Row, Rows, STEPS_MAX, check_utilisation};
+use super::demand::{Row, Rows, STEPS_MAX, WHOLE, check_utilisation, share_up};
 use super::np_fp::{self, Ranks};
 use super::problem::{Blocking, LaneProblem, LaneTask};
 use super::verdict::Judge;
@@ -20,6 +21,8 @@ pub struct AdmittedLane {
     problem: LaneProblem,
     rows: Rows,
     ranks: Ranks,
+    /// The sum of the shares of all tasks, rounded up.
+    shares: u128,
 }
 
 /// Why a task does not join a lane.
@@ -42,7 +45,7 @@ impl AdmittedLane {
         let problem = LaneProblem { lane, tasks: Vec::new(), class, blocking, overrun: Nanos::ZERO };
         let rows = Rows { rows: Vec::new(), overrun: 0 };
         let ranks = Ranks::of(&rows);
-        Self { problem, rows, ranks }
+        Self { problem, rows, ranks, shares: 0 }
     }
 
     /// A lane with the tasks of `problem`.
@@ -53,7 +56,8 @@ impl AdmittedLane {
         decide(&problem)?;
         let rows = Rows::of(&problem)?;
         let ranks = Ranks::of(&rows);
-        Ok(Self { problem, rows, ranks })
+        let shares = rows.rows.iter().map(share_up).sum();
+        Ok(Self { problem, rows, ranks, shares })
     }
 
     /// The tasks, by number.
@@ -88,6 +92,7 @@ impl AdmittedLane {
         self.rows.rows.insert(position, row);
         if self.fits_with(position) {
             self.problem.tasks.insert(position, task);
+            self.shares += share_up(&row);
             return Ok(());
         }
         self.rows.rows.remove(position);
@@ -100,7 +105,7 @@ impl AdmittedLane {
     /// Takes a task away; `None` if it is not on the lane.
     pub fn remove(&mut self, id: TaskId) -> Option<LaneTask> {
         let position = self.problem.tasks.binary_search_by_key(&id, |other| other.id).ok()?;
-        self.rows.rows.remove(position);
+        self.shares -= share_up(&self.rows.rows.remove(position));
         if self.is_ranked() {
             self.ranks.remove(&self.rows, position);
         }
@@ -123,7 +128,7 @@ impl AdmittedLane {
         let changed = |other: usize, key: u64, blocking: u64| {
             other >= rank || key == added.key || blocking == added.blocks
         };
-        check_utilisation(&self.rows).is_ok()
+        (self.shares + share_up(&added) < WHOLE || check_utilisation(&self.rows).is_ok())
             && np_fp::first_late(&self.rows, &self.ranks, STEPS_MAX, changed).is_none()
     }
 }

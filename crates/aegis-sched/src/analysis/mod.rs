@@ -37,10 +37,12 @@ mod tally;
 mod verdict;
 
 pub use claim::{Cause, Claim, Failure, TaskClaim};
+pub(crate) use demand::trial_steps;
 pub use demand::{RESPONSE_STEPS_MAX, STEPS_MAX};
 pub use incremental::AdmittedLane;
 pub use problem::{Blocking, LaneProblem, LaneTask};
 pub use verdict::fits;
+pub(crate) use verdict::fits_soon;
 
 use aegis_types::Nanos;
 
@@ -62,14 +64,28 @@ pub enum Stop {
 /// # Errors
 /// [`Failure`] with the task and the reason.
 pub fn decide(problem: &LaneProblem) -> Result<Claim, Failure> {
+    decide_within(problem, STEPS_MAX, RESPONSE_STEPS_MAX)
+}
+
+/// [`decide`] in at most so many steps, and so many more where it takes the response times of an absolute-deadline
+/// lane.
+pub(crate) fn decide_within(
+    problem: &LaneProblem,
+    steps: u64,
+    response_steps: u64,
+) -> Result<Claim, Failure> {
     match problem.class {
         PolicyClass::AbsoluteDeadline if np_edf::keys_within_deadlines(problem) => {
-            let claim = np_edf::feasible_claim(problem);
+            let claim = np_edf::feasible_claim_within(problem, steps);
             // A response may exceed a key that is shorter than the deadline.
             let shorter = problem.tasks.iter().any(|task| task.key < task.deadline.get());
-            if claim.is_err() && shorter { respond(problem, Stop::AtDeadline) } else { claim }
+            match claim {
+                Err(_) if shorter => np_edf::claim_within(problem, Stop::AtDeadline, response_steps),
+                claim => claim,
+            }
         }
-        _ => respond(problem, Stop::AtDeadline),
+        PolicyClass::AbsoluteDeadline => respond_within(problem, Stop::AtDeadline, response_steps),
+        _ => respond_within(problem, Stop::AtDeadline, steps),
     }
 }
 
@@ -78,12 +94,18 @@ pub fn decide(problem: &LaneProblem) -> Result<Claim, Failure> {
 /// # Errors
 /// [`Failure`] with the task and the reason.
 pub fn respond(problem: &LaneProblem, stop: Stop) -> Result<Claim, Failure> {
+    let ordered = problem.class == PolicyClass::AbsoluteDeadline;
+    respond_within(problem, stop, if ordered { RESPONSE_STEPS_MAX } else { STEPS_MAX })
+}
+
+/// [`respond`] in at most so many steps.
+pub(crate) fn respond_within(problem: &LaneProblem, stop: Stop, steps: u64) -> Result<Claim, Failure> {
     match problem.class {
-        PolicyClass::StaticPriority => np_fp::claim(problem, stop),
-        PolicyClass::AbsoluteDeadline => np_edf::claim(problem, stop),
-        PolicyClass::ArrivalOrder => fifo::claim(problem, stop),
-        PolicyClass::WorkConserving => policy_free::claim(problem, stop),
-        PolicyClass::Fair => fair::claim(problem, stop),
+        PolicyClass::StaticPriority => np_fp::claim_within(problem, stop, steps),
+        PolicyClass::AbsoluteDeadline => np_edf::claim_within(problem, stop, steps),
+        PolicyClass::ArrivalOrder => fifo::claim_within(problem, stop, steps),
+        PolicyClass::WorkConserving => policy_free::claim_within(problem, stop, steps),
+        PolicyClass::Fair => fair::claim_within(problem, stop, steps),
     }
 }
 

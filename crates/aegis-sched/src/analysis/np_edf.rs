@@ -33,6 +33,8 @@
 //! a busy period, so `a < L`; one with a blocker needs a task with `k_j > a + k_i`. Feasibility implies R_i <= k_i
 //! for this R_i as well, because `w(a) + F_i` is at most `h(t) + b(t) + X` at `t = a + k_i`.
 
+use std::ops::RangeInclusive;
+
 use aegis_types::Nanos;
 
 use super::Stop;
@@ -48,13 +50,18 @@ use super::tally::Tally;
 /// # Errors
 /// [`Failure`] where the lane is not feasible, or where a key exceeds its deadline (then only [`claim`] decides).
 pub fn feasible_claim(problem: &LaneProblem) -> Result<Claim, Failure> {
+    feasible_claim_within(problem, STEPS_MAX)
+}
+
+/// [`feasible_claim`] in at most so many steps.
+pub(super) fn feasible_claim_within(problem: &LaneProblem, steps: u64) -> Result<Claim, Failure> {
     let lane = Rows::of(problem)?;
     check_utilisation(&lane)?;
     let mut claim = Claim { overrun: problem.overrun, busy: Vec::new(), tasks: Vec::new() };
     if lane.rows.is_empty() {
         return Ok(claim);
     }
-    let mut work = Work::of(STEPS_MAX);
+    let mut work = Work::of(steps);
     let busy = busy(&lane, &mut work)?;
     feasible(&lane, busy, &mut work)?;
     claim.busy.push(span(busy));
@@ -76,13 +83,18 @@ pub fn keys_within_deadlines(problem: &LaneProblem) -> bool {
 /// # Errors
 /// [`Failure`] for the lane, or (with [`Stop::AtDeadline`]) for the first task, by number, past its deadline.
 pub fn claim(problem: &LaneProblem, stop: Stop) -> Result<Claim, Failure> {
+    claim_within(problem, stop, RESPONSE_STEPS_MAX)
+}
+
+/// [`claim`] in at most so many steps.
+pub(super) fn claim_within(problem: &LaneProblem, stop: Stop, steps: u64) -> Result<Claim, Failure> {
     let lane = Rows::of(problem)?;
     check_utilisation(&lane)?;
     let mut claim = Claim { overrun: problem.overrun, busy: Vec::new(), tasks: Vec::new() };
     if lane.rows.is_empty() {
         return Ok(claim);
     }
-    let mut work = Work::of(RESPONSE_STEPS_MAX);
+    let mut work = Work::of(steps);
     let busy = busy(&lane, &mut work)?;
     claim.busy.push(span(busy));
     let mut search = Search::new(&lane, busy, work);
@@ -143,7 +155,7 @@ pub(super) fn row_fits(lane: &Rows, position: usize, steps: u64) -> bool {
     worst.is_ok_and(|worst| worst.response <= lane.rows[position].deadline)
 }
 
-/// Whether the work of this window fits into it: what [`fits`] asks of every window.
+/// Whether the work of this window fits into it: what [`fit`] asks of every window.
 pub(super) fn holds(lane: &Rows, window: u64) -> bool {
     let bend = |row: &Row| row.key.saturating_sub(row.jitter);
     if window > HORIZON || lane.rows.iter().all(|row| bend(row) > window) {
@@ -153,29 +165,79 @@ pub(super) fn holds(lane: &Rows, window: u64) -> bool {
     demand(lane, lane.overrun + blocks.unwrap_or(0), window) <= window
 }
 
-/// Whether every response is at most its key. Looks at the window `overfull` first, and leaves there the one that
-/// was too full.
-pub(super) fn fits(lane: &Rows, steps: u64, overfull: &mut u64) -> bool {
-    if lane.rows.is_empty() {
-        return true;
-    }
-    if !holds(lane, *overfull) {
-        return false;
-    }
-    let mut work = Work::of(steps);
-    let longest = longest_window(lane).map_or_else(|| busy(lane, &mut work), Ok);
-    let verdict = longest.and_then(|longest| feasible(lane, longest, &mut work));
-    if let Err(Failure { cause: Cause::Demand { window, .. }, .. }) = &verdict {
-        *overfull = window.get();
-    }
-    verdict.is_ok()
+/// What a look at all windows of a lane tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fit {
+    /// Every response is at most its key.
+    Fits,
+    /// A window holds too much work, or a number is out of range.
+    Overfull,
+    /// There are too many windows to look at.
+    Endless,
 }
 
-/// A length from which on no window is overfull, where one follows from utilisation and is at most the largest key:
+/// What looks at earlier lanes tell about the next one.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seen {
+    /// The window that was too full last: the first that is looked at in the next lane, which probably differs little.
+    pub overfull: u64,
+    /// All longer windows hold, as they did in a lane that was harder to serve in every window. Those that were too long
+    /// to look at there are so for the next lane all the more: its busy period is no longer.
+    pub proven: Option<u64>,
+}
+
+/// Whether every response is at most its key. Leaves in `seen` what it saw; `proven` has to be taken away from there
+/// before a lane that is harder to serve.
+pub(super) fn fit(lane: &Rows, steps: u64, reach: u64, seen: &mut Seen) -> Fit {
+    if lane.rows.is_empty() {
+        return Fit::Fits;
+    }
+    if !holds(lane, seen.overfull) {
+        return Fit::Overfull;
+    }
+    let mut work = Work::of(steps);
+    let top = match seen.proven {
+        Some(top) => Ok(top),
+        None => longest_window(lane, reach)
+            .map_or_else(|| busy(lane, &mut work), Ok)
+            .map(|longest| top(lane, longest)),
+    };
+    let mut reached = None;
+    let verdict = top.and_then(|top| feasible_below(lane, top, &mut work, &mut reached));
+    if verdict.is_err() {
+        // A lane that fits may be followed by one that is harder to serve.
+        seen.proven = reached.or(seen.proven);
+    }
+    match verdict {
+        Ok(()) => Fit::Fits,
+        Err(Failure { cause: Cause::Undecided { .. }, .. }) => Fit::Endless,
+        Err(Failure { cause: Cause::Demand { window, .. }, .. }) => {
+            seen.overfull = window.get();
+            Fit::Overfull
+        }
+        Err(_) => Fit::Overfull,
+    }
+}
+
+/// How long a window may be that follows from utilisation and is taken in place of the busy period, in a search whose
+/// trials may take so many steps: a walk from there takes a fraction of these, because it leaves about half of one job
+/// of every task behind with each step.
+pub(super) fn reach(lane: &Rows, steps: u64) -> u64 {
+    let costs = lane.rows.iter().fold(0u64, |sum, row| sum.saturating_add(row.cost));
+    costs.saturating_mul(steps / (lane.rows.len() as u64 + 1) / 8)
+}
+
+/// Whether utilisation alone shows that the windows to look at are not very many.
+pub(super) fn ends_soon(lane: &Rows, reach: u64) -> bool {
+    longest_window(lane, reach).is_some()
+}
+
+/// A length from which on no window is overfull, where one follows from utilisation and is at most `reach` or the
+/// largest key:
 /// `h(t) <= sum of (t + T_j + J_j - k_j) C_j / T_j`, so `h(t) + X <= t` from the t on at which
 /// `t (1 - U) >= X + sum of (T_j + J_j - k_j) C_j / T_j` (Baruah, Rosier, Howell 1990). From the largest key on nothing
 /// blocks. Spares the busy period, which has no good bound near full utilisation.
-fn longest_window(lane: &Rows) -> Option<u64> {
+fn longest_window(lane: &Rows, reach: u64) -> Option<u64> {
     let (mut used, mut work) = (0u64, i128::from(lane.overrun) << 32);
     for row in &lane.rows {
         // Fractions of 2^-32, rounded up where they count against the lane and down where they relieve it.
@@ -183,12 +245,18 @@ fn longest_window(lane: &Rows) -> Option<u64> {
         let share = cost / row.period;
         used = used.checked_add(share)?.checked_add(1)?;
         let room = signed(row.period) + signed(row.jitter) - i64::try_from(row.key).ok()?;
-        work += i128::from(room) * i128::from(if room > 0 { share + 1 } else { share });
+        let rest = i128::from(room) * i128::from(if room > 0 { share + 1 } else { share });
+        // With room for one period at most it is one job at most, which rounding must not make more of.
+        work += if room <= signed(row.period) { rest.min(i128::from(cost)) } else { rest };
     }
     let free = (1u64 << 32).checked_sub(used)?;
     let key = lane.rows.iter().map(|row| row.key).max()?;
-    let enough = key <= HORIZON && work <= i128::from(key) * i128::from(free);
-    enough.then_some(key)
+    if key > HORIZON || free == 0 {
+        return None;
+    }
+    // From the largest key on nothing blocks.
+    let longest = u64::try_from(work.max(0) / i128::from(free) + 1).ok()?.max(key);
+    (longest <= key.max(reach).min(HORIZON)).then_some(longest)
 }
 
 /// Whether every deadline is met, keys apart.
@@ -209,8 +277,23 @@ fn busy(lane: &Rows, work: &mut Work) -> Result<u64, Failure> {
     lane.busy_period(work).map_err(|cause| Failure { position: None, cause })
 }
 
-/// Checks h(t) + b(t) + X <= t for every window, longest first.
+/// The longest window to look at, where no deadline from `longest` and the largest key on is missed.
+fn top(lane: &Rows, longest: u64) -> u64 {
+    longest.max(lane.rows.iter().map(|row| row.key).max().unwrap_or(0)) - 1
+}
+
+/// Checks h(t) + b(t) + X <= t for every window.
 fn feasible(lane: &Rows, busy: u64, work: &mut Work) -> Result<(), Failure> {
+    feasible_below(lane, top(lane, busy), work, &mut None)
+}
+
+/// Checks the windows up to `top`, longest first; all above the one that it has `reached` hold.
+fn feasible_below(
+    lane: &Rows,
+    mut top: u64,
+    work: &mut Work,
+    reached: &mut Option<u64>,
+) -> Result<(), Failure> {
     let rows = &lane.rows;
     // A key below jitter plus cost cannot be kept by a job that waits for nothing.
     if let Some(position) = rows.iter().position(|row| row.key < row.jitter.saturating_add(row.cost)) {
@@ -223,11 +306,10 @@ fn feasible(lane: &Rows, busy: u64, work: &mut Work) -> Result<(), Failure> {
     }
     let mut by_bend: Vec<(u64, &Row)> = rows.iter().map(|row| (row.key - row.jitter, row)).collect();
     by_bend.sort_unstable_by_key(|&(bend, row)| std::cmp::Reverse((bend, row.id)));
-    let mut top = busy.max(rows.iter().map(|row| row.key).max().unwrap_or(0)) - 1;
     let mut blocker: Option<&Row> = None;
     for (bend, row) in by_bend {
         if bend <= top {
-            walk(lane, bend, top, blocker, work)?;
+            walk(lane, bend..=top, blocker, work, reached)?;
             // Below the least bend no job has its deadline inside the window.
             top = bend.saturating_sub(1);
         }
@@ -236,12 +318,19 @@ fn feasible(lane: &Rows, busy: u64, work: &mut Work) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Checks the windows from `top` down to `low`, on which `blocker` blocks. Where the demand of a window is v, all
+/// Checks the windows of a range, longest first, on which `blocker` blocks. Where the demand of a window is v, all
 /// windows from v to it pass, because shorter ones hold no more.
-fn walk(lane: &Rows, low: u64, top: u64, blocker: Option<&Row>, work: &mut Work) -> Result<(), Failure> {
+fn walk(
+    lane: &Rows,
+    windows: RangeInclusive<u64>,
+    blocker: Option<&Row>,
+    work: &mut Work,
+    reached: &mut Option<u64>,
+) -> Result<(), Failure> {
     let extra = lane.overrun + blocker.map_or(0, |row| row.blocks);
-    let mut t = top;
-    while t >= low {
+    let mut t = *windows.end();
+    while t >= *windows.start() {
+        *reached = Some(t);
         work.spend(lane.rows.len()).map_err(|cause| Failure { position: None, cause })?;
         let demand = demand(lane, extra, t);
         if demand > t {

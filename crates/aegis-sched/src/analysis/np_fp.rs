@@ -35,12 +35,17 @@ use crate::referee::certificate::Term;
 /// # Errors
 /// [`Failure`] for the most urgent task without a bound or (with [`Stop::AtDeadline`]) past its deadline.
 pub fn claim(problem: &LaneProblem, stop: Stop) -> Result<Claim, Failure> {
+    claim_within(problem, stop, STEPS_MAX)
+}
+
+/// [`claim`] in at most so many steps.
+pub(super) fn claim_within(problem: &LaneProblem, stop: Stop, steps: u64) -> Result<Claim, Failure> {
     let lane = Rows::of(problem)?;
     check_utilisation(&lane)?;
     let mut busy = vec![Nanos::ZERO; lane.rows.len()];
     let mut tasks: Vec<Option<TaskClaim>> = vec![None; lane.rows.len()];
     let ranks = Ranks::of(&lane);
-    let mut levels = Levels::new(&lane, &ranks, STEPS_MAX);
+    let mut levels = Levels::new(&lane, &ranks, steps);
     for rank in 0..lane.rows.len() {
         let position = ranks.order[rank].2;
         let fail = |cause| Failure { position: Some(position), cause };
@@ -63,7 +68,8 @@ pub(super) fn bounds(lane: &Rows) -> Result<Vec<Nanos>, Failure> {
     for rank in 0..lane.rows.len() {
         let position = ranks.order[rank].2;
         levels.descend(rank);
-        let bound = levels.bound(rank).map_err(|cause| Failure { position: Some(position), cause })?;
+        let bound =
+            levels.bound(rank, u64::MAX).map_err(|cause| Failure { position: Some(position), cause })?;
         bounds[position] = span(bound);
     }
     Ok(bounds)
@@ -76,7 +82,7 @@ pub(super) fn bounds(lane: &Rows) -> Result<Vec<Nanos>, Failure> {
 pub fn bound(problem: &LaneProblem, position: usize) -> Result<Nanos, Failure> {
     let lane = Rows::of(problem)?;
     let ranks = Ranks::of(&lane);
-    let bound = Levels::new(&lane, &ranks, STEPS_MAX).bound_at(position);
+    let bound = Levels::new(&lane, &ranks, STEPS_MAX).bound_at(position, u64::MAX);
     bound.map(span).map_err(|cause| Failure { position: Some(position), cause })
 }
 
@@ -85,7 +91,7 @@ pub(super) fn row_fits(lane: &Rows, ranks: &Ranks, position: usize, steps: u64) 
     let mut levels = Levels::new(lane, ranks, steps);
     let deadline = lane.rows[position].deadline;
     levels.urgent.limit(deadline);
-    levels.bound_at(position).is_ok_and(|bound| bound <= deadline)
+    levels.bound_at(position, deadline).is_ok_and(|bound| bound <= deadline)
 }
 
 /// The position of the most urgent task that is not shown to meet its deadline, where those of the levels that are not
@@ -103,7 +109,7 @@ pub(super) fn first_late(
         let (key, deadline) = (row.key, row.deadline);
         levels.urgent.limit(deadline);
         let as_before = !changed(rank, key, levels.blocking - lane.overrun);
-        !as_before && levels.bound(rank).map_or(true, |bound| bound > deadline)
+        !as_before && levels.bound(rank, deadline).map_or(true, |bound| bound > deadline)
     });
     late.map(|rank| ranks.order[rank].2)
 }
@@ -191,7 +197,7 @@ struct Levels<'a> {
     urgent: Front,
     /// What the constant part of a start must be at least for `urgent` to stand before that start.
     owed: u64,
-    /// Releases of those and of the level itself, and the length of its busy period.
+    /// Releases of those and of the level itself as far down as a busy period was asked for, and its length.
     all: Front,
     busy: u64,
     /// Those that can delay a later job, or one of several tasks of the level; kept to allocate once.
@@ -225,7 +231,7 @@ impl<'a> Levels<'a> {
             blocking: 0,
             urgent: Front::with_capacity(count),
             owed: 0,
-            all: Front::with_capacity(count),
+            all: Front::with_capacity(0),
             busy: 1,
             scratch: Front::with_capacity(0),
             starts: Vec::new(),
@@ -251,40 +257,37 @@ impl<'a> Levels<'a> {
     }
 
     /// The bound of the task at `position`, for levels that nothing was asked of before.
-    fn bound_at(&mut self, position: usize) -> Result<u64, Cause> {
+    fn bound_at(&mut self, position: usize, enough: u64) -> Result<u64, Cause> {
         let rank = self.ranks.order.iter().position(|&(.., at)| at == position).unwrap_or(0);
         let key = self.ranks.order[rank].0;
         let level = self.ranks.order.partition_point(|&(other, ..)| other < key)
             ..self.ranks.order.partition_point(|&(other, ..)| other <= key);
         for &releases in &self.ranks.fresh[..level.start] {
             self.urgent.push(releases);
-            self.all.push(releases);
         }
         self.enter(level);
-        self.bound(rank)
+        self.bound(rank, enough)
     }
 
     fn enter(&mut self, level: Range<usize>) {
-        for &releases in &self.ranks.fresh[level.clone()] {
-            self.all.push(releases);
-        }
         self.blocking = self.lane.overrun + self.ranks.longest[level.end].map_or(0, |(_, blocks)| blocks);
         self.level = level;
     }
 
-    /// The bound of the task at `rank`.
-    fn bound(&mut self, rank: usize) -> Result<u64, Cause> {
+    /// The bound of the task at `rank`; once it exceeds `enough`, some number that does.
+    fn bound(&mut self, rank: usize, enough: u64) -> Result<u64, Cause> {
         let me = *self.row(rank);
         let start = self.first_start(rank, &me)?;
         let response = start + me.last + me.jitter;
-        if response <= me.period && self.first_is_worst(&me, start) {
+        if response > enough || response <= me.period && self.first_is_worst(&me, start) {
             return Ok(response);
         }
         let mut worst = Worst { response, start, q: 0 };
         let jobs = self.jobs(&me, start)?;
         for q in 1..jobs {
             // No job ends after the busy period, so where that is not worse, later jobs are not either.
-            if (self.busy + me.jitter).saturating_sub(q * me.period) <= worst.response {
+            let rest = (self.busy + me.jitter).saturating_sub(q * me.period);
+            if rest <= worst.response || worst.response > enough {
                 break;
             }
             self.later_start(&me, q, &mut worst, start)?;
@@ -296,11 +299,20 @@ impl<'a> Levels<'a> {
     ///
     /// Let s = w_(q-1) and R(q-1) <= T, so that s + F + J <= q T. With `n_j(x) = ceil(x / T_j)`, any x with
     /// `C + sum of n_j(x) C_j <= x` makes s + x a post-fixpoint of the equation for w_q, because
-    /// `etac_j(s + x) <= etac_j(s) + n_j(x)`. Hence R(q) <= x. Now x = w_0 + F is such a number if no release lies in
-    /// (w_0, w_0 + F), and so is x = w_0 if F <= B. Both are at most R(0), and R(0) <= T carries on the induction.
-    fn first_is_worst(&self, me: &Row, start: u64) -> bool {
-        let front = if self.level.len() == 1 { &self.urgent } else { &self.scratch };
-        me.last <= self.blocking || front.soonest() >= start + me.last
+    /// `etac_j(s + x) <= etac_j(s) + n_j(x)`. Hence R(q) <= x, and x <= w_0 + F <= R(0) carries on the induction. Such an
+    /// x solves the equation for w_0 with F in the place of B: where F <= B, w_0 itself is one, and otherwise the front
+    /// of w_0 moves on by the little that F is longer. The next level's start lies behind it even so (`owed`).
+    fn first_is_worst(&mut self, me: &Row, start: u64) -> bool {
+        let Some(longer) = me.last.checked_sub(self.blocking).filter(|&longer| longer > 0) else {
+            return true;
+        };
+        let alone = self.level.len() == 1;
+        let front = if alone { &mut self.urgent } else { &mut self.scratch };
+        let base = self.blocking + (me.cost - me.last) + longer;
+        if alone {
+            self.owed = base;
+        }
+        front.reaches(base, start, start + me.last, &mut self.work)
     }
 
     /// The length of the busy period, the start of each of its jobs, and the worst of them; stops at the first that
@@ -326,6 +338,9 @@ impl<'a> Levels<'a> {
     fn jobs(&mut self, me: &Row, start: u64) -> Result<u64, Cause> {
         // The busy period holds the first job: at L - F all work but its last segment is done, so w_0 + F <= L.
         let from = self.busy.max(start + me.last);
+        for &releases in &self.ranks.fresh[self.all.len()..self.level.end] {
+            self.all.push(releases);
+        }
         self.busy = self.all.least(self.blocking, from, Window::HalfOpen, &mut self.work)?;
         let jobs = closed_jobs(me, self.busy - 1);
         if jobs > 1 && self.level.len() == 1 {
@@ -338,6 +353,8 @@ impl<'a> Levels<'a> {
 
     /// w_q, where an earlier job starts at `earlier`; keeps the worst job.
     fn later_start(&mut self, me: &Row, q: u64, worst: &mut Worst, earlier: u64) -> Result<u64, Cause> {
+        // A start that no release moves costs the front nothing, and there may be very many of them.
+        self.work.spend(0)?;
         let base = self.blocking.saturating_add(q.saturating_mul(me.cost) + me.cost - me.last);
         let start = self.scratch.least(base, earlier, Window::Closed, &mut self.work)?;
         let response = (start + me.last + me.jitter).saturating_sub(q * me.period);

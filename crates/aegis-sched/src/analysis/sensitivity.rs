@@ -228,6 +228,7 @@ impl Trial<'_> {
         [low, now, high]: [u64; 3],
         set: &impl Fn(&mut Row, u64) -> bool,
     ) -> Option<u64> {
+        self.judge.forget();
         let known = self.fits && (low..=high).contains(&now);
         let fitted = self.fits;
         let from = if known { now } else { low };
@@ -238,6 +239,7 @@ impl Trial<'_> {
         if high < from || !known && judged(self, from).is_some() {
             return None;
         }
+        self.judge.forget();
         let (mut holds, mut fails, mut value, mut cuts) = (from, high.saturating_add(1), high, 0);
         while fails - holds > 1 {
             let Some(obstacle) = judged(self, value) else {
@@ -247,7 +249,11 @@ impl Trial<'_> {
             };
             fails = value;
             cuts += 1;
-            if obstacle != Obstacle::Lane && cuts % CUTS != 0 {
+            // Where windows are too many, what fits need not be shown to by utilisation alone.
+            let named = obstacle != Obstacle::Lane
+                && (obstacle != Obstacle::Endless
+                    || set(&mut self.rows.rows[at], holds) && self.judge.passes(&self.rows, at, obstacle));
+            if named && cuts % CUTS != 0 {
                 let passed = bisect(holds, fails, |value| {
                     set(&mut self.rows.rows[at], value) && self.judge.passes(&self.rows, at, obstacle)
                 });

@@ -1,6 +1,7 @@
 //! Verdicts without evidence: whether a lane fits, for searches that ask for many lanes that differ in one number.
 
-use super::demand::{RESPONSE_STEPS_MAX, Row, Rows, STEPS_MAX, check_utilisation};
+use super::demand::{RESPONSE_STEPS_MAX, Row, Rows, STEPS_MAX, check_utilisation, trial_steps};
+use super::np_edf::{Fit, Seen};
 use super::np_fp::Ranks;
 use super::problem::LaneProblem;
 use super::{fair, fifo, np_edf, np_fp, policy_free};
@@ -11,6 +12,12 @@ pub fn fits(problem: &LaneProblem) -> bool {
     Rows::of(problem).is_ok_and(|lane| Judge::new(problem.class).fits(&lane))
 }
 
+/// [`fits`] for one of the many lanes of a search, which gives up sooner.
+pub(crate) fn fits_soon(problem: &LaneProblem) -> bool {
+    let steps = trial_steps(problem.tasks.len());
+    Rows::of(problem).is_ok_and(|lane| Judge::hasty(problem.class, steps).fits(&lane))
+}
+
 /// What keeps a lane from fitting, for as long as it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Obstacle {
@@ -18,6 +25,8 @@ pub(super) enum Obstacle {
     Lane,
     /// The lane is asked for more than all of its time.
     Utilisation,
+    /// Utilisation is so near to one that there are too many windows to look at.
+    Endless,
     /// The task at this position is late.
     Task(usize),
     /// A window of this length holds too much work, as does perhaps that in which the task that was moved has as many
@@ -31,8 +40,8 @@ pub(super) struct Judge {
     /// Steps that a verdict may take; what is not decided by then does not fit.
     steps: u64,
     response_steps: u64,
-    /// The window that was overfull last: the first that is looked at in the next lane, which probably differs little.
-    overfull: u64,
+    /// What the last lanes of a search tell about the windows of the next one.
+    seen: Seen,
     /// The priorities of the last lane, kept for the next one.
     ranks: Ranks,
 }
@@ -44,14 +53,14 @@ impl Judge {
             class,
             steps: STEPS_MAX,
             response_steps: RESPONSE_STEPS_MAX,
-            overfull: 0,
+            seen: Seen::default(),
             ranks: Ranks::default(),
         }
     }
 
     /// A judge who gives up after so many steps.
     pub(super) fn hasty(class: PolicyClass, steps: u64) -> Self {
-        Self { class, steps, response_steps: steps, overfull: 0, ranks: Ranks::default() }
+        Self { class, steps, response_steps: steps, seen: Seen::default(), ranks: Ranks::default() }
     }
 
     /// Whether every deadline of the lane is met.
@@ -59,8 +68,20 @@ impl Judge {
         self.obstacle(lane, None, false).is_none()
     }
 
+    /// How far the windows of absolute deadlines are walked without a busy period: one lane alone is decided faster with
+    /// it, but the trials of a search share the walk.
+    fn reach(&self, lane: &Rows) -> u64 {
+        if self.steps < STEPS_MAX { np_edf::reach(lane, self.steps) } else { 0 }
+    }
+
+    /// A search begins: the next lane may be harder to serve than the ones before.
+    pub(super) const fn forget(&mut self) {
+        self.seen.proven = None;
+    }
+
     /// What keeps the lane from fitting where the task at `moved` has changed. If the lane `fitted` before, that task
-    /// has become harder to serve in one thing.
+    /// has become harder to serve in one thing. Until the judge has to [`forget`](Self::forget), a lane is easier to
+    /// serve than all that did not fit.
     pub(super) fn obstacle(&mut self, lane: &Rows, moved: Option<usize>, fitted: bool) -> Option<Obstacle> {
         if check_utilisation(lane).is_err() {
             return Some(Obstacle::Utilisation);
@@ -76,18 +97,25 @@ impl Judge {
                 np_fp::first_late(lane, &self.ranks, self.steps, changed).map(Obstacle::Task)
             }
             PolicyClass::AbsoluteDeadline if lane.rows.iter().all(|row| row.key <= row.deadline) => {
-                let fits = np_edf::fits(lane, self.steps, &mut self.overfull);
+                if moved.is_none() {
+                    self.forget();
+                }
+                let fit = np_edf::fit(lane, self.steps, self.reach(lane), &mut self.seen);
                 let jobs = |at: usize| {
                     let row = &lane.rows[at];
-                    Some((self.overfull + row.jitter).checked_sub(row.key)? / row.period)
+                    Some((self.seen.overfull + row.jitter).checked_sub(row.key)? / row.period)
                 };
                 // A response may exceed a key that is shorter than the deadline: then no window is an obstacle.
                 let shorter = lane.rows.iter().any(|row| row.key < row.deadline);
-                let found = Obstacle::Window(self.overfull, moved.and_then(jobs));
-                match fits || shorter && np_edf::fits_by_response(lane, self.response_steps) {
-                    true => None,
-                    false if shorter => Some(Obstacle::Lane),
-                    false => Some(found),
+                match fit {
+                    Fit::Fits => None,
+                    _ if shorter => {
+                        // It may fit all the same, and the next lane be harder to serve.
+                        self.forget();
+                        (!np_edf::fits_by_response(lane, self.response_steps)).then_some(Obstacle::Lane)
+                    }
+                    Fit::Overfull => Some(Obstacle::Window(self.seen.overfull, moved.and_then(jobs))),
+                    Fit::Endless => Some(Obstacle::Endless),
                 }
             }
             PolicyClass::AbsoluteDeadline => {
@@ -106,6 +134,7 @@ impl Judge {
         match obstacle {
             Obstacle::Lane => true,
             Obstacle::Utilisation => check_utilisation(lane).is_ok(),
+            Obstacle::Endless => np_edf::ends_soon(lane, self.reach(lane)),
             Obstacle::Task(at) => self.task_fits(lane, at),
             Obstacle::Window(length, jobs) => {
                 let row = &lane.rows[moved];

@@ -22,7 +22,7 @@ use super::window::{Items, unfilled, work, work_by_deadline};
 use super::{Numbers, SharedQueue, carry_in};
 
 /// Steps that a test may take; what is not decided by then is not certified.
-const STEPS_MAX: u64 = 1 << 24;
+const STEPS_MAX: u64 = 1 << 20;
 
 /// How often bounds are improved by each other.
 const ROUNDS_MAX: u32 = 64;

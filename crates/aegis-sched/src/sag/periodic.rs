@@ -229,8 +229,9 @@ impl<'a> Stream<'a> {
         if count > jobs_max as u128 && count <= JOBS_MAX as u128 {
             return Ok(None);
         }
-        let prefix = jobs_of(tasks, policy, Time::new(offset_max))?.len();
         let jobs = jobs_of(tasks, policy, end)?;
+        let early = |job: &&Job| job.release_min < Time::new(offset_max);
+        let prefix = jobs.iter().take_while(early).count();
         let cycle = jobs.len() - prefix;
         let hyperperiods = 1;
         let sum = extent(&jobs, reach + u128::from(jitter_max));
@@ -254,7 +255,15 @@ impl<'a> Stream<'a> {
     /// Makes jobs of more hyperperiods; `false` if not even those of one more are representable. All jobs are made
     /// anew, so that the more there are the more are added.
     fn extend(&mut self, search: &mut Search<'_>) -> bool {
-        self.extend_by(search, 1 + self.hyperperiods / 8) || self.extend_by(search, 1)
+        // Near the end of what is representable half as many are made each time, not one hyperperiod after the other.
+        let mut more = 1 + self.hyperperiods / 8;
+        while !self.extend_by(search, more) {
+            more /= 2;
+            if more == 0 {
+                return false;
+            }
+        }
+        true
     }
 
     fn extend_by(&mut self, search: &mut Search<'_>, more: u64) -> bool {

@@ -3,7 +3,7 @@
 use aegis_types::LaneId;
 
 use crate::analysis::problem::LaneProblem;
-use crate::analysis::{Cause, decide};
+use crate::analysis::{Cause, decide, decide_within, trial_steps};
 use crate::error::ModelError;
 use crate::model::{Task, TaskSet};
 use crate::platform::charge;
@@ -60,7 +60,9 @@ impl<'a> Trial<'a> {
         let Ok(charged) = charge(&set) else { return Some(false) };
         let distinct = if lanes[0] == lanes[1] { 1 } else { 2 };
         for lane in &lanes[..distinct] {
-            if let Err(failure) = decide(&LaneProblem::of_lane(&set, &charged, self.policy, *lane)) {
+            let problem = LaneProblem::of_lane(&set, &charged, self.policy, *lane);
+            let steps = trial_steps(problem.tasks.len());
+            if let Err(failure) = decide_within(&problem, steps, steps) {
                 self.undecided += u32::from(matches!(failure.cause, Cause::Undecided { .. }));
                 return (self.undecided <= UNDECIDED_MAX).then_some(false);
             }
