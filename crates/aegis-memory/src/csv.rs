@@ -64,6 +64,16 @@ pub enum CsvError {
         /// What would be legal.
         legal: String,
     },
+    /// A placement has an offset that the format has no number for.
+    #[error(
+        "buffer `{buffer}` is placed at offset {offset}; legal in this format: offsets from 0 to 2^63 - 1"
+    )]
+    Offset {
+        /// The buffer's name.
+        buffer: String,
+        /// The offset.
+        offset: Bytes,
+    },
     /// The rows are read, and the problem they make is none.
     #[error(transparent)]
     Problem(#[from] MemoryError),
@@ -170,9 +180,16 @@ impl Instance {
     }
 
     /// The instance with the offsets of a placement. A buffer without a place gets an empty cell.
-    pub fn write(&self, placement: &Placement) -> String {
+    ///
+    /// # Errors
+    /// [`CsvError::Offset`] for an offset that could not be read again.
+    pub fn write(&self, placement: &Placement) -> Result<String, CsvError> {
         let mut offsets = vec![String::new(); self.rows.len()];
         for placed in &placement.placed {
+            if i64::try_from(placed.offset.get()).is_err() {
+                let buffer = self.name(placed.buffer).unwrap_or_default().to_owned();
+                return Err(CsvError::Offset { buffer, offset: placed.offset });
+            }
             if let Some(slot) = offsets.get_mut(placed.buffer.index()) {
                 *slot = placed.offset.get().to_string();
             }
@@ -187,7 +204,7 @@ impl Instance {
             }
             let _written = if self.offset.is_none() { writeln!(text, ",{offset}") } else { writeln!(text) };
         }
-        text
+        Ok(text)
     }
 }
 

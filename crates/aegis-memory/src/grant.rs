@@ -12,6 +12,7 @@ use aegis_types::{Bytes, Extent, GrantRefused, LaneId, MemoryClass, MemoryGrant,
 
 use crate::arena::{Arena, ArenaError};
 use crate::error::MemoryError;
+use crate::exchange::Exchange;
 use crate::ledger::{Ledger, Reservation};
 use crate::plan::{LaneScratch, MemoryPlan, TaskShare};
 
@@ -68,6 +69,14 @@ impl PlanReservation {
     /// Turns the reservation into grants. Each arena gets a table of `lines` lines, allocated here and never again: two
     /// for each block that a task holds at once is always enough, and one more.
     pub fn into_grants(self, lines: usize) -> Vec<LaneGrants> {
+        self.into_grants_with(lines, |_| Vec::new())
+    }
+
+    /// As [`into_grants`](Self::into_grants), where `blocks` lists the blocks that a task will take of its exchange
+    /// memory. Where they are all that the plan has for it, they come out of a pool: each in constant time, however many
+    /// there are, and no other sizes. No blocks mean that they are not known.
+    pub fn into_grants_with(self, lines: usize, blocks: impl Fn(TaskId) -> Vec<Bytes>) -> Vec<LaneGrants> {
+        let align = self.plan.parts().align;
         let mut lanes: Vec<LaneGrants> = Vec::with_capacity(self.lanes.len());
         let mut shared = Vec::with_capacity(self.lanes.len());
         for (lane, reservation) in self.plan.lanes().iter().zip(self.lanes) {
@@ -77,7 +86,9 @@ impl PlanReservation {
         for (share, reservation) in self.plan.tasks().iter().zip(self.tasks) {
             let found = lanes.binary_search_by_key(&share.lane, |lane| lane.lane);
             let at = found.expect("a verified plan lists the lane of every task");
-            lanes[at].tasks.push(TaskGrant::new(share, lines, reservation, Arc::clone(&shared[at])));
+            let exchange = Exchange::new(share.exchange, lines, &blocks(share.task), align);
+            let scratch = Arc::clone(&shared[at]);
+            lanes[at].tasks.push(TaskGrant::new(share, lines, exchange, reservation, scratch));
         }
         lanes
     }
@@ -120,7 +131,7 @@ pub struct TaskGrant {
     owner: TaskId,
     lane: LaneId,
     persistent: RefCell<Arena>,
-    exchange: RefCell<Arena>,
+    exchange: RefCell<Exchange>,
     scratch: Arc<SharedScratch>,
     /// The limit inside the lane's scratch.
     shared: Bytes,
@@ -129,12 +140,18 @@ pub struct TaskGrant {
 }
 
 impl TaskGrant {
-    fn new(share: &TaskShare, lines: usize, reservation: Reservation, scratch: Arc<SharedScratch>) -> Self {
+    fn new(
+        share: &TaskShare,
+        lines: usize,
+        exchange: Exchange,
+        reservation: Reservation,
+        scratch: Arc<SharedScratch>,
+    ) -> Self {
         Self {
             owner: share.task,
             lane: share.lane,
             persistent: RefCell::new(Arena::new(share.persistent, lines)),
-            exchange: RefCell::new(Arena::new(share.exchange, lines)),
+            exchange: RefCell::new(exchange),
             scratch,
             shared: share.shared,
             usage: Arc::default(),
@@ -177,12 +194,28 @@ impl TaskGrant {
         }
     }
 
-    /// Runs `act` on the arena of `class`.
-    fn with<T>(&self, class: MemoryClass, act: impl FnOnce(&mut Arena) -> T) -> T {
+    /// Lends of `class`, and says what is lent and where the class's memory begins.
+    fn lend(&self, class: MemoryClass, bytes: Bytes, align: Bytes) -> (Option<Extent>, Bytes, Bytes) {
+        let lend = |arena: &mut Arena| {
+            let lent = arena.allocate_within(self.owner, bytes, align, self.limit_of(class, arena.extent()));
+            (lent.ok(), arena.used(), arena.extent().offset)
+        };
         match class {
-            MemoryClass::Persistent => act(&mut self.persistent.borrow_mut()),
-            MemoryClass::Exchange => act(&mut self.exchange.borrow_mut()),
-            MemoryClass::Scratch => self.scratch.with(act),
+            MemoryClass::Persistent => lend(&mut self.persistent.borrow_mut()),
+            MemoryClass::Scratch => self.scratch.with(lend),
+            MemoryClass::Exchange => {
+                let mut exchange = self.exchange.borrow_mut();
+                let lent = exchange.allocate(self.owner, bytes, align);
+                (lent, exchange.used(), exchange.extent().offset)
+            }
+        }
+    }
+
+    /// The limit inside an arena of `class`.
+    const fn limit_of(&self, class: MemoryClass, extent: Extent) -> Bytes {
+        match class {
+            MemoryClass::Scratch => self.shared,
+            MemoryClass::Persistent | MemoryClass::Exchange => extent.len,
         }
     }
 }
@@ -193,27 +226,28 @@ impl MemoryGrant for TaskGrant {
     }
 
     fn allocate(&self, class: MemoryClass, bytes: Bytes, align: Bytes) -> Result<Extent, GrantRefused> {
-        let limit = self.limit(class);
-        let (lent, used, start) = self.with(class, |arena| {
-            let lent = arena.allocate_within(self.owner, bytes, align, limit);
-            (lent, arena.used(), arena.extent().offset)
-        });
+        let (lent, used, start) = self.lend(class, bytes, align);
         match lent {
-            Ok(extent) => {
+            Some(extent) => {
                 // The end of a zero-length extent may be aligned past the arena, but it holds nothing.
                 let reach = extent.end().filter(|_| !bytes.is_zero()).unwrap_or(start).saturating_sub(start);
                 self.usage.lent(class, bytes, reach);
                 Ok(extent)
             }
-            Err(_) => {
+            None => {
                 self.usage.refusals.fetch_add(1, Ordering::Relaxed);
+                let limit = self.limit(class);
                 Err(GrantRefused { owner: self.owner, class, asked: bytes, used, limit })
             }
         }
     }
 
     fn free(&self, class: MemoryClass, extent: Extent) {
-        let outcome: Result<(), ArenaError> = self.with(class, |arena| arena.free(self.owner, extent));
+        let outcome: Result<(), ArenaError> = match class {
+            MemoryClass::Persistent => self.persistent.borrow_mut().free(self.owner, extent),
+            MemoryClass::Exchange => self.exchange.borrow_mut().free(self.owner, extent),
+            MemoryClass::Scratch => self.scratch.with(|arena| arena.free(self.owner, extent)),
+        };
         match outcome {
             Ok(()) => self.usage.freed(class, extent.len),
             Err(error) => panic!("{class:?} memory: {error}: freed twice, or lent by another grant"),

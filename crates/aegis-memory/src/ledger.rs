@@ -9,7 +9,7 @@ use aegis_types::records::{MemoryRefused, MemoryReleased, MemoryReserved};
 use aegis_types::{Bytes, Record, Sink, TaskId, Time};
 
 use crate::error::MemoryError;
-use crate::pressure::{Pressure, Thresholds};
+use crate::pressure::{Pressure, PressureChanged, Thresholds};
 
 /// The reservations of one device. Clones are handles to the same ledger.
 #[derive(Clone, Debug)]
@@ -21,14 +21,21 @@ pub struct Ledger {
 struct Book {
     capacity: Bytes,
     reserved: Bytes,
+    thresholds: Thresholds,
     /// Bytes by task, without tasks that hold none.
     tasks: BTreeMap<TaskId, Bytes>,
 }
 
 impl Ledger {
-    /// An empty ledger for a device of `capacity`.
+    /// An empty ledger for a device of `capacity`, which knows one level of pressure.
     pub fn new(capacity: Bytes) -> Self {
-        let book = Book { capacity, reserved: Bytes::ZERO, tasks: BTreeMap::new() };
+        Self::with_thresholds(capacity, Thresholds::none())
+    }
+
+    /// An empty ledger for a device of `capacity`. Reservations and releases that change the level of pressure are
+    /// recorded with the level that they led to; dropped reservations cannot be.
+    pub fn with_thresholds(capacity: Bytes, thresholds: Thresholds) -> Self {
+        let book = Book { capacity, reserved: Bytes::ZERO, thresholds, tasks: BTreeMap::new() };
         Self { book: Arc::new(Mutex::new(book)) }
     }
 
@@ -52,6 +59,7 @@ impl Ledger {
             return Err(MemoryError::OverCapacity { task, asked: bytes, reserved, capacity, fits });
         };
         book.reserved = after;
+        let changed = book.changed(task, reserved);
         if !bytes.is_zero() {
             let held = book.tasks.entry(task).or_default();
             // Not above the total, which was checked.
@@ -59,6 +67,7 @@ impl Ledger {
         }
         drop(book);
         sink.emit(MemoryReserved { task, bytes, reserved: after, capacity }.at(now));
+        tell(changed, sink, now);
         Ok(Reservation { book: Arc::clone(&self.book), task, bytes })
     }
 
@@ -121,28 +130,49 @@ impl Reservation {
     /// Gives the bytes back and records it. Dropping counts the same, but cannot record.
     pub fn release(mut self, sink: &mut dyn Sink, now: Time) {
         let (task, bytes) = (self.task, self.bytes);
-        let reserved = self.give_back();
+        let (reserved, changed) = self.give_back();
         sink.emit(MemoryReleased { task, bytes, reserved }.at(now));
+        tell(changed, sink, now);
     }
 
-    /// Gives the bytes back once and returns what stays reserved on the device.
-    fn give_back(&mut self) -> Bytes {
+    /// Gives the bytes back once and returns what stays reserved on the device, and the level if it is another.
+    fn give_back(&mut self) -> (Bytes, Option<PressureChanged>) {
         let bytes = std::mem::take(&mut self.bytes);
         let mut book = lock(&self.book);
-        book.reserved = book.reserved.saturating_sub(bytes);
+        let before = book.reserved;
+        book.reserved = before.saturating_sub(bytes);
         let left = book.tasks.get(&self.task).copied().unwrap_or_default().saturating_sub(bytes);
         if left.is_zero() {
             book.tasks.remove(&self.task);
         } else {
             book.tasks.insert(self.task, left);
         }
-        book.reserved
+        (book.reserved, book.changed(self.task, before))
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.give_back();
+        let _left = self.give_back();
+    }
+}
+
+impl Book {
+    /// The level of pressure, if it is another than with `before` bytes reserved.
+    fn changed(&self, task: TaskId, before: Bytes) -> Option<PressureChanged> {
+        let Self { capacity, reserved, thresholds, .. } = self;
+        let level = thresholds.level(*reserved, *capacity);
+        let (reserved, capacity) = (*reserved, *capacity);
+        // There are at most a handful of thresholds.
+        let (highest, now) = (thresholds.percent().len() as u64, level as u64);
+        let record = PressureChanged { task, level: now, highest, reserved, capacity };
+        (level != thresholds.level(before, capacity)).then_some(record)
+    }
+}
+
+fn tell(changed: Option<PressureChanged>, sink: &mut dyn Sink, now: Time) {
+    if let Some(changed) = changed {
+        sink.emit(changed.at(now));
     }
 }
 

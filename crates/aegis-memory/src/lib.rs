@@ -8,7 +8,8 @@
 //! 1. [`MemoryOrchestrator::plan`] lowers the [`Demand`] of every task to a [`Problem`], asks a [`Planner`] for a
 //!    [`Placement`], and lets [`verify`] judge it. A planner is never trusted.
 //! 2. [`PlanReservation::reserve`] enters the [`MemoryPlan`] in the device's [`Ledger`]; dropping undoes it.
-//! 3. [`PlanReservation::into_grants`] turns it into one [`TaskGrant`] per task, grouped by lane.
+//! 3. [`PlanReservation::into_grants`] turns it into one [`TaskGrant`] per task, grouped by lane. Where the blocks of a
+//!    task's exchange memory are known, they come out of a [`Pool`].
 //!
 //! **Invariant.** Two tasks share bytes only if they share a lane and the bytes live inside one segment: the lane has
 //! one segment in flight, and that is what makes the sharing sound. Everything else is exclusive.
@@ -39,6 +40,7 @@
 pub mod arena;
 pub mod csv;
 pub mod error;
+mod exchange;
 pub mod grant;
 mod happens_before;
 pub mod headroom;
@@ -65,7 +67,7 @@ pub use orchestrator::{DEFAULT_ALIGN, MemoryOrchestrator};
 pub use plan::{Demand, LaneScratch, MemoryPlan, PlanParts, TaskShare};
 pub use planner::Planner;
 pub use pool::{ClassSize, Pool, PoolError, choose_classes};
-pub use pressure::{Pressure, Thresholds};
+pub use pressure::{Pressure, PressureChanged, PressureHolder, SCHEMAS, Thresholds};
 pub use problem::{Buffer, BufferId, Conflict, Edge, Gap, Placed, Placement, Problem};
 pub use search::{Goal, Portfolio, Search, Status};
 pub use shortage::{Change, Shortage};

@@ -1,8 +1,8 @@
 //! Blocks of a few fixed sizes out of one extent, given and taken in constant time.
 //!
-//! Loading a model asks for many buffers of few sizes, and asks for the same ones again at the next start. A pool made
-//! for the sizes that were asked for answers each request by popping a free list: no search, no fragments, no growth.
-//! What it costs is the rest of each block, and [`choose_classes`] makes that as small as it can be.
+//! Loading a model asks for many buffers of few sizes: one for each input slot, output and tensor between segments. A
+//! pool made for these sizes answers each request by popping a free list: no search, no fragments, no growth. What it
+//! costs is the rest of each block, and [`choose_classes`] makes that as small as it can be.
 
 use aegis_types::{Bytes, Extent};
 
@@ -164,6 +164,18 @@ impl Pool {
         } else {
             PoolError::Empty { asked: bytes, blocks }
         })
+    }
+
+    /// The block that begins at an offset, lent or not.
+    pub fn block_at(&self, offset: Bytes) -> Option<Extent> {
+        let holds = |class: &&Class| {
+            let inside = offset.get().checked_sub(class.start);
+            inside.is_some_and(|inside| {
+                inside.is_multiple_of(class.size) && inside / class.size < class.lent.len() as u64
+            })
+        };
+        let class = self.classes.iter().find(holds)?;
+        Some(Extent { offset, len: Bytes::new(class.size) })
     }
 
     /// Takes back a block that [`Pool::take`] lent, whole.

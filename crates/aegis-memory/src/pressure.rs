@@ -6,11 +6,41 @@
 use std::cmp::Reverse;
 use std::fmt;
 
-use aegis_types::{Bytes, TaskId};
+use aegis_types::{Bytes, Record, Schema, Sink, TaskId, Time, record};
 use serde::{Deserialize, Serialize};
 
 use crate::error::MemoryError;
 use crate::plan::{MemoryPlan, TaskShare};
+
+record! {
+    /// A reservation, or the end of one, changed the level of pressure.
+    pub struct PressureChanged(150) {
+        /// Whose reservation it was.
+        task: TaskId,
+        /// Thresholds reached after it; 0 is below the first.
+        level: u64,
+        /// The highest level there is.
+        highest: u64,
+        /// Bytes reserved on the device after it.
+        reserved: Bytes,
+        /// The device's capacity.
+        capacity: Bytes,
+    }
+}
+record! {
+    /// A task that holds memory while a threshold is reached. Nothing is taken from it.
+    pub struct PressureHolder(151) {
+        /// The task.
+        task: TaskId,
+        /// Bytes that it holds; the scratch of a lane is held by the task that needs most of it.
+        holds: Bytes,
+        /// Bytes that the device would get back if the task ended and the others were planned again.
+        frees: Bytes,
+    }
+}
+
+/// The schemas of this crate's records, for the head of a trace.
+pub const SCHEMAS: &[Schema] = &[PressureChanged::SCHEMA, PressureHolder::SCHEMA];
 
 /// The most levels that can be told apart usefully.
 pub const MOST_THRESHOLDS: usize = 8;
@@ -45,6 +75,11 @@ impl Thresholds {
             below = value;
         }
         Ok(Self(percent))
+    }
+
+    /// No threshold, and so one level.
+    pub const fn none() -> Self {
+        Self(Vec::new())
     }
 
     /// The thresholds in percent.
@@ -130,6 +165,18 @@ impl MemoryPlan {
         };
         let holders = self.tasks().iter().map(charged).collect();
         Pressure::of(thresholds, self.peak(), self.parts().capacity, holders)
+    }
+
+    /// Records the tasks that hold memory, most first, if a threshold is reached.
+    pub fn record_holders(&self, thresholds: &Thresholds, sink: &mut dyn Sink, now: Time) {
+        let pressure = self.pressure(thresholds);
+        if pressure.level == 0 {
+            return;
+        }
+        for &(task, holds) in &pressure.holders {
+            let frees = self.task(task).map_or(Bytes::ZERO, |share| self.released_by(share));
+            sink.emit(PressureHolder { task, holds, frees }.at(now));
+        }
     }
 
     /// What the device would get back if one task ended and the others were planned again, task by task. It is less

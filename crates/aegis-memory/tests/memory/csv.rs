@@ -20,7 +20,7 @@ fn it_reads_every_column() {
     let gaps: Vec<_> = problem.gaps().iter().map(|gap| (gap.lower, gap.upper, gap.window)).collect();
     assert_eq!(gaps, [(2, 4, None), (6, 8, Some((Bytes::new(8), Bytes::new(16))))]);
     assert_eq!((instance.name(BufferId(1)), instance.name(BufferId(2))), (Some("out"), None));
-    let written = instance.write(&placement(&[16, 0]));
+    let written = instance.write(&placement(&[16, 0])).expect("small offsets");
     assert_eq!(
         written,
         "buffer_id,start,end,size,alignment,offset,hint,gaps,note\n\
@@ -31,10 +31,21 @@ fn it_reads_every_column() {
 #[test]
 fn a_solution_is_an_instance_with_offsets() {
     let instance = Instance::read("id,lower,upper,size\na,0,3,4\nb,2,9,4\n").expect("a legal instance");
-    let text = instance.write(&placement(&[0, 4]));
+    let text = instance.write(&placement(&[0, 4])).expect("small offsets");
     assert_eq!(text, "id,lower,upper,size,offset\na,0,3,4,0\nb,2,9,4,4\n");
     let again = Instance::read(&text).expect("a legal instance").problem(Bytes::new(8)).expect("fits");
     assert_eq!(again.buffers()[1].fixed, Some(Bytes::new(4)));
+}
+
+#[test]
+fn an_offset_that_could_not_be_read_again_is_not_written() {
+    let instance = Instance::read("id,lower,upper,size\na,0,3,4\nb,2,9,4\n").expect("a legal instance");
+    let most = i64::MAX.unsigned_abs();
+    let text = instance.write(&placement(&[0, most])).expect("the largest offset that can be read");
+    assert!(Instance::read(&text).is_ok(), "{text}");
+    let error = instance.write(&placement(&[0, most + 1])).expect_err("2^63 is too far");
+    assert_eq!(error, CsvError::Offset { buffer: "b".into(), offset: Bytes::new(most + 1) });
+    assert!(error.to_string().contains("`b`") && error.to_string().contains("2^63 - 1"), "{error}");
 }
 
 #[test]

@@ -199,3 +199,62 @@ fn a_lane_moves_to_its_thread_and_is_watched_from_another() {
     assert_eq!(seen.used(MemoryClass::Persistent), Bytes::new(50));
     assert_eq!(seen.high_water(MemoryClass::Persistent), Bytes::new(178), "100, 28 lost to alignment, 50");
 }
+
+/// A task with four input slots of 200 bytes, an output of 64 and a state of 64: six blocks of two sizes.
+fn pooled(blocks: &[u64]) -> TaskGrant {
+    let demand = Demand {
+        task: TaskId::new(0),
+        lane: LaneId::new(0),
+        persistent: Bytes::ZERO,
+        exchange: Bytes::new(4 * 256 + 2 * 64),
+        scratch: vec![],
+    };
+    let plan =
+        MemoryOrchestrator::new().plan(&[demand], Bytes::new(4096), &LowestOffsetFirst).expect("it fits");
+    let ledger = Ledger::new(Bytes::new(4096));
+    let reserved = PlanReservation::reserve(plan, &ledger, &mut Vec::new(), NOW).expect("it is empty");
+    let blocks: Vec<Bytes> = blocks.iter().copied().map(Bytes::new).collect();
+    let mut lanes = reserved.into_grants_with(64, |_| blocks.clone());
+    lanes.remove(0).tasks.remove(0)
+}
+
+#[test]
+fn known_blocks_come_out_of_a_pool_in_any_order_and_no_other_sizes_do() {
+    let sizes = [200, 64, 200, 64, 200, 200];
+    let exchange = MemoryClass::Exchange;
+    let grant = pooled(&sizes);
+    let take = |bytes: u64| grant.allocate(exchange, Bytes::new(bytes), ALIGN);
+    // Whatever was given back in between, the same blocks fit again: nothing is in pieces.
+    for round in 0..3 {
+        let mut held: Vec<Extent> = Vec::new();
+        for at in 0..sizes.len() {
+            let extent = take(sizes[(at + round) % sizes.len()]).expect("it was listed");
+            assert!(held.iter().all(|other| !other.overlaps(&extent)), "{extent:?} among {held:?}");
+            held.push(extent);
+        }
+        assert_eq!(grant.used(exchange), Bytes::new(4 * 200 + 2 * 64));
+        let refused = take(64).expect_err("all blocks are lent");
+        assert_eq!((refused.asked, refused.limit), (Bytes::new(64), Bytes::new(1152)));
+        held.into_iter().for_each(|extent| grant.free(exchange, extent));
+        assert_eq!(grant.used(exchange), Bytes::ZERO);
+    }
+    assert_eq!(grant.high_water(exchange), Bytes::new(1152 - 56), "to the end of the last block of 200");
+    assert!(take(257).is_err(), "an arena would have room");
+    assert!(
+        grant.allocate(exchange, Bytes::new(64), Bytes::new(128)).is_err(),
+        "blocks begin at multiples of 64"
+    );
+    let lent = take(64).expect("all blocks are free");
+    grant.free(exchange, lent);
+    let twice = catch_unwind(AssertUnwindSafe(|| grant.free(exchange, lent)));
+    assert!(twice.is_err(), "it was given back");
+}
+
+#[test]
+fn blocks_that_are_not_all_of_the_memory_leave_it_an_arena() {
+    for blocks in [&[][..], &[200, 64], &[200, 64, 200, 64, 200, 200, 64], &[1152 + 1], &[u64::MAX, 64]] {
+        let grant = pooled(blocks);
+        let whole = grant.allocate(MemoryClass::Exchange, Bytes::new(1152), ALIGN);
+        assert!(whole.is_ok(), "{blocks:?}: one block of any size");
+    }
+}

@@ -12,7 +12,7 @@
 //! | `tasks` | lane, contract, charged segments, bound, its terms, the binding term, slack, confidence |
 //! | `refusal` | what fails in time: lane, task, kind, reason, binding term, changes of periods that would fit |
 //! | `witness` | for a refusal in time: a schedule that misses, or why there is none |
-//! | `memory` | whether the plan fits, its peak, or the reason |
+//! | `memory` | whether the plan fits and its peak, or what is missing, who holds most, and the smallest change |
 //! | `chains` | reaction time and data age of each chain, what each task adds, limits |
 //! | `notes` | budgets that were measured in other company |
 //! | `shared_queue` | of each partition of several lanes: what one queue for them could certify; no runtime does that |
@@ -27,21 +27,21 @@ mod chart;
 mod margins;
 pub(super) mod miss;
 mod shared;
+mod space;
 
 use std::path::{Path, PathBuf};
 
-use aegis_memory::MemoryPlan;
 use aegis_sched::assign::Effort;
 use aegis_sched::{AdmissionReport, TaskSet};
 use aegis_types::Nanos;
 use clap::{ArgGroup, Args};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::answer::{Answer, CliError, Exit};
 use super::chains::JudgedChain;
 use super::profile::percent;
 use super::setup::{FleetArgs, Setup, beside};
-use super::{Environment, chains, figures, fit, target, verdict};
+use super::{Environment, chains, fit, target, verdict};
 use crate::config::Fleet;
 
 /// The name and number of the shape of the answer for programs.
@@ -96,7 +96,7 @@ struct Judged<'a> {
     setup: &'a Setup,
     report: AdmissionReport,
     chains: Vec<JudgedChain<'a>>,
-    plan: Result<MemoryPlan, CliError>,
+    space: space::Space,
     miss: Option<miss::Shown>,
     shared: Vec<shared::Shared>,
 }
@@ -187,15 +187,14 @@ impl<'a> Judged<'a> {
             .map_or_else(Vec::new, |certificate| chains::judge(setup.system.fleet(), set, certificate));
         let miss = miss::of(&report, set, setup.system.policy().as_ref());
         let shared = shared::judge(setup)?;
-        let plan = setup.plan(&report);
-        match plan {
-            Err(error) if report.is_admitted() && !matches!(error, CliError::Refused(_)) => Err(error),
-            plan => Ok(Self { setup, report, chains, plan, miss, shared }),
+        match space::Space::of(setup, &report) {
+            space::Space::Unknown(error) if report.is_admitted() => Err(error),
+            space => Ok(Self { setup, report, chains, space, miss, shared }),
         }
     }
 
     fn is_admitted(&self) -> bool {
-        self.report.is_admitted() && self.plan.is_ok() && self.broken().next().is_none()
+        self.report.is_admitted() && self.space.fits() && self.broken().next().is_none()
     }
 
     /// What the chains are refused for.
@@ -243,7 +242,7 @@ impl<'a> Judged<'a> {
             text.push_str(&format!("\n{}", verdict::terms(task, set)));
         }
         text.push_str(&self.chains_text());
-        text.push_str(&self.memory_text());
+        text.push_str(&self.space.text(set));
         let shared: String = self.shared.iter().map(shared::Shared::text).collect();
         text.push_str(&shared);
         Ok(text)
@@ -259,27 +258,6 @@ impl<'a> Judged<'a> {
         format!("{shown}{refused}")
     }
 
-    fn memory_text(&self) -> String {
-        match &self.plan {
-            Ok(plan) => {
-                let (peak, capacity) = (figures::size(plan.peak()), figures::size(plan.parts().capacity));
-                format!("memory: {peak} of {capacity}\n")
-            }
-            Err(CliError::Refused(reason)) => format!("REFUSED: {reason}\n"),
-            Err(error) => format!("memory: not planned: {error}\n"),
-        }
-    }
-
-    fn memory_json(&self) -> Value {
-        match &self.plan {
-            Ok(plan) => json!({
-                "fits": true, "peak_bytes": plan.peak().get(), "capacity_bytes": plan.parts().capacity.get(),
-            }),
-            Err(CliError::Refused(reason)) => json!({ "fits": false, "reason": reason }),
-            Err(error) => json!({ "fits": null, "reason": error.to_string() }),
-        }
-    }
-
     fn json(&self) -> Result<Value, CliError> {
         let (setup, report) = (self.setup, &self.report);
         let set = &setup.prepared.set;
@@ -292,7 +270,7 @@ impl<'a> Judged<'a> {
             task["binding"] = binding.unwrap_or_default();
         }
         json["witness"] = miss::json(self.miss.as_ref(), set);
-        json["memory"] = self.memory_json();
+        json["memory"] = self.space.json(set);
         json["chains"] = self.chains.iter().map(JudgedChain::json).collect();
         json["notes"] = self.notes().into();
         json["shared_queue"] = self.shared.iter().map(shared::Shared::json).collect();

@@ -7,6 +7,7 @@ mod instance;
 mod options;
 mod picture;
 mod space;
+mod tensors;
 
 use aegis_memory::{MemoryPlan, TaskShare, Thresholds};
 use aegis_sched::TaskSet;
@@ -16,9 +17,10 @@ use serde_json::json;
 
 use self::instance::InstanceArgs;
 use self::options::Options;
-use self::space::Fullness;
+use self::tensors::Tensors;
 use super::answer::{Answer, CliError};
 use super::figures::size;
+use super::pressure::Fullness;
 use super::setup::{FleetArgs, Setup};
 use super::table::Grid;
 use super::{Environment, figures, target, verdict};
@@ -45,8 +47,9 @@ impl Plan {
                 "{option}: is for buffers; legal: a file whose name ends in .csv"
             )));
         }
-        let thresholds = self.options.thresholds()?;
+        let given = self.options.thresholds()?;
         let fleet = Fleet::read(&self.fleet.fleet)?;
+        let thresholds = given.unwrap_or_else(|| fleet.pressure());
         let mut inputs = target::files_of(&fleet);
         inputs.extend([self.fleet.platform_path(), self.fleet.profile_path()]);
         self.options.check(&inputs)?;
@@ -79,10 +82,13 @@ impl Plan {
         let fullness = Fullness::of(plan, set, thresholds);
         let drawn = self.options.draw(|| picture::of_fleet(plan, set, &segments(setup)))?;
         let lanes = space::lanes_text(plan, fleet);
-        let text = format!("{}{}{lanes}{drawn}", shown.text(), fullness.text());
+        let tensors = if self.options.tensors() { Some(Tensors::of(setup, plan)?) } else { None };
+        let inside = tensors.as_ref().map(Tensors::text).unwrap_or_default();
+        let text = format!("{}{}{lanes}{inside}{drawn}", shown.text(), fullness.text());
         let mut json = shown.json();
         json["pressure"] = fullness.json();
         json["lane_counts"] = space::lanes_json(plan, fleet);
+        json["tensors"] = tensors.as_ref().map_or(serde_json::Value::Null, Tensors::json);
         Ok(Answer::done(text, json))
     }
 }

@@ -69,7 +69,8 @@ fn answer(text: &str, capacity: Bytes, seed: u64, rng: &mut Rng) -> String {
 
 /// A solution is an instance whose offsets are fixed where they were found. Numbers of the format have 63 bits.
 fn read_again(instance: &Instance, placement: &Placement, peak: Bytes) {
-    let again = Instance::read(&instance.write(placement)).expect("a solution is an instance");
+    let text = instance.write(placement).expect("offsets below the peak have 63 bits");
+    let again = Instance::read(&text).expect("a solution is an instance");
     // Fixed offsets near the end of the range are refused: what is placed behind them could overflow.
     if let Ok(again) = again.problem(peak) {
         assert_eq!(check_placement(&again, placement), Ok(peak));

@@ -95,12 +95,8 @@ fn tried(
     staging: Bytes,
 ) -> Result<Found, RuntimeError> {
     let with = |budget: Bytes| {
-        let mut models = setup.system.models().to_vec();
-        models[task.index()].config.budget.memory = budget;
-        let mut system = setup.system.beside(setup.system.fleet().clone(), models);
-        system.assign(setup.system.lanes().to_vec());
-        let demands = system.demands(setup.profile.as_ref(), slots)?;
-        system.plan(&demands, plan.parts().capacity)?;
+        let demands = setup.demands_with(slots, task, budget)?;
+        setup.system.plan(&demands, plan.parts().capacity)?;
         Ok::<Vec<Demand>, RuntimeError>(demands)
     };
     // Persistent memory takes whatever the budget adds, so that one alignment more than what is left is too much.

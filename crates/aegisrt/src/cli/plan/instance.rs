@@ -103,7 +103,7 @@ impl InstanceArgs {
                     path: out.display().to_string(),
                     reason: error.to_string(),
                 };
-                std::fs::write(out, instance.write(&placement)).map_err(unwritable)?;
+                std::fs::write(out, instance.write(&placement).map_err(wrong)?).map_err(unwritable)?;
             }
             let edges = [search.peak(), search.bound()];
             drawn = options.draw(|| picture::of_instance(&instance, &problem, &placement, edges))?;

@@ -18,9 +18,13 @@ pub struct Options {
     /// For a fleet: say what the largest memory budget of this task is while every other task keeps what it has.
     #[arg(long, value_name = "TASK", conflicts_with = "svg")]
     headroom: Option<String>,
-    /// For a fleet: the percentages of the device's memory at which levels of pressure begin [default: 70,90].
+    /// For a fleet: the percentages of the device's memory at which levels of pressure begin [default: the fleet's].
     #[arg(long, value_name = "PERCENT,...", value_delimiter = ',')]
     pressure: Option<Vec<u8>>,
+    /// For a fleet: show what scratch would take if every tensor inside the models were placed, beside one block for each
+    /// task.
+    #[arg(long, conflicts_with = "headroom")]
+    tensors: bool,
 }
 
 impl Options {
@@ -29,17 +33,26 @@ impl Options {
         self.headroom.as_deref()
     }
 
-    /// Where levels of pressure begin.
+    /// Whether tensors inside models are asked for.
+    pub const fn tensors(&self) -> bool {
+        self.tensors
+    }
+
+    /// Where levels of pressure begin, where it is given.
     ///
     /// # Errors
     /// [`MemoryError::BadThreshold`].
-    pub fn thresholds(&self) -> Result<Thresholds, MemoryError> {
-        self.pressure.clone().map_or_else(|| Ok(Thresholds::default()), Thresholds::new)
+    pub fn thresholds(&self) -> Result<Option<Thresholds>, MemoryError> {
+        self.pressure.clone().map(Thresholds::new).transpose()
     }
 
     /// The first option that is given, which single buffers have no use for.
     pub fn of_fleets(&self) -> Option<&'static str> {
-        let options = [("--headroom", self.headroom.is_some()), ("--pressure", self.pressure.is_some())];
+        let options = [
+            ("--headroom", self.headroom.is_some()),
+            ("--pressure", self.pressure.is_some()),
+            ("--tensors", self.tensors),
+        ];
         options.into_iter().find(|&(_, given)| given).map(|(option, _)| option)
     }
 

@@ -1,68 +1,12 @@
-//! What is told of a plan beyond its tables: how full the device is and who could make room, and what sharing is worth
-//! with each number of lanes.
+//! What sharing is worth with each number of lanes.
 
-use aegis_memory::{LaneCount, MemoryPlan, Pressure, Thresholds, lane_counts};
-use aegis_sched::TaskSet;
+use aegis_memory::{LaneCount, MemoryPlan, lane_counts};
 use aegis_types::Bytes;
 use serde_json::json;
 
 use super::super::figures::{percent, size};
 use super::super::table::Grid;
-use super::super::verdict;
 use crate::config::Fleet;
-
-/// How full the device is, and who could make room.
-pub struct Fullness<'a> {
-    plan: &'a MemoryPlan,
-    set: &'a TaskSet,
-    pressure: Pressure,
-    thresholds: &'a Thresholds,
-}
-
-impl<'a> Fullness<'a> {
-    pub fn of(plan: &'a MemoryPlan, set: &'a TaskSet, thresholds: &'a Thresholds) -> Self {
-        Self { plan, set, pressure: plan.pressure(thresholds), thresholds }
-    }
-
-    /// What would be free if a task ended, by holder.
-    fn freed(&self) -> Vec<(String, Bytes, Bytes)> {
-        let released = self.plan.releasable();
-        let freed = |task| released.iter().find(|entry| entry.0 == task).map_or(Bytes::ZERO, |entry| entry.1);
-        let holders = self.pressure.holders.iter();
-        holders.map(|&(task, bytes)| (verdict::name(task, self.set), bytes, freed(task))).collect()
-    }
-
-    /// The level, and from the first threshold on the holders.
-    pub fn text(&self) -> String {
-        let thresholds: Vec<String> = self.thresholds.percent().iter().map(|p| format!("{p}%")).collect();
-        let Pressure { level, highest, reserved, capacity, .. } = &self.pressure;
-        let mut text = format!(
-            "headroom     {} of {}\npressure     level {level} of {highest} ({} taken; levels from {})\n",
-            size(capacity.saturating_sub(*reserved)),
-            size(*capacity),
-            percent(reserved.get(), capacity.get()),
-            if thresholds.is_empty() { "no threshold".to_owned() } else { thresholds.join(", ") },
-        );
-        if *level > 0 {
-            let mut grid = Grid::new(1, &["task", "holds", "its end would free"]);
-            for (name, holds, frees) in self.freed() {
-                grid.row([name, size(holds), size(frees)]);
-            }
-            text = format!("{text}{}", grid.text());
-        }
-        text
-    }
-
-    /// For programs.
-    pub fn json(&self) -> serde_json::Value {
-        let holder = |(task, holds, frees): (String, Bytes, Bytes)| json!({ "task": task, "holds_bytes": holds.get(), "frees_bytes": frees.get() });
-        json!({
-            "level": self.pressure.level, "highest": self.pressure.highest,
-            "thresholds_percent": self.thresholds.percent(),
-            "holders": self.freed().into_iter().map(holder).collect::<Vec<_>>(),
-        })
-    }
-}
 
 /// What a partition's scratch takes with each number of lanes in use.
 struct Spread {

@@ -1,0 +1,61 @@
+//! `aegis-memory`: what one memory plan for the demo's models saves, and that their outputs stay the same. Needs the
+//! folder that `cargo xtask demo` fills.
+#![forbid(unsafe_code)]
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use aegis_benches::sharing::{Alone, Bed, Choice, SharingError, Together, report};
+use clap::Parser;
+
+/// Trained models with private memory beside the same models from one plan, jobs in random order, scratch poisoned.
+#[derive(Debug, Parser)]
+#[command(name = "aegis-memory")]
+struct Arguments {
+    /// The folder with library and models [default: what AEGIS_CACHE says].
+    #[arg(long)]
+    cache: Option<PathBuf>,
+    /// Which tasks.
+    #[arg(long, value_enum, default_value_t = Choice::Fifteen)]
+    fleet: Choice,
+    /// Jobs of all tasks together, for each number of lanes.
+    #[arg(long, default_value_t = 10_000)]
+    jobs: u64,
+    /// Where the order of the jobs begins to draw.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Numbers of lanes.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 2, 4])]
+    lanes: Vec<u16>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let cache = arguments.cache.clone().or_else(|| std::env::var_os("AEGIS_CACHE").map(PathBuf::from));
+    let Some(cache) = cache else {
+        eprintln!("aegis-memory: no folder with models and library; legal: --cache FOLDER, or AEGIS_CACHE");
+        return ExitCode::from(2);
+    };
+    match measure(&arguments, &cache) {
+        Ok(wrong) => ExitCode::from(u8::from(wrong)),
+        Err(error) => {
+            eprintln!("aegis-memory: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Prints the tables and says whether anything is wrong.
+fn measure(arguments: &Arguments, cache: &Path) -> Result<bool, SharingError> {
+    let bed = Bed::open(cache, arguments.fleet)?;
+    let order = bed.order(arguments.jobs, arguments.seed);
+    let alone = Alone::run(&bed, &order)?;
+    let runs = arguments.lanes.iter().map(|&lanes| Together::run(&bed, &alone, &order, lanes));
+    let runs = runs.collect::<Result<Vec<_>, _>>()?;
+    println!("{} jobs from seed {}; sizes in MiB", arguments.jobs, arguments.seed);
+    println!("{}", report(&alone, &runs, &bed));
+    for wrong in runs.iter().flat_map(|run| &run.wrong).take(8) {
+        println!("WRONG: {wrong:?}");
+    }
+    Ok(runs.iter().any(|run| !run.wrong.is_empty() || run.measured() > run.plan.peak()))
+}

@@ -1,0 +1,94 @@
+//! What one memory plan for all models is worth, and that nothing but memory changes: trained models on lanes that share
+//! their scratch, beside the same models with memory of their own.
+//!
+//! First every model runs alone with private memory: its outputs are kept, and the arenas say what it took. These
+//! figures are the demands of the plans, as a profile's are. Then the same jobs run in random order on some lanes, from
+//! one plan. Scratch is overwritten between jobs, and every output is compared bit by bit.
+//!
+//! The program `aegis-memory` prints the tables; `tests/sharing.rs` asks the same with fewer jobs.
+
+mod alone;
+mod error;
+mod fleet;
+mod runner;
+mod table;
+mod together;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use aegis_backend_onnx::{OnnxLoader, OnnxRuntime};
+use aegis_cuda::{HostDevice, HostOptions};
+use aegis_types::{Bytes, TaskId};
+use aegisrt::feed::{Feed, SplitMix};
+use aegisrt::inventory::{Loaders, Model, inspect_with};
+
+pub use alone::{Alone, Needs};
+pub use error::SharingError;
+pub use fleet::Choice;
+pub use together::{Together, Wrong};
+
+/// Memory that may be reserved at most: address space, of which the system gives pages as they are used.
+const CAPACITY: Bytes = Bytes::new(4 << 30);
+
+/// Lines of an arena: how many blocks a model may hold at once.
+const LINES: usize = 8_192;
+
+/// Tasks with the demo's models, described, with the inputs of their jobs.
+pub struct Bed {
+    choice: Choice,
+    models: Vec<Model>,
+    feeds: Vec<Feed>,
+    library: OnnxRuntime,
+}
+
+impl Bed {
+    /// Reads models and library from the folder that `cargo xtask demo` fills.
+    ///
+    /// # Errors
+    /// What is missing there, or refused by the library.
+    pub fn open(cache: &Path, choice: Choice) -> Result<Self, SharingError> {
+        let library = OnnxRuntime::load(&cache.join("onnxruntime").join("libonnxruntime.so"))?;
+        let loaders = Loaders::default().with(Arc::new(OnnxLoader::new(library.clone())));
+        let models = inspect_with(
+            &fleet::demo(&cache.join("models"), choice)?,
+            &loaders,
+            |_| {},
+            |config| std::fs::read(&config.model),
+        )?;
+        let feeds = models.iter().map(Model::feed).collect::<Result<_, _>>()?;
+        Ok(Self { choice, models, feeds, library })
+    }
+
+    /// The models.
+    pub fn models(&self) -> &[Model] {
+        &self.models
+    }
+
+    /// A handle to the host device. Lanes of one handle are bound to cores of their own, and there may be more lanes here
+    /// than the machine has cores, so that every lane has a handle: what is asked is not when a job ends.
+    fn device() -> Result<HostDevice, SharingError> {
+        Ok(HostDevice::new(HostOptions { memory: CAPACITY })?)
+    }
+
+    /// The tasks of `jobs` jobs in random order. Tasks that take long are drawn less often.
+    pub fn order(&self, jobs: u64, seed: u64) -> Vec<TaskId> {
+        let mut random = SplitMix(seed);
+        let weights = fleet::weights(self.choice);
+        let lots = (0..).map(TaskId::new).zip(weights);
+        let lots: Vec<TaskId> =
+            lots.flat_map(|(task, weight)| std::iter::repeat_n(task, weight as usize)).collect();
+        (0..jobs).map(|_| lots[random.below(lots.len() as u64) as usize]).collect()
+    }
+
+    /// Blocks that the library took where no task could be charged, or beyond a budget, or gave back damaged.
+    fn uncharged(&self) -> u64 {
+        let Self { library, .. } = self;
+        library.foreign_allocations() + library.overflow_allocations() + library.corrupt_blocks()
+    }
+}
+
+/// The tables that `aegis-memory` prints.
+pub fn report(alone: &Alone, runs: &[Together], bed: &Bed) -> String {
+    table::text(alone, runs, bed)
+}
