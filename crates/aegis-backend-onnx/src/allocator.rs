@@ -4,7 +4,8 @@
 //! | header: whom and what to give back | payload, what the library sees |
 //! ```
 //! A block that no task pays for comes from the system's allocator and is counted: either nobody was at work on the
-//! thread (*foreign*, expected never) or the budget was exceeded (*overflow*). The library writes to what it gets
+//! thread (*foreign*, expected never), the task computes on a GPU and its grant holds no host memory (*beside*), or the
+//! budget was exceeded (*overflow*). The library writes to what it gets
 //! without looking for null, so an overflow must be served; its caller sees the refusal, reports it as the budget
 //! error and discards what was computed.
 
@@ -46,6 +47,7 @@ pub(crate) struct GrantAllocator {
     foreign: AtomicU64,
     overflows: AtomicU64,
     corrupt: AtomicU64,
+    beside: AtomicU64,
 }
 
 // SAFETY: `Send` and `Sync` want every access through a shared reference to be free of races.
@@ -68,7 +70,7 @@ impl GrantAllocator {
             AllocOnStream: None,
         };
         let zero = || AtomicU64::new(0);
-        Self { base, info, foreign: zero(), overflows: zero(), corrupt: zero() }
+        Self { base, info, foreign: zero(), overflows: zero(), corrupt: zero(), beside: zero() }
     }
 
     /// The vendor's view of it.
@@ -92,6 +94,11 @@ impl GrantAllocator {
         self.corrupt.load(Ordering::Relaxed)
     }
 
+    /// Blocks on the host of models that compute on a GPU.
+    pub(crate) fn beside(&self) -> u64 {
+        self.beside.load(Ordering::Relaxed)
+    }
+
     fn allocate(&self, size: usize) -> *mut c_void {
         let Some(total) = size.checked_add(HEADER).filter(|_| size > 0) else {
             return ptr::null_mut();
@@ -102,6 +109,9 @@ impl GrantAllocator {
                 //  live: its `Scope` borrows it and lives until after the call that led here;
                 //  mutation: all of its state is in cells or behind `&self`.
                 let charge = unsafe { charge.as_ref() };
+                if charge.is_on_device() {
+                    return self.serve_uncharged(total, &self.beside);
+                }
                 match charge.take(total) {
                     Some(piece) => place(piece, charge),
                     None => self.serve_uncharged(total, &self.overflows),

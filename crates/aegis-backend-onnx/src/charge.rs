@@ -20,6 +20,8 @@ thread_local! {
 
 /// Alignment of every block. ONNX Runtime's kernels load whole cache lines and vectors of up to 64 bytes.
 pub(crate) const ALIGN: usize = 64;
+/// Alignment of every block of a GPU's memory: what the driver's own allocations have, which kernels count on.
+const DEVICE_ALIGN: u64 = 256;
 
 /// The memory of one loaded model, and what its allocations count as at the moment.
 pub(crate) struct Charge {
@@ -28,6 +30,7 @@ pub(crate) struct Charge {
     class: Cell<MemoryClass>,
     refusal: Cell<Option<GrantRefused>>,
     scratch_live: Cell<u32>,
+    on_device: bool,
 }
 
 /// A piece of the grant that the library holds.
@@ -44,7 +47,9 @@ pub(crate) struct Piece {
 impl Charge {
     /// A charge on the memory of one model.
     pub(crate) fn new(memory: ModelMemory) -> Self {
+        let nothing = Extent { offset: Bytes::ZERO, len: Bytes::ZERO };
         Self {
+            on_device: interop::with_device_pointer(&*memory.region, nothing, |_| ()).is_some(),
             grant: memory.grant,
             region: memory.region,
             class: Cell::new(MemoryClass::Persistent),
@@ -57,6 +62,16 @@ impl Charge {
     pub(crate) fn is_host_memory(&self) -> bool {
         let nothing = Extent { offset: Bytes::ZERO, len: Bytes::ZERO };
         interop::with_host_pointer(&*self.region, nothing, |_| ()).is_some()
+    }
+
+    /// Whether the region is a GPU's memory. What the library keeps on the host is then outside of the grant.
+    pub(crate) const fn is_on_device(&self) -> bool {
+        self.on_device
+    }
+
+    /// Alignment of the blocks.
+    pub(crate) const fn alignment(&self) -> Bytes {
+        Bytes::new(if self.on_device { DEVICE_ALIGN } else { ALIGN as u64 })
     }
 
     /// The region that the grant's extents lie in.
@@ -103,6 +118,23 @@ impl Charge {
         }
     }
 
+    /// Takes a GPU's memory from the grant, as [`Charge::take`] takes the host's.
+    pub(crate) fn take_on_device(&self, bytes: usize) -> Option<(u64, Extent, MemoryClass)> {
+        let class = self.class.get();
+        let extent = self.lend(class, Bytes::new(bytes as u64))?;
+        match interop::with_device_pointer(&*self.region, extent, |address| address) {
+            Some(address) => {
+                self.count_scratch(class, 1);
+                Some((address, extent, class))
+            }
+            None => {
+                self.grant.free(class, extent);
+                self.refuse(class, extent.len);
+                None
+            }
+        }
+    }
+
     /// Gives memory back to the grant.
     pub(crate) fn give_back(&self, extent: Extent, class: MemoryClass) {
         self.grant.free(class, extent);
@@ -110,7 +142,7 @@ impl Charge {
     }
 
     fn lend(&self, class: MemoryClass, bytes: Bytes) -> Option<Extent> {
-        match self.grant.allocate(class, bytes, Bytes::new(ALIGN as u64)) {
+        match self.grant.allocate(class, bytes, self.alignment()) {
             Ok(extent) => Some(extent),
             Err(refused) => {
                 self.refusal.set(self.refusal.get().or(Some(refused)));
@@ -140,9 +172,14 @@ pub(crate) struct StandIn {
 }
 
 impl StandIn {
+    /// Of nothing.
+    pub(crate) fn none(charge: &Rc<Charge>) -> Self {
+        Self { charge: Rc::clone(charge), extent: None }
+    }
+
     /// Reserves `bytes` as persistent memory, untouched: on a host the system commits no page for it.
     pub(crate) fn reserve(charge: &Rc<Charge>, bytes: Bytes) -> Result<Self, GrantRefused> {
-        let reserve = || charge.grant.allocate(MemoryClass::Persistent, bytes, Bytes::new(ALIGN as u64));
+        let reserve = || charge.grant.allocate(MemoryClass::Persistent, bytes, charge.alignment());
         let extent = if bytes.is_zero() { None } else { Some(reserve()?) };
         Ok(Self { charge: Rc::clone(charge), extent })
     }

@@ -1,8 +1,9 @@
 //! The vendor library: loaded once, and with it the vendor's environment, of which a process has one for ever.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aegis_cuda::BackendError;
 use ort::AsPointer;
@@ -10,22 +11,48 @@ use ort::environment::Environment;
 use ort::logging::LogLevel;
 
 use crate::allocator::GrantAllocator;
+use crate::cuda::allocator::{DeviceAllocations, DeviceAllocator};
+use crate::cuda::driver::Driver;
+use crate::cuda::pinned::{PinnedAllocator, PinnedBlocks};
 use crate::raw::{self, MemoryInfo};
 
 /// ONNX Runtime with its environment and our allocator. Clones share it; it is used from any thread.
 #[derive(Clone)]
 pub struct OnnxRuntime {
     shared: Arc<Shared>,
+    optimized: bool,
 }
+
+/// The allocators of a GPU's memory, and of host memory for its copies.
+type Adopted = (&'static DeviceAllocator, &'static PinnedAllocator);
 
 struct Shared {
     environment: Environment,
     allocator: &'static GrantAllocator,
+    /// By number of the device; made when the first model is loaded there.
+    devices: Mutex<BTreeMap<i32, Adopted>>,
+    /// Where the vendor's CUDA libraries may lie.
+    vendor: PathBuf,
     build: String,
 }
 
+/// Libraries that the CUDA provider needs, each before those that need it. One that was loaded by its path is found by
+/// name from then on.
+const VENDOR_LIBRARIES: [&str; 7] = [
+    "libcudart.so.13",
+    "libnvrtc.so.13",
+    "libcublasLt.so.13",
+    "libcublas.so.13",
+    "libcurand.so.10",
+    "libcufft.so.12",
+    "libcudnn.so.9",
+];
+
 impl OnnxRuntime {
     /// Loads libonnxruntime from `path` and creates the environment.
+    ///
+    /// Models on a GPU need the library's CUDA provider in the same folder, and the vendor's CUDA libraries in the folder
+    /// `cuda` beside that folder or where the system finds libraries.
     ///
     /// The environment is a global of the vendor's: a process can create one, once. Whoever composes the process
     /// loads the library and hands clones to everybody else; nothing of ours is global.
@@ -55,9 +82,29 @@ impl OnnxRuntime {
         let info = MemoryInfo::host().map_err(|error| reason("cannot describe host memory", &error))?;
         // Leaked on purpose: the environment keeps the pointer until the process ends.
         let allocator: &'static GrantAllocator = Box::leak(Box::new(GrantAllocator::new(info)));
-        register(&environment, allocator).map_err(|error| reason("refuses the allocator", &error))?;
-        let shared = Shared { environment, allocator, build: ort::info().to_owned() };
-        Ok(Self { shared: Arc::new(shared) })
+        register(&environment, allocator.as_vendor())
+            .map_err(|error| reason("refuses the allocator", &error))?;
+        let vendor = path.parent().unwrap_or(Path::new("")).join("..").join("cuda");
+        let shared = Shared {
+            environment,
+            allocator,
+            devices: Mutex::default(),
+            vendor,
+            build: ort::info().to_owned(),
+        };
+        Ok(Self { shared: Arc::new(shared), optimized: true })
+    }
+
+    /// The same library, running models node by node as their files say. Slower; but then pieces of a model compute bit
+    /// for bit what the whole does, because nothing is fused or folded across a cut.
+    #[must_use = "the library itself goes on optimising"]
+    pub fn unoptimized(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), optimized: false }
+    }
+
+    /// Whether sessions may change a model's graph.
+    pub(crate) const fn is_optimized(&self) -> bool {
+        self.optimized
     }
 
     /// The library's own description of its build, for reports.
@@ -82,6 +129,53 @@ impl OnnxRuntime {
         self.shared.allocator.corrupt()
     }
 
+    /// Blocks of host memory that models on GPUs asked for; their grants hold none.
+    pub fn host_blocks_beside(&self) -> u64 {
+        self.shared.allocator.beside()
+    }
+
+    /// What the provider was given of each GPU's memory, by number of the device.
+    pub fn device_allocations(&self) -> BTreeMap<i32, DeviceAllocations> {
+        self.devices().iter().map(|(&ordinal, pair)| (ordinal, pair.0.counts())).collect()
+    }
+
+    /// What the provider was given of host memory for each GPU's copies, by number of the device.
+    pub fn pinned_blocks(&self) -> BTreeMap<i32, PinnedBlocks> {
+        self.devices().iter().map(|(&ordinal, pair)| (ordinal, pair.1.counts())).collect()
+    }
+
+    /// Blocks of host memory that the provider has for the copies of this GPU.
+    pub(crate) fn pinned_live(&self, ordinal: i32) -> u64 {
+        self.devices().get(&ordinal).map_or(0, |pair| pair.1.counts().live)
+    }
+
+    /// Makes sure that models on this GPU take its memory from their grants.
+    pub(crate) fn adopt_device(&self, ordinal: i32, driver: Driver) -> Result<(), raw::Reason> {
+        let mut devices = self.devices();
+        if devices.contains_key(&ordinal) {
+            return Ok(());
+        }
+        for library in VENDOR_LIBRARIES.map(|name| self.shared.vendor.join(name)) {
+            if library.is_file() {
+                ort::util::preload_dylib(&library)
+                    .map_err(|error| format!("`{}` cannot be loaded: {error}", library.display()))?;
+            }
+        }
+        // Leaked on purpose: the environment keeps the pointers until the process ends.
+        let device: &'static DeviceAllocator =
+            Box::leak(Box::new(DeviceAllocator::new(MemoryInfo::device(ordinal)?, driver)));
+        let pinned: &'static PinnedAllocator =
+            Box::leak(Box::new(PinnedAllocator::new(MemoryInfo::pinned(ordinal)?, driver)));
+        register(&self.shared.environment, device.as_vendor())?;
+        register(&self.shared.environment, pinned.as_vendor())?;
+        devices.insert(ordinal, (device, pinned));
+        Ok(())
+    }
+
+    fn devices(&self) -> MutexGuard<'_, BTreeMap<i32, Adopted>> {
+        self.shared.devices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn environment(&self) -> &Environment {
         &self.shared.environment
     }
@@ -93,9 +187,10 @@ impl fmt::Debug for OnnxRuntime {
     }
 }
 
-fn register(environment: &Environment, allocator: &'static GrantAllocator) -> Result<(), raw::Reason> {
-    // SAFETY: wants a live environment, and an allocator that outlives it: ours lives as long as the process.
-    raw::check(unsafe { (ort::api().RegisterAllocator)(environment.ptr().cast_mut(), allocator.as_vendor()) })
+/// Makes sessions that opt in take their memory from `allocator`, which lives as long as the process.
+fn register(environment: &Environment, allocator: *mut ort::sys::OrtAllocator) -> Result<(), raw::Reason> {
+    // SAFETY: wants a live environment, and an allocator that outlives it: callers pass leaked ones.
+    raw::check(unsafe { (ort::api().RegisterAllocator)(environment.ptr().cast_mut(), allocator) })
 }
 
 pub(crate) fn library_error(reason: String) -> BackendError {

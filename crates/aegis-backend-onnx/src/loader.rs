@@ -4,15 +4,17 @@ use std::rc::Rc;
 
 use aegis_cuda::{
     BackendError, BackendLoader, MemoryNeeds, ModelDescription, ModelMemory, ModelRequest, RuntimeBackend,
-    Stream, TensorSpec,
+    Stream, TensorSpec, interop,
 };
 use aegis_types::{Bytes, ContentHash, ExecutionGraph};
 
 use crate::backend::OnnxModel;
 use crate::charge::Charge;
+use crate::cuda::CudaModel;
 use crate::inspect::{self, Inspected};
 use crate::library::{OnnxRuntime, library_error};
 use crate::reference::Reference;
+use crate::segment::{SegmentedModel, Split};
 use crate::shapes;
 
 /// Makes models of ONNX files. Shared between threads; each model belongs to the thread that loaded it.
@@ -26,6 +28,34 @@ impl OnnxLoader {
     pub const fn new(runtime: OnnxRuntime) -> Self {
         Self { runtime }
     }
+
+    /// Loads a model, or a piece of one, as one segment.
+    fn load_whole(
+        &self,
+        request: &ModelRequest<'_>,
+        stream: &mut dyn Stream,
+        memory: ModelMemory,
+    ) -> Result<Box<dyn RuntimeBackend>, BackendError> {
+        let inspected = inspect::inspect(request)?;
+        let description = describe(request, &inspected, || {
+            let mut plain = Reference::from_inspected(&self.runtime, request, &inspected)?;
+            run_on(&mut plain, &inspected.inputs, zeros)
+        })?;
+        let charge = Rc::new(Charge::new(memory));
+        stream.synchronize()?;
+        if interop::with_raw_stream(stream, |_| ()).is_some() {
+            let model = CudaModel::load(&self.runtime, request, description, &inspected, stream, charge)?;
+            return Ok(Box::new(model));
+        }
+        if !charge.is_host_memory() {
+            return Err(library_error(format!(
+                "model `{}` lies in memory that the host cannot address; legal is a region of a host device",
+                request.name
+            )));
+        }
+        let model = OnnxModel::load(&self.runtime, request, description, &inspected, charge)?;
+        Ok(Box::new(model))
+    }
 }
 
 impl BackendLoader for OnnxLoader {
@@ -34,11 +64,15 @@ impl BackendLoader for OnnxLoader {
     }
 
     /// Describes a model. The library opens it once plainly, outside any budget, because only the library knows
-    /// whether it has every operator, and only a run tells the shapes that a file leaves open.
+    /// whether it has every operator, and only a run tells the shapes that a file leaves open. A model whose file lists
+    /// cuts has one segment for each piece.
     fn inspect(&self, request: &ModelRequest<'_>) -> Result<ModelDescription, BackendError> {
         let inspected = inspect::inspect(request)?;
+        if let Some(split) = Split::of(&self.runtime, request, &inspected)? {
+            return split.describe(request, &inspected);
+        }
         let mut plain = Reference::from_inspected(&self.runtime, request, &inspected)?;
-        describe(request, &inspected, || run_on_zeros(&mut plain, &inspected.inputs))
+        describe(request, &inspected, || run_on(&mut plain, &inspected.inputs, zeros))
     }
 
     fn load(
@@ -48,20 +82,16 @@ impl BackendLoader for OnnxLoader {
         memory: ModelMemory,
     ) -> Result<Box<dyn RuntimeBackend>, BackendError> {
         let inspected = inspect::inspect(request)?;
-        let description = describe(request, &inspected, || {
-            let mut plain = Reference::from_inspected(&self.runtime, request, &inspected)?;
-            run_on_zeros(&mut plain, &inspected.inputs)
-        })?;
-        let charge = Rc::new(Charge::new(memory));
-        if !charge.is_host_memory() {
-            return Err(library_error(format!(
-                "model `{}` lies in memory that the host cannot address; legal is a region of a host device",
-                request.name
-            )));
+        match Split::of(&self.runtime, request, &inspected)? {
+            None => self.load_whole(request, stream, memory),
+            Some(split) => {
+                let description = split.describe(request, &inspected)?;
+                let mut load =
+                    |piece: &ModelRequest<'_>, lent: ModelMemory| self.load_whole(piece, &mut *stream, lent);
+                let model = SegmentedModel::load(request, split, description, memory, &mut load)?;
+                Ok(Box::new(model))
+            }
         }
-        stream.synchronize()?;
-        let model = OnnxModel::load(&self.runtime, request, description, &inspected, charge)?;
-        Ok(Box::new(model))
     }
 }
 
@@ -101,7 +131,20 @@ fn describe(
 /// The most that inputs may add up to in a run that only learns shapes: its buffers are outside of every budget.
 const DRY_RUN_LIMIT: u64 = 1 << 30;
 
-fn run_on_zeros(plain: &mut Reference, inputs: &[TensorSpec]) -> Result<Vec<Vec<u64>>, BackendError> {
+/// An input of nothing but zeros.
+pub(crate) fn zeros(spec: &TensorSpec) -> Vec<u8> {
+    vec![0; usize::try_from(spec.bytes.get()).unwrap_or(usize::MAX)]
+}
+
+/// The shapes of a plain model's outputs when it runs on inputs that `fill` makes.
+///
+/// # Errors
+/// [`BackendError::Shape`] if the inputs are too large for that; [`BackendError::Execution`].
+pub(crate) fn run_on(
+    plain: &mut Reference,
+    inputs: &[TensorSpec],
+    fill: fn(&TensorSpec) -> Vec<u8>,
+) -> Result<Vec<Vec<u64>>, BackendError> {
     let total = inputs.iter().try_fold(0u64, |sum, spec| sum.checked_add(spec.bytes.get()));
     if let Some(largest) = inputs.iter().max_by_key(|spec| spec.bytes)
         && total.is_none_or(|total| total > DRY_RUN_LIMIT)
@@ -117,7 +160,6 @@ fn run_on_zeros(plain: &mut Reference, inputs: &[TensorSpec]) -> Result<Vec<Vec<
             ),
         });
     }
-    let zeros = |spec: &TensorSpec| vec![0; usize::try_from(spec.bytes.get()).unwrap_or(usize::MAX)];
-    let inputs: Vec<Vec<u8>> = inputs.iter().map(zeros).collect();
+    let inputs: Vec<Vec<u8>> = inputs.iter().map(fill).collect();
     Ok(plain.run_shaped(&inputs)?.into_iter().map(|tensor| tensor.shape).collect())
 }

@@ -45,6 +45,25 @@ impl MemoryInfo {
         made(info, "memory description").map(Self)
     }
 
+    /// Memory of the GPU with this number.
+    pub(crate) fn device(ordinal: i32) -> Result<Self, Reason> {
+        Self::named(c"Cuda", ordinal, sys::OrtMemType::OrtMemTypeDefault)
+    }
+
+    /// Host memory that this GPU copies from and to.
+    pub(crate) fn pinned(ordinal: i32) -> Result<Self, Reason> {
+        Self::named(c"CudaPinned", ordinal, sys::OrtMemType::OrtMemTypeCPUOutput)
+    }
+
+    /// Memory by the library's name for it.
+    fn named(name: &CStr, ordinal: i32, role: sys::OrtMemType) -> Result<Self, Reason> {
+        let mut info = ptr::null_mut();
+        let kind = sys::OrtAllocatorType::OrtDeviceAllocator;
+        // SAFETY: wants a terminated name and a place for the handle.
+        check(unsafe { (ort::api().CreateMemoryInfo)(name.as_ptr(), kind, ordinal, role, &raw mut info) })?;
+        made(info, "memory description").map(Self)
+    }
+
     /// The vendor's handle, valid while this lives.
     pub(crate) fn as_ptr(&self) -> *const sys::OrtMemoryInfo {
         self.0.as_ptr()
@@ -191,6 +210,35 @@ impl Drop for IoBinding {
     fn drop(&mut self) {
         // SAFETY: wants a live handle that nothing uses afterwards; it is owned and dropped here.
         unsafe { (ort::api().ReleaseIoBinding)(self.0.as_ptr()) }
+    }
+}
+
+/// How a run behaves.
+pub(crate) struct RunOptions(NonNull<sys::OrtRunOptions>);
+
+impl RunOptions {
+    /// A run that returns when everything is enqueued, instead of waiting for the device.
+    pub(crate) fn without_waiting() -> Result<Self, Reason> {
+        let mut options = ptr::null_mut();
+        // SAFETY: wants a place for the handle.
+        check(unsafe { (ort::api().CreateRunOptions)(&raw mut options) })?;
+        let options = made(options, "options of a run").map(Self)?;
+        let (key, value) = (c"disable_synchronize_execution_providers", c"1");
+        // SAFETY: wants a live handle and two terminated strings.
+        check(unsafe { (ort::api().AddRunConfigEntry)(options.0.as_ptr(), key.as_ptr(), value.as_ptr()) })?;
+        Ok(options)
+    }
+
+    /// The vendor's handle, valid while this lives.
+    pub(crate) fn as_ptr(&self) -> *const sys::OrtRunOptions {
+        self.0.as_ptr()
+    }
+}
+
+impl Drop for RunOptions {
+    fn drop(&mut self) {
+        // SAFETY: wants a live handle that nothing uses afterwards; it is owned and dropped here.
+        unsafe { (ort::api().ReleaseRunOptions)(self.0.as_ptr()) }
     }
 }
 

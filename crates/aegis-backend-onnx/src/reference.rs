@@ -12,6 +12,7 @@ use ort::session::Session;
 use crate::inspect::{self, Inspected};
 use crate::library::OnnxRuntime;
 use crate::raw::{self, MemoryInfo, Reason, Value};
+use crate::segment::{Chain, Split};
 use crate::session::{self, Tensors};
 
 /// A model that runs plainly.
@@ -22,6 +23,8 @@ pub struct Reference {
     inputs: Vec<TensorSpec>,
     input_names: Vec<CString>,
     outputs: Vec<(CString, ElementType)>,
+    /// The model's pieces, where it is to be run in pieces.
+    chain: Option<Chain>,
     /// Last, so that the environment outlives the session.
     _runtime: OnnxRuntime,
 }
@@ -36,11 +39,30 @@ pub struct Tensor {
 }
 
 impl Reference {
-    /// Opens a model with its axes fixed by `shapes`. Control flow is accepted.
+    /// Opens a model with its axes fixed by `shapes`. Control flow is accepted. A model whose file lists cuts runs
+    /// piece by piece, as the backend runs it.
     ///
     /// # Errors
     /// As [`aegis_cuda::BackendLoader::inspect`].
     pub fn open(
+        runtime: &OnnxRuntime,
+        artifact: &[u8],
+        shapes: &BTreeMap<String, Vec<u64>>,
+    ) -> Result<Self, BackendError> {
+        let request = ModelRequest { name: "reference", artifact, shapes, allow_control_flow: true };
+        let inspected = inspect::inspect(&request)?;
+        let mut whole = Self::from_inspected(runtime, &request, &inspected)?;
+        if let Some(split) = Split::of(runtime, &request, &inspected)? {
+            whole.chain = Some(Chain::open(runtime, &request, split)?);
+        }
+        Ok(whole)
+    }
+
+    /// As [`Reference::open`], but in one piece whatever cuts the file lists.
+    ///
+    /// # Errors
+    /// As [`Reference::open`].
+    pub fn open_whole(
         runtime: &OnnxRuntime,
         artifact: &[u8],
         shapes: &BTreeMap<String, Vec<u64>>,
@@ -56,19 +78,32 @@ impl Reference {
     ) -> Result<Self, BackendError> {
         let session = session::open(runtime, request.artifact, &inspected.named, Tensors::Plain)
             .map_err(|message| session::load_error(request.name, &inspected.nodes, &message))?;
-        let fail = |reason| BackendError::InvalidModel { model: request.name.to_owned(), reason };
+        let outputs: Vec<(String, ElementType)> =
+            inspected.outputs.iter().map(|output| (output.name.clone(), output.element)).collect();
+        Self::around(runtime, request.name, session, &inspected.inputs, &outputs)
+    }
+
+    /// A plain model of a session that is open, of which these outputs are wanted.
+    pub(crate) fn around(
+        runtime: &OnnxRuntime,
+        model: &str,
+        session: Session,
+        inputs: &[TensorSpec],
+        outputs: &[(String, ElementType)],
+    ) -> Result<Self, BackendError> {
+        let fail = |reason| BackendError::InvalidModel { model: model.to_owned(), reason };
         let name = |text: &str| c_name(text).map_err(fail);
         Ok(Self {
-            model: request.name.to_owned(),
+            model: model.to_owned(),
             session,
             info: MemoryInfo::host().map_err(fail)?,
-            input_names: inspected.inputs.iter().map(|input| name(&input.name)).collect::<Result<_, _>>()?,
-            inputs: inspected.inputs.clone(),
-            outputs: inspected
-                .outputs
+            input_names: inputs.iter().map(|input| name(&input.name)).collect::<Result<_, _>>()?,
+            inputs: inputs.to_vec(),
+            outputs: outputs
                 .iter()
-                .map(|output| Ok((name(&output.name)?, output.element)))
+                .map(|(output, element)| Ok((name(output)?, *element)))
                 .collect::<Result<_, BackendError>>()?,
+            chain: None,
             _runtime: runtime.clone(),
         })
     }
@@ -98,6 +133,9 @@ impl Reference {
     /// As [`Reference::run`].
     pub fn run_shaped(&mut self, inputs: &[Vec<u8>]) -> Result<Vec<Tensor>, BackendError> {
         self.check_inputs(inputs)?;
+        if let Some(chain) = &mut self.chain {
+            return chain.run(inputs);
+        }
         self.run_checked(inputs).map_err(|reason| BackendError::Execution {
             model: self.model.clone(),
             reason,

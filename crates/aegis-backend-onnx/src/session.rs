@@ -7,6 +7,7 @@ use ort::AsPointer;
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 
+use crate::cuda::provider::{self, Target};
 use crate::library::OnnxRuntime;
 use crate::raw::{self, Reason};
 use crate::shapes::NamedAxes;
@@ -18,6 +19,8 @@ pub(crate) enum Tensors {
     Charged,
     /// The library's own arena, charged to nobody: for inspection and comparison.
     Plain,
+    /// Our allocators of host and device, on a GPU.
+    OnDevice(Target),
 }
 
 /// Creates a session from a model file's bytes.
@@ -33,11 +36,15 @@ pub(crate) fn open(
     named: &NamedAxes,
     tensors: Tensors,
 ) -> Result<Session, Reason> {
+    let level =
+        if runtime.is_optimized() { GraphOptimizationLevel::All } else { GraphOptimizationLevel::Disable };
     let create = || -> ort::Result<Result<Session, Reason>> {
         let mut builder = Session::builder(runtime.environment())?
-            .with_optimization_level(GraphOptimizationLevel::All)?
+            .with_optimization_level(level)?
             .with_parallel_execution(false)?
             .with_intra_threads(1)?
+            // Some kernels add up in the order in which blocks happen to end, unless they are told not to.
+            .with_deterministic_compute(true)?
             .with_inter_threads(1)?
             .with_intra_op_spinning(false)?
             .with_inter_op_spinning(false)?
@@ -45,7 +52,13 @@ pub(crate) fn open(
         for (name, &length) in named {
             builder = builder.with_dimension_override(name, i64::try_from(length).unwrap_or(i64::MAX))?;
         }
-        if tensors == Tensors::Charged {
+        if let Tensors::OnDevice(target) = tensors {
+            builder = builder.with_config_entry(provider::RECORD_ASSIGNMENT, "1")?;
+            if let Err(reason) = provider::append(&mut builder, target) {
+                return Ok(Err(reason));
+            }
+        }
+        if tensors != Tensors::Plain {
             builder = builder.with_env_allocators()?;
             // The library's arena would keep memory of one task and lend it to another behind the ledger's back.
             // SAFETY: wants live options, which the builder owns.

@@ -7,4 +7,5 @@ mod onnx {
     mod conformance;
     mod outputs;
     mod refusals;
+    mod segments;
 }

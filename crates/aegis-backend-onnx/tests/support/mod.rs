@@ -2,6 +2,7 @@
 //! inputs.
 
 pub mod bench;
+pub mod dag;
 pub mod grant;
 pub mod models;
 pub mod tiny;

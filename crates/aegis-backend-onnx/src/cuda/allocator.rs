@@ -1,0 +1,204 @@
+//! Where the CUDA provider's device memory comes from: the grant of the task at work, or the driver, counted.
+//!
+//! The provider asks its environment's allocator instead of the driver if one is registered for the device and the
+//! session opts in. It cannot be told whose memory it wants, so the thread remembers ([`crate::charge`]). A block has no
+//! header, because the host cannot write one: a table says what a block's address stands for.
+//!
+//! A request above the budget is served by the driver and counted as an overflow: the provider hands addresses to
+//! kernels without looking for null, and a kernel that writes to address zero would lose the device for everybody. The
+//! caller sees the refusal, reports it as the budget error and discards what was computed. While a stream records, the
+//! driver gives nothing either; then nothing is executed that could use the address.
+
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use aegis_types::{Extent, MemoryClass};
+use ort::sys;
+
+use super::driver::Driver;
+use crate::charge::{self, Charge};
+use crate::raw::MemoryInfo;
+
+/// Blocks for which the table has room from the start: more than models of some thousand nodes hold at once, so that
+/// the table does not grow while jobs run.
+const ROOM: usize = 1 << 14;
+
+/// The allocator of one device as ONNX Runtime knows it. It lives as long as the process, because the environment does.
+#[repr(C)]
+pub(crate) struct DeviceAllocator {
+    /// First, so that a pointer to the whole is a pointer to the vendor's part.
+    base: sys::OrtAllocator,
+    info: MemoryInfo,
+    driver: Driver,
+    blocks: Mutex<HashMap<u64, Block>>,
+    served: AtomicU64,
+    foreign: AtomicU64,
+    overflows: AtomicU64,
+    unknown: AtomicU64,
+}
+
+/// What stands behind an address.
+struct Block {
+    /// Whom to give back to; null for the driver.
+    charge: *const Charge,
+    extent: Extent,
+    class: MemoryClass,
+}
+
+// SAFETY: `Send` wants that a block may be used by another thread than the one that made it. The pointer is only
+//  dereferenced by the thread that frees the block, which is the one that carries the model: see `free`.
+unsafe impl Send for Block {}
+
+// SAFETY: `Send` and `Sync` want every access through a shared reference to be free of races: `base`, `info` and
+//  `driver` are never written after `new`, the table is behind a lock, the counters are atomic.
+unsafe impl Send for DeviceAllocator {}
+// SAFETY: as for `Send`, above.
+unsafe impl Sync for DeviceAllocator {}
+
+/// How often the allocator was asked, and how it answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceAllocations {
+    /// Blocks that were charged to the task at work.
+    pub charged: u64,
+    /// Blocks that were asked for while no task was at work on the thread.
+    pub foreign: u64,
+    /// Blocks that exceeded a budget.
+    pub overflows: u64,
+    /// Blocks that came back without having been given.
+    pub unknown: u64,
+}
+
+impl DeviceAllocator {
+    /// The allocator for the device that `info` describes.
+    pub(crate) fn new(info: MemoryInfo, driver: Driver) -> Self {
+        let base = sys::OrtAllocator {
+            version: sys::ORT_API_VERSION,
+            Alloc: Some(alloc_block),
+            Free: Some(free_block),
+            Info: Some(memory_info),
+            Reserve: Some(reserve_block),
+            GetStats: None,
+            AllocOnStream: None,
+        };
+        let zero = || AtomicU64::new(0);
+        let blocks = Mutex::new(HashMap::with_capacity(ROOM));
+        Self {
+            base,
+            info,
+            driver,
+            blocks,
+            served: zero(),
+            foreign: zero(),
+            overflows: zero(),
+            unknown: zero(),
+        }
+    }
+
+    /// The vendor's view of it.
+    pub(crate) fn as_vendor(&'static self) -> *mut sys::OrtAllocator {
+        // The vendor's signature wants `*mut`, but only passes the pointer back to the functions below.
+        ptr::from_ref(self).cast::<sys::OrtAllocator>().cast_mut()
+    }
+
+    /// The counts since it was made.
+    pub(crate) fn counts(&self) -> DeviceAllocations {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        DeviceAllocations {
+            charged: load(&self.served),
+            foreign: load(&self.foreign),
+            overflows: load(&self.overflows),
+            unknown: load(&self.unknown),
+        }
+    }
+
+    fn blocks(&self) -> MutexGuard<'_, HashMap<u64, Block>> {
+        self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn allocate(&self, size: usize) -> *mut c_void {
+        if size == 0 {
+            return ptr::null_mut();
+        }
+        let Some(charge) = charge::current() else { return self.serve_by_driver(size, &self.foreign) };
+        // SAFETY: a reference wants a live, aligned `Charge` that nothing mutates.
+        //  live: its `Scope` borrows it and lives until after the call that led here;
+        //  mutation: all of its state is in cells or behind `&self`.
+        let charge = unsafe { charge.as_ref() };
+        if !charge.is_on_device() {
+            return self.serve_by_driver(size, &self.foreign);
+        }
+        match charge.take_on_device(size) {
+            Some((address, extent, class)) => {
+                self.served.fetch_add(1, Ordering::Relaxed);
+                self.blocks().insert(address, Block { charge, extent, class });
+                as_pointer(address)
+            }
+            None => self.serve_by_driver(size, &self.overflows),
+        }
+    }
+
+    fn serve_by_driver(&self, size: usize, counter: &AtomicU64) -> *mut c_void {
+        counter.fetch_add(1, Ordering::Relaxed);
+        let Some(address) = self.driver.allocate(size) else { return ptr::null_mut() };
+        let extent = Extent { offset: aegis_types::Bytes::ZERO, len: aegis_types::Bytes::ZERO };
+        self.blocks().insert(address, Block { charge: ptr::null(), extent, class: MemoryClass::Scratch });
+        as_pointer(address)
+    }
+
+    fn free(&self, address: u64) {
+        let Some(block) = self.blocks().remove(&address) else {
+            self.unknown.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        match NonNull::new(block.charge.cast_mut()) {
+            Some(charge) => {
+                // SAFETY: a reference wants a live `Charge`. The model that owns it drops its session first, on the
+                //  thread that loaded it, and a block outlives neither the session nor the values that the model made.
+                let charge = unsafe { charge.as_ref() };
+                charge.give_back(block.extent, block.class);
+            }
+            // SAFETY: `release` wants an address of the driver's that nothing uses: `serve_by_driver` noted it, and the
+            //  provider gave it up. `cuMemFree` waits for what is enqueued.
+            None => unsafe { self.driver.release(address) },
+        }
+    }
+}
+
+fn as_pointer(address: u64) -> *mut c_void {
+    ptr::without_provenance_mut(usize::try_from(address).unwrap_or(0))
+}
+
+/// The allocator behind the vendor's pointer.
+///
+/// # Safety
+/// `this` is the pointer that was registered.
+unsafe fn owner(this: *const sys::OrtAllocator) -> &'static DeviceAllocator {
+    // SAFETY: `as_vendor` made the pointer of a `DeviceAllocator` that lives as long as the process, whose first field
+    //  the vendor's struct is.
+    unsafe { &*this.cast::<DeviceAllocator>() }
+}
+
+unsafe extern "system" fn alloc_block(this: *mut sys::OrtAllocator, size: usize) -> *mut c_void {
+    // SAFETY: the vendor passes back the pointer that was registered.
+    unsafe { owner(this) }.allocate(size)
+}
+
+unsafe extern "system" fn reserve_block(this: *const sys::OrtAllocator, size: usize) -> *mut c_void {
+    // SAFETY: the vendor passes back the pointer that was registered.
+    unsafe { owner(this) }.allocate(size)
+}
+
+unsafe extern "system" fn free_block(this: *mut sys::OrtAllocator, block: *mut c_void) {
+    if !block.is_null() {
+        // SAFETY: the vendor passes back the pointer that was registered.
+        unsafe { owner(this) }.free(block.addr() as u64);
+    }
+}
+
+unsafe extern "system" fn memory_info(this: *const sys::OrtAllocator) -> *const sys::OrtMemoryInfo {
+    // SAFETY: the vendor passes back the pointer that was registered.
+    unsafe { owner(this) }.info.as_ptr()
+}

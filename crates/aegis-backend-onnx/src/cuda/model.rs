@@ -1,0 +1,278 @@
+//! A loaded model on a CUDA lane; a job is one call that only enqueues on the lane's stream.
+
+use std::ffi::c_void;
+use std::rc::Rc;
+
+use aegis_cuda::{
+    BackendError, BindingId, Bindings, ModelDescription, ModelRequest, RuntimeBackend, Stream, interop,
+};
+use aegis_types::{Bytes, MemoryClass, SegmentIndex};
+
+use super::capture::{self, Trial};
+use super::driver::Driver;
+use super::provider::{self, Target};
+use crate::backend::WARM_UP_RUNS;
+use crate::charge::Charge;
+use crate::inspect::Inspected;
+use crate::library::{OnnxRuntime, library_error};
+use crate::opened::{Bound, Opened, Place};
+use crate::raw::{MemoryInfo, Reason, RunOptions};
+
+/// A loaded model. Fields are dropped in this order: bindings name the session.
+pub(crate) struct CudaModel {
+    bound: Vec<Bound>,
+    device: OnDevice,
+    capturable: bool,
+    remarks: Vec<String>,
+}
+
+/// A session on the GPU with what it takes to run it.
+pub(crate) struct OnDevice {
+    opened: Opened,
+    /// Of runs that only enqueue.
+    options: RunOptions,
+    /// Whether runs that are not recorded have to wait for the device.
+    waits: bool,
+    driver: Driver,
+    /// The lane's stream: an identity, and what the driver is asked about. The stream outlives the model.
+    stream: *mut c_void,
+}
+
+/// What every attempt to load a model starts from.
+struct Attempt<'a> {
+    runtime: &'a OnnxRuntime,
+    request: &'a ModelRequest<'a>,
+    inspected: &'a Inspected,
+    driver: Driver,
+    target: Target,
+}
+
+impl CudaModel {
+    /// Creates the session on the lane's stream, warms it up, and tries whether a job can be captured.
+    ///
+    /// Weights and temporaries come out of the grant through an allocator of ours. A kernel that keeps memory of its
+    /// first run makes the model be loaded again with the warm-up counted as persistent, as on the host. If a trial of
+    /// capturing fails, the model is loaded again, too: what a broken recording left in the library is unknown.
+    pub(crate) fn load(
+        runtime: &OnnxRuntime,
+        request: &ModelRequest<'_>,
+        description: ModelDescription,
+        inspected: &Inspected,
+        stream: &mut dyn Stream,
+        charge: Rc<Charge>,
+    ) -> Result<Self, BackendError> {
+        if !charge.is_on_device() {
+            return Err(library_error(format!(
+                "model `{}` has a lane on a GPU and memory elsewhere; legal is a region of the lane's device",
+                request.name
+            )));
+        }
+        let driver = Driver::find().map_err(library_error)?;
+        let target = target(stream, driver)?;
+        runtime.adopt_device(target.ordinal, driver).map_err(library_error)?;
+        let attempt = Attempt { runtime, request, inspected, driver, target };
+        let before = driver.free_memory().map_err(library_error)?;
+        let mut device = attempt.warm(description, charge, stream)?;
+        let mut remarks = Vec::new();
+        let capturable = match capture::trial(&device, stream)? {
+            Trial::Replays { allocations: 0 } => true,
+            Trial::Replays { allocations } => {
+                remarks.push(format!(
+                    "its graph makes {allocations} allocations outside of the grant, and may round as runs do not"
+                ));
+                true
+            }
+            Trial::Runs { reason } => {
+                remarks.push(format!("it runs without a graph: {reason}"));
+                let (description, charge) = device.opened.close();
+                device = attempt.warm(description, charge, stream)?;
+                false
+            }
+        };
+        if device.waits {
+            remarks.push("its runs wait for the device, and the lanes of its carrier with them".to_owned());
+        }
+        remarks.extend(device.on_host());
+        interop::with_raw_stream(stream, |_| remarks.extend(outside(driver, before)));
+        Ok(Self { bound: Vec::new(), device, capturable, remarks })
+    }
+}
+
+/// The device and the stream of a lane.
+fn target(stream: &mut dyn Stream, driver: Driver) -> Result<Target, BackendError> {
+    let found = interop::with_raw_stream(stream, |raw| {
+        driver.ordinal().map(|ordinal| Target { ordinal, stream: raw })
+    });
+    match found {
+        Some(target) => target.map_err(library_error),
+        None => Err(library_error("the lane's stream is lost".to_owned())),
+    }
+}
+
+/// Says what left the device's memory besides the grant's: code of kernels, and workspaces of the vendor's libraries.
+/// The whole device is looked at, so what others take meanwhile is in it.
+fn outside(driver: Driver, before: Bytes) -> Option<String> {
+    let now = driver.free_memory().ok()?;
+    let taken = Bytes::new(before.get().saturating_sub(now.get()));
+    (!taken.is_zero()).then(|| {
+        format!(
+            "{taken} of device memory went to code and workspaces while it was loaded; no budget counts them"
+        )
+    })
+}
+
+impl Attempt<'_> {
+    /// A session that is ready to run, and has run.
+    fn warm(
+        &self,
+        description: ModelDescription,
+        charge: Rc<Charge>,
+        stream: &mut dyn Stream,
+    ) -> Result<OnDevice, BackendError> {
+        let mut device = self.open(description, charge)?;
+        device.warm_up(stream, MemoryClass::Scratch)?;
+        if device.opened.charge().scratch_live() > 0 {
+            let (description, charge) = device.opened.close();
+            device = self.open(description, charge)?;
+            device.warm_up(stream, MemoryClass::Persistent)?;
+        }
+        device.warm_up(stream, MemoryClass::Scratch)?;
+        device.opened.settled()?;
+        self.bound_host_memory(&mut device, stream)?;
+        device.count_weights()?;
+        Ok(device)
+    }
+
+    /// Kernels that copy from the host leave buffers there that the library takes back only in runs that wait for the
+    /// device. A model with such kernels must wait, or every job would keep a little more memory.
+    fn bound_host_memory(&self, device: &mut OnDevice, stream: &mut dyn Stream) -> Result<(), BackendError> {
+        for waits in [false, true] {
+            device.waits = waits;
+            device.warm_up(stream, MemoryClass::Scratch)?;
+            let before = self.runtime.pinned_live(self.target.ordinal);
+            device.warm_up(stream, MemoryClass::Scratch)?;
+            if self.runtime.pinned_live(self.target.ordinal) <= before {
+                return Ok(());
+            }
+        }
+        Err(BackendError::InvalidModel {
+            model: self.request.name.to_owned(),
+            reason: "every run keeps more host memory than the one before; it cannot be bounded".to_owned(),
+        })
+    }
+
+    fn open(&self, description: ModelDescription, charge: Rc<Charge>) -> Result<OnDevice, BackendError> {
+        let invalid = |reason| BackendError::InvalidModel { model: self.request.name.to_owned(), reason };
+        let info = MemoryInfo::device(self.target.ordinal).map_err(invalid)?;
+        let options = RunOptions::without_waiting().map_err(invalid)?;
+        let place = Place { info, gpu: Some((self.driver, self.target)) };
+        let opened = Opened::create(self.runtime, self.request, description, self.inspected, charge, place)?;
+        Ok(OnDevice { opened, options, waits: false, driver: self.driver, stream: self.target.stream })
+    }
+}
+
+impl OnDevice {
+    /// The session.
+    pub(crate) const fn opened(&self) -> &Opened {
+        &self.opened
+    }
+
+    /// Enqueues one run of a binding of this session on the lane's stream, and waits for it if it must.
+    pub(crate) fn run(&self, bound: &Bound, class: MemoryClass) -> Result<(), BackendError> {
+        // Null options are the library's own: it waits.
+        let options = if self.waits { std::ptr::null() } else { self.options.as_ptr() };
+        // SAFETY: `run` wants null or live options: they stand beside the session.
+        unsafe { self.opened.run(options, &bound.binding, class) }
+    }
+
+    /// Enqueues one run on the lane's stream, which records it: nothing may wait then.
+    pub(crate) fn record(&self, bound: &Bound) -> Result<(), BackendError> {
+        // SAFETY: `run` wants null or live options: they stand beside the session.
+        unsafe { self.opened.run(self.options.as_ptr(), &bound.binding, MemoryClass::Scratch) }
+    }
+
+    /// What the lane's stream recorded so far.
+    pub(crate) fn recorded(&self, stream: &mut dyn Stream) -> Result<super::driver::Recorded, Reason> {
+        let asked = interop::with_raw_stream(stream, |raw| {
+            // SAFETY: `recorded` wants a live stream, which it is while it is lent.
+            unsafe { self.driver.recorded(raw) }
+        });
+        asked.unwrap_or_else(|| Err("the lane's stream is lost".to_owned()))
+    }
+
+    /// Runs on zeros in temporary buffers, which are given back when nothing uses them any more.
+    fn warm_up(&self, stream: &mut dyn Stream, class: MemoryClass) -> Result<(), BackendError> {
+        let lent = self.opened.temporaries()?;
+        for slice in &lent.buffers.inputs {
+            slice.write(&vec![0; usize::try_from(slice.len().get()).unwrap_or(usize::MAX)]);
+        }
+        let bound = self.opened.prepare(lent.buffers.clone())?;
+        let ran = (0..WARM_UP_RUNS).try_for_each(|_| self.run(&bound, class));
+        // Waited for even after a refusal: nothing may write to memory that is given back.
+        stream.synchronize()?;
+        ran
+    }
+
+    /// Constants that the optimiser folded away, or that only the host needs, are missing on the device. The budget
+    /// counts what the file stores of them all the same, so that it is never less than the description says.
+    fn count_weights(&mut self) -> Result<(), BackendError> {
+        let stored = self.opened.description().memory.weights;
+        let held = self.opened.charge().grant().used(MemoryClass::Persistent);
+        self.opened.stand_in(Bytes::new(stored.get().saturating_sub(held.get())))
+    }
+
+    /// Says which nodes the library left on the host.
+    fn on_host(&self) -> Option<String> {
+        // SAFETY: `on_host` wants a live session that was told to record: `session::open` tells every one on a GPU.
+        let found = unsafe { provider::on_host(self.opened.session()) };
+        let listed = match found {
+            Ok(found) if found.is_empty() => return None,
+            Ok(found) => found,
+            Err(reason) => {
+                return Some(format!("the library does not say which nodes run on the host: {reason}"));
+            }
+        };
+        let nodes: Vec<String> =
+            listed.iter().map(|(operator, count)| format!("{count} {operator}")).collect();
+        Some(format!("nodes on the host: {}", nodes.join(", ")))
+    }
+}
+
+impl RuntimeBackend for CudaModel {
+    fn describe(&self) -> &ModelDescription {
+        self.device.opened.description()
+    }
+
+    fn capturable(&self, segment: SegmentIndex) -> bool {
+        self.capturable && segment.index() == 0
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        self.remarks.clone()
+    }
+
+    fn bind(&mut self, bindings: Bindings) -> Result<BindingId, BackendError> {
+        let bound = self.device.opened.prepare(bindings)?;
+        let id = BindingId(u32::try_from(self.bound.len()).unwrap_or(u32::MAX));
+        self.bound.push(bound);
+        Ok(id)
+    }
+
+    /// Enqueues the model's kernels on the lane's stream. Scratch is given back although they still run: the stream
+    /// keeps the order, and the bytes are the lane's.
+    fn enqueue(
+        &mut self,
+        stream: &mut dyn Stream,
+        segment: SegmentIndex,
+        binding: BindingId,
+    ) -> Result<(), BackendError> {
+        let bound = self.device.opened.asked(&self.bound, segment, binding.0)?;
+        let here = interop::with_raw_stream(stream, |raw| raw);
+        if here != Some(self.device.stream) {
+            return Err(self.device.opened.execution("it was loaded on another stream".to_owned()));
+        }
+        // A model that must wait cannot be captured, so nothing is being recorded then.
+        self.device.run(bound, MemoryClass::Scratch)?;
+        self.device.opened.nothing_left()
+    }
+}
