@@ -10,14 +10,18 @@
 //! | [`effort`] | how many samples: many by hand, few where only the code is tried |
 //! | [`sets`] | the task sets that are decided on |
 //! | [`capacity`] | certified capacity of synthetic fleets, printed by the program `aegis-capacity` |
+//! | [`sharing`] | what one memory plan for trained models is worth, printed by the program `aegis-memory` |
 //! | [`gpu`] | experiments on a GPU, run by the program `aegis-gpu` |
+//! | [`networks`] | networks and fleets made here, written by the program `aegis-networks` |
 
 pub mod capacity;
 pub mod counting;
 pub mod effort;
 pub mod gpu;
+pub mod networks;
 pub mod percentile;
 pub mod sets;
+pub mod sharing;
 
 pub use counting::CountingAllocator;
 pub use percentile::Series;

@@ -11,6 +11,7 @@ use aegis_benches::gpu::capacity::Effort;
 use aegis_benches::gpu::card::{Gpu, QUEUES_VARIABLE};
 use aegis_benches::gpu::error::ExperimentError;
 use aegis_benches::gpu::jobs::{Care, Division};
+use aegis_benches::gpu::rivals::Layout;
 use aegis_benches::gpu::stages::{self, Bench};
 use aegis_benches::gpu::store::{Allowance, Store};
 use aegis_types::Nanos;
@@ -33,6 +34,9 @@ struct Arguments {
     /// Where results are written.
     #[arg(long, value_name = "FOLDER", default_value = "gpu-results")]
     out: PathBuf,
+    /// ONNX Runtime with its CUDA provider beside it, for experiments on networks.
+    #[arg(long, value_name = "LIBRARY")]
+    onnx: Option<PathBuf>,
     /// How long the stage may take; what is missing then is measured by the next call.
     #[arg(long, default_value_t = 520)]
     seconds: u64,
@@ -126,6 +130,32 @@ enum Stage {
         #[arg(long)]
         cut: Option<u64>,
     },
+    /// A generated fleet of networks: ours beside naive sharing, a single queue and stream priorities.
+    Rivals {
+        /// The fleet.
+        #[arg(long, default_value = "ad20")]
+        fleet: String,
+        /// Networks that compute with 32 bits instead of 16.
+        #[arg(long)]
+        fp32: bool,
+        /// Execution alone over period, in thousandths.
+        #[arg(long, value_delimiter = ',', default_values_t = [500, 900, 1_500, 2_500])]
+        loads: Vec<u64>,
+        /// Numbers of lanes of the whole device.
+        #[arg(long, value_delimiter = ',', default_values_t = [8])]
+        lanes: Vec<u16>,
+        /// Multiprocessors of a critical partition with two lanes, beside one with four; 0 for none.
+        #[arg(long, default_value_t = 64)]
+        critical: u32,
+        /// Segments of each network in one more layout, on the last number of lanes; below 2 for none.
+        #[arg(long, default_value_t = 2)]
+        pieces: usize,
+        /// Seconds of each cell.
+        #[arg(long, default_value_t = 5)]
+        run: u64,
+        #[command(flatten)]
+        care: CareArguments,
+    },
     /// A thousand jobs of every kind of kernel alone.
     Determinism {
         /// Numbers of lanes.
@@ -202,10 +232,32 @@ fn perform(arguments: &Arguments, queues: u32) -> Result<String, ExperimentError
             let effort = Effort { care: care.care(NETWORK_CAMPAIGN), run: *run };
             stages::capacity(&bench, lanes, effort, cut.map(Nanos::from_micros))
         }
+        Stage::Rivals { fleet, fp32, loads, lanes, critical, pieces, run, care } => {
+            let gpu = bench.gpu.clone().with_networks(arguments.onnx.as_deref())?;
+            let care = care.care(NETWORK_CAMPAIGN);
+            let effort = (*run, care.campaign, care.rounds);
+            let layouts = layouts(lanes, *critical, *pieces);
+            stages::rivals(&Bench { gpu, ..bench }, fleet, !fp32, &layouts, loads, effort)
+        }
         Stage::Determinism { lanes } => stages::determinism(&bench, lanes),
         Stage::Isolation => stages::isolation(&bench),
         Stage::Soak { length, care } => stages::soak(&bench, *length, care.care(SHORT_CAMPAIGN)),
     }
+}
+
+/// The whole device with so many lanes each, then a critical partition, then networks in segments.
+fn layouts(lanes: &[u16], critical: u32, pieces: usize) -> Vec<Layout> {
+    let plain = |&lanes: &u16| Layout { label: format!("{lanes} lanes"), lanes, critical: None, pieces: 1 };
+    let mut layouts: Vec<Layout> = lanes.iter().map(plain).collect();
+    if critical > 0 {
+        let label = format!("critical {critical} SMs");
+        layouts.push(Layout { label, lanes: 4, critical: Some((critical, 2)), pieces: 1 });
+    }
+    if let Some(last) = lanes.last().filter(|_| pieces > 1) {
+        let label = format!("{last} lanes, {pieces} segments");
+        layouts.push(Layout { label, lanes: *last, critical: None, pieces });
+    }
+    layouts
 }
 
 fn chosen(names: &[DivisionName]) -> Vec<Division> {

@@ -7,7 +7,6 @@ use aegis_types::{LaneId, Nanos};
 use aegisrt::calibrate::CalibrateOptions;
 use aegisrt::carrier::{CrewOptions, LaneReport};
 use aegisrt::config::{Calibration, Fleet};
-use aegisrt::inventory::Loaders;
 use aegisrt::plant::HostPlant;
 use aegisrt::run::with_crew;
 use aegisrt::system::{Builder, System};
@@ -35,7 +34,7 @@ impl Bed {
     /// # Errors
     /// What device, fleet or backend refuse.
     pub fn open(gpu: &Gpu, store: &Store, plan: &FleetPlan) -> Result<Self, ExperimentError> {
-        let fleet = plan.write(store)?;
+        let fleet = plan.write(gpu, store)?;
         Self::of(gpu, fleet)
     }
 
@@ -45,8 +44,7 @@ impl Bed {
     /// As [`open`](Self::open).
     pub fn of(gpu: &Gpu, fleet: Fleet) -> Result<Self, ExperimentError> {
         let device = gpu.open()?;
-        let loaders = Loaders::default().with(Arc::new(aegis_cuda::kernel::KernelLoader::new()));
-        let system = Builder::new(fleet).loaders(loaders).device(device.device()).build(|_| {})?;
+        let system = Builder::new(fleet).loaders(gpu.loaders()).device(device.device()).build(|_| {})?;
         Ok(Self { system, device })
     }
 

@@ -318,7 +318,7 @@ mod tests {
     fn specimens() -> Vec<Specimen> {
         let specimen = |n: u64| Specimen {
             name: format!("net-{n:02}"),
-            artifact: "kernel 1\nsegment\nstorm 1\nend\n".into(),
+            artifact: "kernel 1\nsegment\nstorm 1\nend\n".to_owned().into(),
             memory: 1 << 20,
             alone_ns: 300_000 + 80_000 * n,
         };

@@ -1,11 +1,15 @@
 //! The device of an experiment: found once, opened anew for every fleet.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use aegis_backend_onnx::{OnnxLoader, OnnxRuntime};
 use aegis_cuda::cuda::{CudaDevice, CudaOptions, QueueLimit};
 use aegis_cuda::discovery::{GpuReport, Sources, discover};
+use aegis_cuda::kernel::KernelLoader;
 use aegis_cuda::{Device, DeviceError};
-use aegis_types::{Bytes, LaneId};
+use aegis_types::Bytes;
+use aegisrt::inventory::Loaders;
 
 use super::error::ExperimentError;
 
@@ -32,8 +36,10 @@ pub struct Gpu {
     pub memory: Bytes,
     /// The last-level cache.
     pub cache: Bytes,
-    /// The lane whose stream has the highest priority; none in all experiments but the one about priorities.
-    pub urgent: Option<LaneId>,
+    /// How many lanes, from the first on, have streams of the highest priority; none but where priorities are tried.
+    pub urgent: u16,
+    /// What runs networks; none where no experiment needs it.
+    pub runtime: Option<OnnxRuntime>,
 }
 
 /// A device that is open.
@@ -69,7 +75,7 @@ impl Gpu {
     /// [`ExperimentError::Skipped`] with what is missing.
     pub fn find(ordinal: u32, queues: u32) -> Result<Self, ExperimentError> {
         let opened =
-            open(ordinal, QueueLimit::FromEnvironmentValue(queues), None).map_err(|error| match error {
+            open(ordinal, QueueLimit::FromEnvironmentValue(queues), 0).map_err(|error| match error {
                 ExperimentError::Device(missing @ DeviceError::Unavailable { .. }) => {
                     ExperimentError::Skipped(missing.to_string())
                 }
@@ -87,7 +93,8 @@ impl Gpu {
             sms: context.units,
             memory: context.memory,
             cache: cache.unwrap_or(CACHE),
-            urgent: None,
+            urgent: 0,
+            runtime: None,
         })
     }
 
@@ -99,16 +106,37 @@ impl Gpu {
         open(self.ordinal, QueueLimit::FromEnvironmentValue(self.queues), self.urgent)
     }
 
+    /// The same device with ONNX Runtime from that file.
+    ///
+    /// # Errors
+    /// What the library refuses, or that there is none.
+    pub fn with_networks(self, library: Option<&Path>) -> Result<Self, ExperimentError> {
+        let path = library.ok_or_else(|| ExperimentError::Illegal {
+            what: "networks run on ONNX Runtime, and nothing says where it is".into(),
+            legal: "--onnx with the path of libonnxruntime.so, the CUDA provider beside it".into(),
+        })?;
+        Ok(Self { runtime: Some(OnnxRuntime::load(path)?), ..self })
+    }
+
+    /// What models run on here.
+    pub fn loaders(&self) -> Loaders {
+        let loaders = Loaders::default().with(Arc::new(KernelLoader::new()));
+        match &self.runtime {
+            Some(runtime) => loaders.with(Arc::new(OnnxLoader::new(runtime.clone()))),
+            None => loaders,
+        }
+    }
+
     /// The same device, as if the process had been given so many hardware queues.
     #[must_use]
     pub fn with_queues(&self, queues: u32) -> Self {
         Self { queues, ..self.clone() }
     }
 
-    /// The same device, on which the stream of one lane has the highest priority.
+    /// The same device, on which the streams of the first `lanes` lanes have the highest priority.
     #[must_use]
-    pub fn with_urgent(&self, lane: LaneId) -> Self {
-        Self { urgent: Some(lane), ..self.clone() }
+    pub fn with_urgent(&self, lanes: u16) -> Self {
+        Self { urgent: lanes, ..self.clone() }
     }
 }
 
@@ -136,7 +164,7 @@ fn report(devices: &[GpuReport], ordinal: u32) -> Option<&GpuReport> {
     devices.iter().find(|gpu| gpu.ordinal == ordinal)
 }
 
-fn open(ordinal: u32, queues: QueueLimit, urgent: Option<LaneId>) -> Result<Opened, ExperimentError> {
+fn open(ordinal: u32, queues: QueueLimit, urgent: u16) -> Result<Opened, ExperimentError> {
     let device = CudaDevice::open(CudaOptions { ordinal, queues, urgent, ..CudaOptions::default() })?;
     Ok(Opened { device: Arc::new(device) })
 }
@@ -155,7 +183,8 @@ pub(super) mod tests {
             sms: 132,
             memory: Bytes::new(80 << 30),
             cache: Bytes::new(50 << 20),
-            urgent: None,
+            urgent: 0,
+            runtime: None,
         }
     }
 

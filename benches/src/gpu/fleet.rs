@@ -6,7 +6,9 @@ use std::path::Path;
 use aegis_types::{Bytes, Nanos};
 use aegisrt::config::Fleet;
 
+use super::card::Gpu;
 use super::error::ExperimentError;
+use super::recipe::Recipe;
 use super::store::Store;
 
 /// A partition to be made.
@@ -25,8 +27,8 @@ pub struct PartitionPlan {
 pub struct TaskPlan {
     /// Its name; the model's file is named after it.
     pub name: String,
-    /// The model: a text for the kernel backend.
-    pub artifact: String,
+    /// The model.
+    pub artifact: Recipe,
     /// Position of its partition.
     pub partition: usize,
     /// Its lane within the partition; open without.
@@ -63,10 +65,10 @@ impl PartitionPlan {
 
 impl TaskPlan {
     /// A task of the first partition, on any lane, whose period nobody looks at.
-    pub fn plain(name: impl Into<String>, artifact: String, memory: Bytes) -> Self {
+    pub fn plain(name: impl Into<String>, artifact: impl Into<Recipe>, memory: Bytes) -> Self {
         Self {
             name: name.into(),
-            artifact,
+            artifact: artifact.into(),
             partition: 0,
             lane: None,
             period: Nanos::from_millis(1_000),
@@ -96,11 +98,11 @@ impl FleetPlan {
     }
 
     fn task_text(&self, task: &TaskPlan, text: &mut String) {
-        let name = &task.name;
+        let (name, backend) = (&task.name, task.artifact.backend());
         let partition = self.partitions.get(task.partition).map_or("", |partition| &partition.name);
         let _ok = write!(
             text,
-            "\n[[task]]\nname = \"{name}\"\nmodel = \"{name}.kernel\"\nbackend = \"kernel\"\n\
+            "\n[[task]]\nname = \"{name}\"\nmodel = \"{name}.{backend}\"\nbackend = \"{backend}\"\n\
              partition = \"{partition}\"\nperiod = \"{}ns\"\noffset = \"{}ns\"\non_overrun = \"keep\"\n",
             task.period.get(),
             task.offset.get()
@@ -115,12 +117,13 @@ impl FleetPlan {
     /// Writes fleet and models below the results and reads the fleet back as the runtime does.
     ///
     /// # Errors
-    /// What the file system or the fleet's checks refuse.
-    pub fn write(&self, store: &Store) -> Result<Fleet, ExperimentError> {
+    /// What the file system or the fleet's checks refuse, and what makes a network.
+    pub fn write(&self, gpu: &Gpu, store: &Store) -> Result<Fleet, ExperimentError> {
         for task in &self.tasks {
-            store.write(&format!("fleets/{}/{}.kernel", self.name, task.name), &task.artifact)?;
+            let file = format!("fleets/{}/{}.{}", self.name, task.name, task.artifact.backend());
+            store.write(&file, &task.artifact.file(gpu.runtime.as_ref())?)?;
         }
-        let path = store.write(&format!("fleets/{}/fleet.toml", self.name), &self.text())?;
+        let path = store.write(&format!("fleets/{}/fleet.toml", self.name), self.text().as_bytes())?;
         Ok(Fleet::read(&path)?)
     }
 
@@ -139,12 +142,12 @@ mod tests {
 
     #[test]
     fn what_is_written_is_a_fleet() {
-        let mut second = TaskPlan::plain("b", "kernel 1\nsegment\nend\n".into(), Bytes::new(4096));
+        let mut second = TaskPlan::plain("b", "kernel 1\nsegment\nend\n".to_owned(), Bytes::new(4096));
         second.partition = 1;
         second.lane = Some(1);
         second.compute = Some(Nanos::from_micros(70));
         second.period = Nanos::new(1_234_567);
-        let first = TaskPlan::plain("a", "kernel 1\nsegment\nend\n".into(), Bytes::new(4096));
+        let first = TaskPlan::plain("a", "kernel 1\nsegment\nend\n".to_owned(), Bytes::new(4096));
         let plan = FleetPlan {
             name: "test".into(),
             ordinal: 0,

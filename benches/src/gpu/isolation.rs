@@ -1,7 +1,7 @@
 //! A small network beside a hog that fills the device: on streams, on lanes, in partitions.
 
 use aegis_cuda::kernel::Pace;
-use aegis_types::{Bytes, LaneId, Nanos};
+use aegis_types::{Bytes, Nanos};
 use serde::{Deserialize, Serialize};
 
 use super::bed::Bed;
@@ -136,7 +136,7 @@ pub fn measure(
     victim: &str,
 ) -> Result<IsolationRow, ExperimentError> {
     let gpu = match placement {
-        Placement::Priority => &gpu.with_urgent(LaneId::new(0)),
+        Placement::Priority => &gpu.with_urgent(1),
         _ => gpu,
     };
     let bed = Bed::open(gpu, store, &plan(gpu, placement, victim))?;

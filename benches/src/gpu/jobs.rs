@@ -360,7 +360,7 @@ mod tests {
     fn specimens() -> Vec<Specimen> {
         let specimen = |n: u64| Specimen {
             name: format!("jobs-{n:02}"),
-            artifact: "kernel 1\nsegment\nstorm 1\nend\n".into(),
+            artifact: "kernel 1\nsegment\nstorm 1\nend\n".to_owned().into(),
             memory: 1 << 20,
             alone_ns: 50_000 + 8_000 * n,
         };

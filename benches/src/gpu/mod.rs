@@ -10,8 +10,9 @@
 //! | [`circuit`], [`saturation`], [`pace`] | jobs on lanes without an engine |
 //! | [`floor`], [`copies`], [`walk`] | one thread's launches, or none, without a runtime |
 //! | [`spread`], [`store`], [`error`] | results |
-//! | [`card`], [`fleet`], [`workload`], [`bed`] | the device, and models on it |
+//! | [`card`], [`fleet`], [`workload`], [`recipe`], [`bed`] | the device, and models on it |
 //! | [`serve`] | a certified set in the whole runtime |
+//! | [`rivals`] | a fleet of networks beside other ways to share the device |
 
 pub mod anatomy;
 pub mod bed;
@@ -32,6 +33,8 @@ pub mod loss;
 pub mod overhead;
 pub mod pace;
 pub mod ranks;
+pub mod recipe;
+pub mod rivals;
 pub mod saturation;
 pub mod serve;
 pub mod soak;

@@ -4,7 +4,7 @@
 use aegis_types::{Nanos, Time};
 use serde::{Deserialize, Serialize};
 
-use super::circuit::{Circuit, Lanes};
+use super::circuit::{Circuit, Ended, Lanes};
 use super::error::ExperimentError;
 use super::saturation::slowdown;
 
@@ -24,6 +24,8 @@ pub enum Sharing {
     Naive,
     /// At most one task of each group, the earliest deadline first.
     Lanes(Vec<Vec<usize>>),
+    /// One job at a time, in the order of arrival.
+    Queue,
 }
 
 impl Sharing {
@@ -32,6 +34,7 @@ impl Sharing {
         match self {
             Self::Naive => "naive".to_owned(),
             Self::Lanes(groups) => format!("{} lanes", groups.len()),
+            Self::Queue => "one stream, first in first out".to_owned(),
         }
     }
 }
@@ -77,6 +80,19 @@ impl Queue {
     }
 }
 
+/// One job that ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// Position of its task.
+    pub task: usize,
+    /// From arrival to end seen.
+    pub response: Nanos,
+    /// From the launch to end seen.
+    pub execution: Nanos,
+    /// Whether it ended too late.
+    pub missed: bool,
+}
+
 /// Serves the arrivals for so long and then waits for what is in flight. `alone` is the execution alone, by task. Ends
 /// at the first miss if `until_miss`.
 ///
@@ -89,6 +105,22 @@ pub fn pace<L: Lanes>(
     sharing: &Sharing,
     duration: Nanos,
     until_miss: bool,
+) -> Result<PaceRow, ExperimentError> {
+    pace_told(circuit, alone, arrivals, sharing, duration, until_miss, &mut |_| {})
+}
+
+/// As [`pace`], and tells of every job.
+///
+/// # Errors
+/// As [`Circuit::look`].
+pub fn pace_told<L: Lanes>(
+    circuit: &mut Circuit<'_, L>,
+    alone: &[Nanos],
+    arrivals: &Arrivals,
+    sharing: &Sharing,
+    duration: Nanos,
+    until_miss: bool,
+    tell: &mut dyn FnMut(Job),
 ) -> Result<PaceRow, ExperimentError> {
     let start = circuit.now().saturating_add(Nanos::from_millis(1));
     let end = start.saturating_add(duration);
@@ -118,21 +150,14 @@ pub fn pace<L: Lanes>(
         }
         launch(circuit, &mut queues, &mut busy, sharing);
         circuit.look(|ended| {
-            let queue = &queues[ended.task];
             busy[ended.task] = false;
-            count(
-                &mut row,
-                ended.seen.since(queue.flying),
-                queue.period,
-                ended.occupancy(),
-                alone[ended.task],
-            );
+            tell(count(&mut row, &ended, &queues[ended.task], alone));
         })?;
         std::hint::spin_loop();
     }
     let over = circuit.now();
     row.unfinished = queues.iter().map(|queue| overdue(queue, over)).sum();
-    finish(circuit, &queues, alone, &mut row)?;
+    finish(circuit, &queues, alone, &mut row, tell)?;
     Ok(row)
 }
 
@@ -142,22 +167,23 @@ fn finish<L: Lanes>(
     queues: &[Queue],
     alone: &[Nanos],
     row: &mut PaceRow,
+    tell: &mut dyn FnMut(Job),
 ) -> Result<(), ExperimentError> {
     while !circuit.is_idle() {
-        circuit.look(|ended| {
-            let queue = &queues[ended.task];
-            count(row, ended.seen.since(queue.flying), queue.period, ended.occupancy(), alone[ended.task]);
-        })?;
+        circuit.look(|ended| tell(count(row, &ended, &queues[ended.task], alone)))?;
         circuit.rest();
     }
     Ok(())
 }
 
-fn count(row: &mut PaceRow, response: Nanos, deadline: Nanos, execution: Nanos, alone: Nanos) {
+fn count(row: &mut PaceRow, ended: &Ended, queue: &Queue, alone: &[Nanos]) -> Job {
+    let (response, execution) = (ended.seen.since(queue.flying), ended.occupancy());
+    let missed = response > queue.period;
     row.jobs += 1;
-    row.misses += u64::from(response > deadline);
-    row.response_milli = row.response_milli.max(milli(response, deadline));
-    row.slowdown_milli = row.slowdown_milli.max(slowdown(execution, alone) / 1_000);
+    row.misses += u64::from(missed);
+    row.response_milli = row.response_milli.max(milli(response, queue.period));
+    row.slowdown_milli = row.slowdown_milli.max(slowdown(execution, alone[ended.task]) / 1_000);
+    Job { task: ended.task, response, execution, missed }
 }
 
 /// One span over another, in thousandths.
@@ -185,6 +211,14 @@ fn launch<L: Lanes>(
                 if queues[task].pending > 0 && !busy[task] {
                     begin(task, queues, busy);
                 }
+            }
+        }
+        Sharing::Queue => {
+            let waits = (0..queues.len()).filter(|&task| queues[task].pending > 0);
+            if !busy.contains(&true)
+                && let Some(task) = waits.min_by_key(|&task| (queues[task].oldest(), task))
+            {
+                begin(task, queues, busy);
             }
         }
         Sharing::Lanes(groups) => {
@@ -250,6 +284,25 @@ mod tests {
         assert!(lanes.slowdown_milli < 1_600, "at most one other in flight: {lanes:?}");
         assert!(naive.slowdown_milli > 2_500, "all in flight: {naive:?}");
         assert!(lanes.unfinished > 0, "the backlog counts: {lanes:?}");
+    }
+
+    #[test]
+    fn a_queue_runs_one_job_at_a_time_in_the_order_of_arrival() {
+        let lengths = vec![Nanos::from_micros(100); 3];
+        let mut lanes = VirtualLanes::new(lengths.clone(), 3);
+        let tasks = carried(3, true);
+        let mut circuit = Circuit::new(&mut lanes, &tasks);
+        // The last task arrives first, then the middle one, while the one before is still running.
+        let offsets = [120, 60, 0].map(Nanos::from_micros).to_vec();
+        let arrivals = Arrivals { periods: vec![Nanos::from_micros(1_000); 3], offsets };
+        let mut order = Vec::new();
+        let mut tell = |job: Job| order.push((job.task, job.execution));
+        let duration = Nanos::from_micros(900);
+        pace_told(&mut circuit, &lengths, &arrivals, &Sharing::Queue, duration, false, &mut tell)
+            .expect("runs");
+        let tasks: Vec<usize> = order.iter().map(|(task, _)| *task).collect();
+        assert_eq!(tasks, [2, 1, 0]);
+        assert!(order.iter().all(|(_, execution)| *execution < Nanos::from_micros(130)), "{order:?}");
     }
 
     #[test]

@@ -233,6 +233,18 @@ impl Contract<'_> {
 /// # Errors
 /// What admission, plan, device or a model refuse.
 pub fn serve(bed: &Bed, contract: &Contract<'_>, duration: Nanos) -> Result<Served, ExperimentError> {
+    serve_report(bed, contract, duration).map(|(_, served)| served)
+}
+
+/// As [`serve`], with the runtime's own report, whose trace is gone.
+///
+/// # Errors
+/// As [`serve`].
+pub fn serve_report(
+    bed: &Bed,
+    contract: &Contract<'_>,
+    duration: Nanos,
+) -> Result<(RunReport, Served), ExperimentError> {
     let certificate = contract.certify()?;
     let path = std::env::temp_dir().join(format!("aegis-gpu-{}.trace", std::process::id()));
     let options = options(duration, Some(path.clone()));
@@ -241,12 +253,13 @@ pub fn serve(bed: &Bed, contract: &Contract<'_>, duration: Nanos) -> Result<Serv
     let trace = report.as_ref().ok().map(|_| Trace::open(&path));
     // A file that cannot be removed costs room and no result.
     let _left = std::fs::remove_file(&path);
-    let mut served = Served::of_tally(&report?, duration.get() as f64 / 1e9);
+    let report = report?;
+    let mut served = Served::of_tally(&report, duration.get() as f64 / 1e9);
     // Without its trace a run would look as if nothing had broken.
     let trace = trace.transpose().map_err(aegisrt::RuntimeError::from)?.unwrap_or_default();
     served.lost_records = trace.gaps().iter().map(|gap| gap.lost).sum();
     read_trace(&trace, &mut served);
-    Ok(served)
+    Ok((report, served))
 }
 
 /// How every experiment runs.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::capacity::{self, CapacityRow, Effort, arrivals_case};
 use super::card::Gpu;
+use super::certify;
 use super::copies;
 use super::determinism::{self, DeterminismRow};
 use super::error::ExperimentError;
@@ -17,6 +18,9 @@ use super::isolation::{self, IsolationRow, Placement};
 use super::jobs::{self, Care, Division, JobsReport, JobsRow};
 use super::overhead::{GAP, LIMITS, Responses, SlowRow, Subject, above, lanes_for};
 use super::pace::Sharing;
+use super::recipe::Recipe;
+use super::rivals::{self, Cell, Layout, LayoutRow, Member, Uncertified};
+use super::saturation::{Enough, alone};
 use super::soak::{self, SoakReport};
 use super::spread::{Spread, SpreadRow};
 use super::store::{Allowance, Store};
@@ -25,6 +29,8 @@ use super::walk;
 use super::wide::{self, WideReport};
 use super::workload::{NOTHING, Specimen, measure_pace, network_sketches, short_sketches, specimens};
 use aegis_types::LaneId;
+
+use crate::networks::fleets::{FLEETS, FleetPlan, Role};
 
 /// What every stage is given.
 pub struct Bench {
@@ -282,6 +288,100 @@ pub fn soak(bench: &Bench, seconds: u64, care: Care) -> Result<String, Experimen
 fn networks(bench: &Bench, cut: Option<Nanos>) -> Result<Vec<Specimen>, ExperimentError> {
     let name = if cut.is_some() { "cut" } else { "net" };
     specimens(&bench.gpu, &bench.store, name, &network_sketches(cut))
+}
+
+/// The networks of a generated fleet with what each takes alone, measured once and kept beside the results.
+///
+/// # Errors
+/// [`ExperimentError::Illegal`] for a fleet that there is not; what device or models refuse.
+pub fn members(bench: &Bench, fleet: &str, half: bool) -> Result<Vec<Member>, ExperimentError> {
+    let (gpu, store) = (&bench.gpu, &bench.store);
+    let file = format!("{fleet}-members");
+    if let Some(known) = store.load::<Vec<Member>>(&file) {
+        return Ok(known);
+    }
+    let plan = FleetPlan::find(fleet).ok_or_else(|| ExperimentError::Illegal {
+        what: format!("there is no fleet `{fleet}`"),
+        legal: FLEETS.map(|fleet| fleet.name).join(", "),
+    })?;
+    let member = |(seed, role): (usize, &Role)| Member {
+        specimen: Specimen {
+            name: role.name.to_owned(),
+            artifact: Recipe::Network { design: role.design.to_owned(), seed: seed as u64, half, pieces: 1 },
+            memory: NETWORK_MEMORY,
+            alone_ns: 1,
+        },
+        criticality: role.criticality.to_owned(),
+        natural_ns: role.natural * 1_000,
+    };
+    let mut members: Vec<Member> = plan.roles.iter().enumerate().map(member).collect();
+    store.tell(&format!("{fleet}: every network alone"));
+    let specimens: Vec<Specimen> = members.iter().map(|member| member.specimen.clone()).collect();
+    let enough = Enough { jobs: 200, time: Nanos::from_millis(300) };
+    let case = rivals::case_of(&members)?;
+    let spreads = wide::visit(gpu, store, &specimens, &case, |bed| alone(bed.circuit, enough, bed.draw))?;
+    for (member, spread) in members.iter_mut().zip(&spreads) {
+        member.specimen.alone_ns = spread.quantile(0.5).get();
+    }
+    store.save(&file, &members)?;
+    Ok(members)
+}
+
+/// Memory that a network may take, in bytes: weights, and whatever its kernels ask for beside them.
+const NETWORK_MEMORY: u64 = 512 << 20;
+
+/// What the comparison came to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RivalsReport {
+    /// Execution alone, by task, in nanoseconds.
+    pub alone_ns: BTreeMap<String, u64>,
+    /// Ways that certify nothing.
+    pub baselines: Vec<Cell>,
+    /// Ours, by layout.
+    pub ours: Vec<LayoutRow>,
+}
+
+/// Compares ways to share the device on a generated fleet.
+///
+/// # Errors
+/// What device or models refuse.
+pub fn rivals(
+    bench: &Bench,
+    fleet: &str,
+    half: bool,
+    layouts: &[Layout],
+    loads: &[u64],
+    (seconds, campaign, rounds): (u64, f64, usize),
+) -> Result<String, ExperimentError> {
+    let (gpu, store) = (&bench.gpu, &bench.store);
+    let members = members(bench, fleet, half)?;
+    let file = format!("rivals-{fleet}");
+    let mut report: RivalsReport = store.load(&file).unwrap_or_default();
+    let alone = |member: &Member| (member.specimen.name.clone(), member.specimen.alone_ns);
+    report.alone_ns = members.iter().map(alone).collect();
+    if report.baselines.is_empty() {
+        let ways = [("naive", Sharing::Naive), ("one stream, fifo", Sharing::Queue)];
+        let ways = ways.map(|(way, sharing)| Uncertified { way, sharing });
+        report.baselines = rivals::baselines(gpu, store, &members, &ways, loads, seconds)?;
+        // Streams of high criticality stand first, so that the first lanes are theirs.
+        let mut sorted = members.clone();
+        sorted.sort_by_key(|member| member.criticality != "high");
+        let urgent = sorted.iter().filter(|member| member.criticality == "high").count() as u16;
+        let way = [Uncertified { way: "stream priorities", sharing: Sharing::Naive }];
+        let gpu = gpu.with_urgent(urgent);
+        report.baselines.extend(rivals::baselines(&gpu, store, &sorted, &way, loads, seconds)?);
+        store.save(&file, &report)?;
+    }
+    for layout in layouts {
+        let needed = Duration::from_secs_f64(campaign * rounds as f64 + (seconds + 4) as f64 * 5.0);
+        if report.ours.iter().any(|row| row.label == layout.label) || !bench.allowance.allows(needed) {
+            continue;
+        }
+        let options = certify::campaign(members.len(), campaign, 100_000, 3);
+        report.ours.push(rivals::ours(gpu, store, &members, layout, loads, (seconds, options, rounds))?);
+        store.save(&file, &report)?;
+    }
+    Ok(tables::rivals(&report))
 }
 
 /// What the capacity experiments came to.

@@ -93,12 +93,12 @@ impl Store {
     ///
     /// # Errors
     /// [`ExperimentError::File`] with the system's reason.
-    pub fn write(&self, name: &str, text: &str) -> Result<PathBuf, ExperimentError> {
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, ExperimentError> {
         let path = self.folder.join(name);
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).map_err(|error| file(parent, &error))?;
         }
-        std::fs::write(&path, text).map_err(|error| file(&path, &error))?;
+        std::fs::write(&path, bytes).map_err(|error| file(&path, &error))?;
         Ok(path)
     }
 }
@@ -118,7 +118,7 @@ mod tests {
         assert_eq!(store.load::<Vec<u64>>("floor"), None);
         store.save("floor", &vec![1u64, 2]).expect("written");
         assert_eq!(store.load::<Vec<u64>>("floor"), Some(vec![1, 2]));
-        store.write("floor.json", "{").expect("written");
+        store.write("floor.json", b"{").expect("written");
         assert_eq!(store.load::<Vec<u64>>("floor"), None);
         std::fs::remove_dir_all(&folder).expect("removed");
     }

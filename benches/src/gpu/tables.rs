@@ -8,12 +8,14 @@ use super::floor::FloorRow;
 use super::isolation::IsolationRow;
 use super::jobs::JobsReport;
 use super::overhead::{LIMITS, TERMS};
+use super::rivals::Cell;
 use super::serve::Served;
 use super::soak::SoakReport;
-use super::stages::{CapacityReport, OverheadReport, OverheadRow};
+use super::spread::SpreadRow;
+use super::stages::{CapacityReport, OverheadReport, OverheadRow, RivalsReport};
 
 /// Lines of a table, title included.
-const LINES: usize = 32;
+const LINES: usize = 40;
 
 /// Head of the four columns that [`super::spread::SpreadRow::brief`] fills.
 const BRIEF: &str = "     p50      p99    p99.9      max";
@@ -114,6 +116,41 @@ fn overhead_row(row: &OverheadRow, table: &mut Table) {
 fn met(above: [i64; 2]) -> &'static str {
     let within = LIMITS.iter().zip(above).all(|((_, limit), above)| above <= limit.get() as i64);
     if within { "met" } else { "MISSED: 2 and 5" }
+}
+
+/// Ways to share the device, load by load.
+pub fn rivals(report: &RivalsReport) -> String {
+    let mut table = Table::new(
+        "load  way                      certified |  high: jobs missed      p50      p99    p99.9      max ms |  all: missed resp/D slow. | low/s",
+    );
+    let ours = report.ours.iter().flat_map(|row| &row.cells);
+    let mut cells: Vec<&Cell> = report.baselines.iter().chain(ours).collect();
+    cells.sort_by_key(|cell| cell.load);
+    for cell in cells {
+        let of = |name: &str| cell.classes.iter().find(|class| class.criticality == name);
+        let (high, all, low) = (of("high"), of("all"), of("low"));
+        let ms = |mark: fn(&SpreadRow) -> u64| high.map_or(0.0, |class| mark(&class.response) as f64 / 1e6);
+        table.line(format_args!(
+            "{:4.2}  {:<24} {:>9} | {:>11} {:>6} {:>8.2} {:>8.2} {:>8.2} {:>8.2}    | {:>11} {:>6.2} {:>5.1} | {:>5.0}",
+            load(cell.load),
+            cell.way,
+            if cell.certified { "yes" } else { "no" },
+            high.map_or(0, |class| class.jobs),
+            high.map_or(0, |class| class.misses),
+            ms(|row| row.p50_ns),
+            ms(|row| row.p99_ns),
+            ms(|row| row.p999_ns),
+            ms(|row| row.max_ns),
+            all.map_or(0, |class| class.misses),
+            load(cell.response_milli),
+            load(cell.slowdown_milli),
+            low.map_or(0.0, |class| class.jobs as f64 / cell.seconds.max(1) as f64)
+        ));
+    }
+    for row in &report.ours {
+        table.line(format_args!("{}: certified {:.2}", row.label, load(row.certified)));
+    }
+    table.done()
 }
 
 /// Every kind of kernel: what varies is told first.

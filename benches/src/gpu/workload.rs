@@ -22,6 +22,7 @@ use super::bed::Bed;
 use super::card::Gpu;
 use super::error::ExperimentError;
 use super::fleet::{FleetPlan, PartitionPlan, TaskPlan};
+use super::recipe::Recipe;
 use super::saturation::{Enough, alone};
 use super::store::Store;
 use crate::sets::SplitMix;
@@ -31,8 +32,8 @@ use crate::sets::SplitMix;
 pub struct Specimen {
     /// Its name.
     pub name: String,
-    /// Its text.
-    pub artifact: String,
+    /// The model.
+    pub artifact: Recipe,
     /// Memory that it may take, in bytes.
     pub memory: u64,
     /// Median alone, launch to end seen, in nanoseconds.
