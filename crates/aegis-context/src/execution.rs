@@ -70,7 +70,8 @@ pub struct ExecutionContext {
 
 impl ExecutionContext {
     /// Loads `model` on the thread that carries `lane` and binds its I/O, all from `memory`. Where the device has
-    /// memory of its own, the host's side of the I/O lies in `staging`; elsewhere it is not used. Where the device
+    /// memory of its own, the host's side of the I/O lies in `staging`; elsewhere it is not used. Staging that segments
+    /// can work on itself ([`DeviceMemory::is_shared`]) is what the model is bound to, without copies. Where the device
     /// replays graphs, one job is run, every segment that can be captured is captured for every slot, and one job is
     /// run in every slot.
     ///
@@ -103,7 +104,7 @@ impl ExecutionContext {
         let lent = ModelMemory { grant: Box::new(grant.clone()), region: memory.region };
         let backend = guarded(model.name, || loader.load(model, lane.stream(), lent)).flatten()?;
         // After loading, because a backend may borrow exchange memory for a warm-up and gives it back.
-        let io = IoBuffers::take(&described, &layout, grant.clone(), &region)?;
+        let io = IoBuffers::take(&described, &layout, grant.clone(), &region, staged.as_ref())?;
         let mut context = Self {
             description: backend.describe().clone(),
             segments: backend.describe().graph.segments(),

@@ -13,6 +13,7 @@ use aegis_types::{Bytes, Extent, MemoryClass, MemoryGrant};
 
 use crate::error::ContextError;
 use crate::grant::SharedGrant;
+use crate::staging::StagedIo;
 
 /// Slots start at multiples of this: a cache line of the host and a transaction of a GPU divide it.
 pub const ALIGNMENT: Bytes = Bytes::new(256);
@@ -175,11 +176,13 @@ pub(crate) struct IoBuffers {
 }
 
 impl IoBuffers {
+    /// Takes a slice for everything from the grant, but for what segments reach in `staged` itself.
     pub(crate) fn take(
         description: &ModelDescription,
         layout: &IoLayout,
         grant: SharedGrant,
         region: &Arc<dyn DeviceMemory>,
+        staged: Option<&StagedIo>,
     ) -> Result<Self, ContextError> {
         // What was taken before a refusal is given back by `Drop`.
         let mut io = Self {
@@ -196,14 +199,20 @@ impl IoBuffers {
             for (position, spec) in description.inputs.iter().enumerate() {
                 inputs.push(match io.sets.first() {
                     Some(first) if layout.is_state(position) => Rc::clone(&first.inputs[position]),
-                    _ => io.slice(description, spec, region)?,
+                    _ => match staged.and_then(|staged| staged.shared_input(slot, position)) {
+                        Some(twin) => Rc::clone(twin),
+                        None => io.slice(description, spec, region)?,
+                    },
                 });
             }
             let mut outputs = Vec::with_capacity(description.outputs.len());
             for (position, spec) in description.outputs.iter().enumerate() {
                 outputs.push(match io.sets.get(reused) {
                     Some(earlier) if !fresh_outputs => Rc::clone(&earlier.outputs[position]),
-                    _ => io.slice(description, spec, region)?,
+                    _ => match staged.and_then(|staged| staged.shared_output(slot, position)) {
+                        Some(twin) => Rc::clone(twin),
+                        None => io.slice(description, spec, region)?,
+                    },
                 });
             }
             io.sets.push(Bindings { inputs, outputs });

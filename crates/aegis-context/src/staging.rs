@@ -1,7 +1,8 @@
 //! The host's side of a model's I/O on a device whose memory the host does not share.
 //!
 //! Every input that the host feeds and every output has a twin in staging memory. The first segment of a job copies
-//! the inputs to the device, the last one copies the outputs back, both in stream order.
+//! the inputs to the device, the last one copies the outputs back, both in stream order. Where segments can work on
+//! staging memory itself, the twins are what the model is bound to, and nothing is copied.
 
 use std::fmt;
 use std::rc::Rc;
@@ -39,6 +40,8 @@ struct Twins {
 /// The twins of every slot.
 pub(crate) struct StagedIo {
     sets: Vec<Twins>,
+    /// Segments work on the twins themselves.
+    shared: bool,
 }
 
 impl StagedIo {
@@ -78,14 +81,24 @@ impl StagedIo {
             };
             sets.push(twins);
         }
-        Ok(Self { sets })
+        Ok(Self { sets, shared: staging.region.is_shared() })
     }
 
     /// For a model that takes nothing from the host and answers nothing: there is nothing to grant, and nothing is asked
     /// for.
     fn without_twins(description: &ModelDescription, layout: &IoLayout) -> Self {
         let twins = || Twins { inputs: vec![None; description.inputs.len()], outputs: Vec::new() };
-        Self { sets: (0..layout.input_slots()).map(|_| twins()).collect() }
+        Self { sets: (0..layout.input_slots()).map(|_| twins()).collect(), shared: false }
+    }
+
+    /// The twin of an input, if segments read the twin itself.
+    pub(crate) fn shared_input(&self, slot: u32, index: usize) -> Option<&Rc<DeviceSlice>> {
+        self.sets.get(slot as usize).filter(|_| self.shared)?.inputs.get(index)?.as_ref()
+    }
+
+    /// The twin of an output, if segments write the twin itself.
+    pub(crate) fn shared_output(&self, slot: u32, index: usize) -> Option<&Rc<DeviceSlice>> {
+        self.sets.get(slot as usize).filter(|_| self.shared)?.outputs.get(index)
     }
 
     fn set(&self, slot: Slot) -> Option<&Twins> {
@@ -130,7 +143,8 @@ fn copy_all<'a>(
     pairs: impl Iterator<Item = (&'a DeviceSlice, &'a DeviceSlice)>,
     stream: &mut dyn Stream,
 ) -> Result<(), BackendError> {
-    for (from, to) in pairs.filter(|(from, _)| !from.is_empty()) {
+    // A twin that the model is bound to is at both ends.
+    for (from, to) in pairs.filter(|(from, to)| !from.is_empty() && !std::ptr::eq(*from, *to)) {
         stream.copy(from, to)?;
     }
     Ok(())

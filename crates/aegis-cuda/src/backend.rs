@@ -162,6 +162,12 @@ pub trait RuntimeBackend {
         false
     }
 
+    /// What whoever runs the model should know of how it was loaded, one sentence each, without its name: why it is not
+    /// captured, what runs elsewhere, what no budget counts. Empty if there is nothing to say.
+    fn remarks(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Validates buffers lent for I/O and prepares them for use. The backend keeps them alive.
     ///
     /// # Errors

@@ -10,6 +10,7 @@
 //! | [`report`] | [`GpuReport`]: what is known of one device |
 //! | [`regime`] | [`Regime`]: what its speed depends on, and whether it has changed |
 //! | [`quantity`] | frequency, temperature, power, share |
+//! | [`shared`] | memory that a device shares with the system |
 //! | [`driver`], [`nvml`], [`jetson`] | the sources |
 
 pub mod driver;
@@ -19,6 +20,7 @@ pub mod quantity;
 pub mod reading;
 pub mod regime;
 pub mod report;
+pub mod shared;
 
 use std::fmt;
 use std::path::Path;
@@ -28,7 +30,8 @@ use serde::{Deserialize, Serialize};
 pub use quantity::{Hertz, Millicelsius, Milliwatts, Permille};
 pub use reading::Reading;
 pub use regime::{Regime, ThrottleReason};
-pub use report::{GpuProcess, GpuReport, Identity};
+pub use report::{BoardReport, GpuProcess, GpuReport, Identity, ThermalZone};
+pub use shared::SharedMemory;
 
 /// Hardware queues that a driver gives a process which does not ask for a number.
 pub const QUEUES: u32 = 8;

@@ -30,6 +30,12 @@ pub trait DeviceMemory: Send + Sync {
     /// Its size.
     fn size(&self) -> Bytes;
 
+    /// Whether segments may work on it where the host fills it: staging memory of a device that shares the host's memory.
+    /// Nothing is copied then between host and device.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     /// Marks an extent as lent.
     ///
     /// # Errors

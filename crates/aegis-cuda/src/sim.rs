@@ -68,6 +68,8 @@ pub struct SimDevice {
     division: Arc<Division>,
     capacity: Capacity,
     timeline: Arc<Mutex<Timeline>>,
+    /// Its segments work on staging memory where it lies.
+    shared: bool,
 }
 
 impl SimDevice {
@@ -90,7 +92,14 @@ impl SimDevice {
             capacity: Capacity::new(options.memory),
             timeline: Arc::new(Mutex::new(Timeline::new(clock.clone(), options.slowdown))),
             clock,
+            shared: false,
         })
+    }
+
+    /// The same device, which shares its host's memory: staging that is reserved from now on needs no copies.
+    #[must_use]
+    pub fn sharing_memory(self) -> Self {
+        Self { shared: true, ..self }
     }
 
     /// The clock that its flags obey.
@@ -140,7 +149,8 @@ impl Device for SimDevice {
 
     fn reserve(&self, space: MemorySpace, bytes: Bytes) -> Result<Arc<dyn DeviceMemory>, DeviceError> {
         self.alive()?;
-        Ok(Arc::new(SimMemory::new(self.capacity.reserve(space, bytes)?)))
+        let shared = self.shared && space == MemorySpace::Staging;
+        Ok(Arc::new(SimMemory::new(self.capacity.reserve(space, bytes)?, shared)))
     }
 
     fn bind_lane(&self, partition: PartitionId, lane: LaneId) -> Result<Box<dyn Stream>, DeviceError> {

@@ -53,8 +53,17 @@ pub struct LateDevice {
 impl LateDevice {
     /// A device that replays graphs or does not.
     pub fn new(graphs: bool, options: SimOptions) -> Self {
+        Self::with(graphs, false, options)
+    }
+
+    /// The same on a device that shares the host's memory or does not.
+    pub fn with(graphs: bool, shares: bool, options: SimOptions) -> Self {
         let follow = Follow { host: HostClock::start(), sim: SimClock::new() };
         let sim = SimDevice::new(options, follow.sim.clone()).expect("legal options");
+        Self::on(if shares { sim.sharing_memory() } else { sim }, follow, graphs)
+    }
+
+    fn on(sim: SimDevice, follow: Follow, graphs: bool) -> Self {
         let mut context = sim.context().clone();
         context.capabilities.unified_memory = false;
         context.capabilities.graphs = graphs;

@@ -108,6 +108,35 @@ fn jobs_pass_through_staging_and_keep_their_state_on_the_device() {
     assert_eq!(context.graphs(), 0, "a script computes on the host, which no graph can hold");
 }
 
+#[test]
+fn on_memory_that_host_and_device_share_nothing_is_copied_but_the_state() {
+    let options = SimOptions { memory: Bytes::new(4 * PART), ..SimOptions::default() };
+    let device = LateDevice::with(false, true, options);
+    let bench = Bench::on(&device);
+    let mut lane = lane(&device, 0);
+    let staging = staging(&device, NEEDED);
+    let mut context = create(&bench, &mut lane, &scripted(), Some(&staging)).expect("fits");
+    let mut state = vec![0; 8];
+    for (slot, value) in [(0, 3u8), (1, 4), (0, 5)] {
+        context.write_input(Slot(slot), 0, &[value; 16]).expect("fits");
+        for segment in 0..2 {
+            let report = bench.launch(&mut lane, &mut context, slot, segment);
+            assert_eq!((report.outcome, report.signalled), (SegmentOutcome::Done, true));
+        }
+        let inputs = [vec![value; 16], state.clone()];
+        let expected =
+            with_request(STATEFUL, |request| expected_outputs(request, &inputs)).expect("a script");
+        assert_eq!([output(&context, slot, 0), output(&context, slot, 1)].as_slice(), expected);
+        state.clone_from(&expected[1]);
+        let copies: Vec<Operation> =
+            device.operations().into_iter().filter(|it| !matches!(it, Operation::Signal(_))).collect();
+        let [Operation::Copy([(from, _), (to, _)])] = copies[..] else { panic!("{copies:?}") };
+        assert_eq!((from, to), (MemorySpace::Staging, MemorySpace::Device), "the state for the next job");
+    }
+    drop(context);
+    create(&bench, &mut lane, &scripted(), Some(&staging)).expect("all of it was given back");
+}
+
 /// Loads models that only copy: their first input to their first output, then from their second to their second.
 struct Copying;
 

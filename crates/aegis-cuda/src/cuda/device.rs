@@ -53,9 +53,10 @@ pub struct CudaOptions {
     /// Whether each completion also wakes a waiting thread ([`CudaDevice::set_waker`]), at the price of a host
     /// function for each signal.
     pub blocking: bool,
-    /// A lane whose stream gets the highest priority that the device has; the others have the lowest. For measurements
-    /// only: a kernel that is resident gives way to none, whatever the priority, so that no budget rests on it.
-    pub urgent: Option<LaneId>,
+    /// So many lanes, from the first on, whose streams get the highest priority that the device has; the others have the
+    /// lowest. For measurements only: a kernel that is resident gives way to none, whatever the priority, so that no
+    /// budget rests on it.
+    pub urgent: u16,
 }
 
 impl Default for CudaOptions {
@@ -64,7 +65,7 @@ impl Default for CudaOptions {
     fn default() -> Self {
         let (copy_chunk, copy_by_kernel) = (Bytes::new(1 << 20), Bytes::new(256 << 10));
         let queues = QueueLimit::FromEnvironmentValue(8);
-        Self { ordinal: 0, memory: None, copy_chunk, copy_by_kernel, queues, blocking: false, urgent: None }
+        Self { ordinal: 0, memory: None, copy_chunk, copy_by_kernel, queues, blocking: false, urgent: 0 }
     }
 }
 

@@ -23,6 +23,8 @@ pub struct CudaMemory {
     driver: Arc<Driver>,
     space: MemorySpace,
     place: Place,
+    /// The device has no memory of its own, and this is the host's.
+    shared: bool,
     book: LentBook,
 }
 
@@ -56,6 +58,7 @@ impl CudaMemory {
             driver: Arc::clone(driver),
             space: MemorySpace::Device,
             place,
+            shared: false,
             book: LentBook::new(bytes),
         };
         driver.on_load_stream(|stream| {
@@ -69,12 +72,14 @@ impl CudaMemory {
     /// Allocates pinned host memory, zero-filled.
     pub(super) fn staging(driver: &Arc<Driver>, bytes: Bytes) -> Result<Self, DeviceError> {
         let _primary = driver.on_primary()?;
+        let shared = driver.attribute(sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_INTEGRATED)? != 0;
         let (start, device) = allocate_pinned(driver, length(bytes)?)?;
         let place = Place::Pinned { start, device };
         Ok(Self {
             driver: Arc::clone(driver),
             space: MemorySpace::Staging,
             place,
+            shared,
             book: LentBook::new(bytes),
         })
     }
@@ -111,6 +116,10 @@ impl DeviceMemory for CudaMemory {
 
     fn size(&self) -> Bytes {
         self.book.size()
+    }
+
+    fn is_shared(&self) -> bool {
+        self.shared
     }
 
     fn lend(&self, extent: Extent) -> Result<(), DeviceError> {

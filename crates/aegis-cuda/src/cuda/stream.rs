@@ -37,8 +37,8 @@ pub(super) struct StreamOptions {
     pub(super) blocking: bool,
     /// Whether the device writes eight bytes at a time.
     pub(super) wide: bool,
-    /// The lane whose stream has the highest priority.
-    pub(super) urgent: Option<LaneId>,
+    /// How many lanes, from the first on, have streams of the highest priority.
+    pub(super) urgent: u16,
 }
 
 /// A CUDA lane's stream. Its kernels run on the SMs of its partition.
@@ -71,7 +71,7 @@ impl CudaStream {
         options: StreamOptions,
     ) -> Result<Self, DeviceError> {
         let flag = FlagPage::allocate(driver)?;
-        let raw = context.make_stream(driver, options.urgent == Some(seat.lane()))?;
+        let raw = context.make_stream(driver, seat.lane().get() < options.urgent)?;
         let number = driver.number_stream();
         let (driver, copier, recording, not_send) = (Arc::clone(driver), None, None, PhantomData);
         Ok(Self { seat, driver, context, raw, flag, options, copier, number, last: 0, recording, not_send })

@@ -5,30 +5,41 @@
 //! stands in for a board. Nothing here knows a board or a chip by its name: a GPU is what the governor's node calls
 //! one on a board of the vendor.
 
+mod heat;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use aegis_types::Bytes;
 
 use super::Source;
-use super::quantity::{Hertz, Millicelsius, Permille};
+use super::quantity::{Hertz, Permille};
 use super::reading::Reading;
 use super::regime::Regime;
 use super::report::{GpuReport, Identity};
+use super::shared::SharedMemory;
+use heat::OverCurrents;
 
 /// The first part of the vendor's entries in a device tree.
 const VENDOR: &str = "nvidia,";
+
+/// The end of the name under which the system lists an accelerator for deep learning, with the unit's number.
+const ACCELERATOR: &str = "nvdla";
 
 /// The files of a board.
 #[derive(Debug)]
 pub struct Jetson {
     root: PathBuf,
+    /// Over-current events until the files were opened: counters only grow, so an event is a difference.
+    over_currents: OverCurrents,
 }
 
 impl Jetson {
     /// The files below `root`; `/` is this machine.
     pub fn below(root: &Path) -> Self {
-        Self { root: root.to_owned() }
+        let mut board = Self { root: root.to_owned(), over_currents: Vec::new() };
+        board.over_currents = board.over_currents();
+        board
     }
 
     /// The folder of the GPU's frequency governor.
@@ -80,28 +91,6 @@ impl Jetson {
             .into()
     }
 
-    fn temperature(&self) -> Reading<Millicelsius> {
-        let folder = "sys/class/thermal";
-        let of_gpu = |zone: &String| {
-            let kind = self.text(&format!("{folder}/{zone}/type"));
-            kind.is_ok_and(|kind| kind.to_ascii_lowercase().contains("gpu"))
-        };
-        let zone = self.entries(folder).and_then(|zones| {
-            zones
-                .into_iter()
-                .filter(|zone| zone.starts_with("thermal_zone"))
-                .find(of_gpu)
-                .ok_or_else(|| format!("/{folder} has no zone of the GPU"))
-        });
-        zone.and_then(|zone| {
-            let path = format!("{folder}/{zone}/temp");
-            let text = self.text(&path)?;
-            text.parse().map_err(|_| format!("/{path} holds `{text}`, which is no temperature"))
-        })
-        .map(Millicelsius::new)
-        .into()
-    }
-
     /// The mode's number, and its name where the table of modes has it.
     fn power_mode(&self) -> Reading<String> {
         let path = "var/lib/nvpmodel/status";
@@ -117,6 +106,33 @@ impl Jetson {
                     .map_or_else(|| number.to_string(), |name| format!("{number} ({name})"))
             })
             .into()
+    }
+
+    /// Whether the governor may not lower the GPU's clock: its bounds are one clock.
+    fn is_clock_held(&self) -> Reading<bool> {
+        match (self.frequency("min_freq"), self.frequency("max_freq")) {
+            (Reading::Known(low), Reading::Known(high)) => Reading::Known(low == high),
+            (Reading::Unknown(reason), _) | (_, Reading::Unknown(reason)) => Reading::Unknown(reason),
+        }
+    }
+
+    /// Accelerators for deep learning that the board has beside its GPU, by the names of the system.
+    fn accelerators(&self) -> Reading<Vec<String>> {
+        let devices = self.entries("sys/bus/platform/devices");
+        let named = |devices: Vec<String>| {
+            let names = devices.iter().filter_map(|device| device.rsplit('.').next());
+            names.filter(|name| name.starts_with(ACCELERATOR)).map(str::to_owned).collect()
+        };
+        devices.map(named).into()
+    }
+
+    /// The memory that the GPU shares with the system.
+    fn shared(&self) -> Result<SharedMemory, String> {
+        let known = |field| match self.memory(field) {
+            Reading::Known(bytes) => Ok(bytes),
+            Reading::Unknown(reason) => Err(reason),
+        };
+        Ok(SharedMemory { total: known("MemTotal")?, available: known("MemAvailable")? })
     }
 
     /// A quantity of the machine's memory, which is the GPU's too.
@@ -181,6 +197,7 @@ impl Source for Jetson {
         report.identity = self.identity();
         report.memory.total = self.memory("MemTotal");
         report.memory.free = self.memory("MemAvailable");
+        report.memory.headroom = self.shared().map(SharedMemory::headroom).into();
         report.clocks.sm = self.frequency("cur_freq");
         report.clocks.sm_max = self.frequency("max_freq");
         report.clocks.memory = self.memory_clock("rate");
@@ -188,6 +205,11 @@ impl Source for Jetson {
         report.clocks.power_mode = self.power_mode();
         report.clocks.load = self.load();
         report.clocks.temperature = self.temperature();
+        report.clocks.power = self.power();
+        report.clocks.throttle = self.throttle(&self.over_currents);
+        report.board.zones = self.zones();
+        report.board.accelerators = self.accelerators();
+        report.board.clock_held = self.is_clock_held();
         Ok(vec![report])
     }
 
@@ -199,6 +221,8 @@ impl Source for Jetson {
             sm_clock: self.frequency("cur_freq"),
             memory_clock: self.memory_clock("rate"),
             power_mode: self.power_mode(),
+            throttle: self.throttle(&self.over_currents),
+            headroom: self.shared().map(SharedMemory::headroom).into(),
             ..Regime::untold()
         }
     }
@@ -221,5 +245,7 @@ fn board_release(text: &str) -> Option<String> {
     Some(format!("board release {major}.{minor}"))
 }
 
+#[cfg(test)]
+mod boards;
 #[cfg(test)]
 mod tests;

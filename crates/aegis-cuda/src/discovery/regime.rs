@@ -9,6 +9,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use aegis_types::Bytes;
+
 use super::quantity::Hertz;
 use super::reading::Reading;
 use super::report::readings;
@@ -34,6 +36,8 @@ readings! {
         pub power_mode: String,
         /// Other processes that have a context on the device, by their numbers, ascending.
         pub others: Vec<u32>,
+        /// What may still be taken of memory that the device shares with the system.
+        pub headroom: Bytes,
     }
 }
 
@@ -72,6 +76,14 @@ impl Regime {
                 after.iter().filter(|pid| !before.contains(pid)).map(u32::to_string).collect();
             (!came.is_empty()).then(|| format!("another process is on the device: {}", came.join(", ")))
         }));
+        departures.extend(changed("shared memory", &self.headroom, &later.headroom, |before, after| {
+            let gone = after.is_zero() && !before.is_zero();
+            gone.then(|| {
+                format!(
+                    "of the shared memory nothing may be taken, and it was {before}: the system runs short"
+                )
+            })
+        }));
         departures
     }
 
@@ -83,6 +95,7 @@ impl Regime {
             ("throttle reasons", self.throttle.reason()),
             ("power mode", self.power_mode.reason()),
             ("other processes", self.others.reason()),
+            ("shared memory", self.headroom.reason()),
         ];
         all.into_iter()
             .filter_map(|(what, reason)| reason.map(|reason| format!("{what} ({reason})")))
@@ -169,6 +182,7 @@ mod tests {
             throttle: Reading::Known(BTreeSet::new()),
             power_mode: Reading::Known("0 (MAXN)".into()),
             others: Reading::Known(vec![7]),
+            headroom: Reading::Known(Bytes::new(4 << 30)),
         }
     }
 
@@ -207,6 +221,10 @@ mod tests {
                 "the power mode was 0 (MAXN) and is 2 (30W)",
             ),
             (after(|later| later.others = Reading::Known(vec![7, 9])), "another process is on the device: 9"),
+            (
+                after(|later| later.headroom = Reading::Known(Bytes::ZERO)),
+                "of the shared memory nothing may be taken, and it was 4GiB: the system runs short",
+            ),
             (
                 after(|later| later.others = Reading::Unknown("the device is lost".into())),
                 "other processes: can no longer be watched (the device is lost)",

@@ -20,7 +20,12 @@ macro_rules! readings {
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
         pub struct $name {
-            $($(#[$field_meta])* pub $field: Reading<$value>,)+
+            $(
+                $(#[$field_meta])*
+                // What was written before there was such a field tells nothing of it.
+                #[serde(default = "Reading::untold")]
+                pub $field: Reading<$value>,
+            )+
         }
 
         impl $name {
@@ -117,6 +122,8 @@ readings! {
         pub total: Bytes,
         /// What nobody uses.
         pub free: Bytes,
+        /// What may be taken of memory that the system shares; see [`SharedMemory`](super::shared::SharedMemory).
+        pub headroom: Bytes,
         /// The L2 cache.
         pub l2: Bytes,
         /// The largest part of the L2 cache that can be set aside for persisting accesses.
@@ -173,6 +180,29 @@ readings! {
 }
 
 readings! {
+    /// What of a board around the device has to do with it.
+    pub struct BoardReport {
+        /// Temperatures, in the order of the system.
+        pub zones: Vec<ThermalZone>,
+        /// Accelerators for deep learning beside the device, by name. They are second devices that nothing here uses:
+        /// their work shares the memory of all, so that a budget measured while one of them idles does not hold while
+        /// it works.
+        pub accelerators: Vec<String>,
+        /// The clock of the device is held at one value; otherwise a governor moves it with the load.
+        pub clock_held: bool,
+    }
+}
+
+/// A place of a board whose temperature is measured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThermalZone {
+    /// The system's name for it.
+    pub name: String,
+    /// How hot it is.
+    pub temperature: Millicelsius,
+}
+
+readings! {
     /// Who may use it and who does.
     pub struct Tenancy {
         /// Whether several processes may use it.
@@ -214,6 +244,9 @@ pub struct GpuReport {
     pub clocks: Clocks,
     /// Who uses it.
     pub tenancy: Tenancy,
+    /// What of its board has to do with it.
+    #[serde(default = "BoardReport::untold")]
+    pub board: BoardReport,
 }
 
 impl GpuReport {
@@ -228,6 +261,7 @@ impl GpuReport {
             queue_limit: super::QUEUES,
             clocks: Clocks::untold(),
             tenancy: Tenancy::untold(),
+            board: BoardReport::untold(),
         }
     }
 
@@ -243,6 +277,7 @@ impl GpuReport {
             queue_limit: self.queue_limit,
             clocks: self.clocks.or(other.clocks),
             tenancy: self.tenancy.or(other.tenancy),
+            board: self.board.or(other.board),
         }
     }
 
@@ -258,6 +293,7 @@ impl GpuReport {
             queue_limit: self.queue_limit,
             clocks: self.clocks.settled(reason),
             tenancy: self.tenancy.settled(reason),
+            board: self.board.settled(reason),
         }
     }
 }

@@ -84,7 +84,7 @@ fn an_untold_state_says_which_source_is_missing() {
     let regime = sources.regime(&Identity::untold());
     assert_eq!(regime.sm_clock, Reading::Known(Hertz::from_megahertz(1)));
     assert_eq!(regime.others, Reading::Unknown("library: not installed".into()));
-    assert_eq!(regime.unwatched().len(), 4);
+    assert_eq!(regime.unwatched().len(), 5);
 }
 
 #[test]

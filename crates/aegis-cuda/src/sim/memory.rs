@@ -12,11 +12,13 @@ use crate::region::Region;
 #[derive(Debug)]
 pub struct SimMemory {
     region: Region,
+    shared: bool,
 }
 
 impl SimMemory {
-    pub(crate) const fn new(region: Region) -> Self {
-        Self { region }
+    /// `shared` says whether segments work on the host's memory where it lies.
+    pub(crate) const fn new(region: Region, shared: bool) -> Self {
+        Self { region, shared }
     }
 
     pub(crate) fn pointer(&self, extent: Extent) -> Option<*mut u8> {
@@ -31,6 +33,10 @@ impl DeviceMemory for SimMemory {
 
     fn size(&self) -> Bytes {
         self.region.size()
+    }
+
+    fn is_shared(&self) -> bool {
+        self.shared
     }
 
     fn lend(&self, extent: Extent) -> Result<(), DeviceError> {

@@ -9,6 +9,8 @@ mod exporting;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod story;

@@ -3,6 +3,7 @@
 use tempfile::TempDir;
 
 use super::*;
+use crate::discovery::Millicelsius;
 
 struct Board(TempDir);
 
@@ -72,7 +73,10 @@ fn a_board_tells_what_its_files_hold() {
     assert_eq!(board.source().driver_version(), Reading::Known("board release 36.3.0".into()));
     let missing = report.clocks.memory_max.reason().unwrap();
     assert!(missing.starts_with("/sys/kernel/debug/bpmp/debug/clk/emc/max_rate: "), "{missing}");
-    assert_eq!(report.clocks.throttle.reason(), Some(""), "no file tells the throttle reasons");
+    let missing = report.clocks.throttle.reason().unwrap();
+    assert!(missing.contains("/17000000.gpu/available_frequencies: "), "{missing}");
+    let missing = report.clocks.power.reason().unwrap();
+    assert!(missing.starts_with("/sys/class/hwmon: "), "{missing}");
 }
 
 #[test]
