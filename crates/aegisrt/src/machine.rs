@@ -28,6 +28,16 @@ pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
+/// The most memory of this process that was resident at once, in bytes; `None` where the system does not say.
+pub fn resident_peak() -> Option<u64> {
+    peak_of(&std::fs::read_to_string("/proc/self/status").ok()?)
+}
+
+fn peak_of(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
 /// The kernel's name and release.
 pub fn kernel() -> String {
     let uname = rustix::system::uname();
@@ -51,6 +61,12 @@ fn civil(days: u64) -> (u64, u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_peak_is_read_as_the_kernel_writes_it() {
+        assert_eq!(peak_of("Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t 1 kB\n"), Some(2 << 20));
+        assert_eq!((peak_of("VmHWM:\tmuch kB\n"), peak_of("VmRSS:\t 1 kB\n")), (None, None));
+    }
 
     #[test]
     fn days_become_dates() {

@@ -117,9 +117,11 @@ pub fn run_with(
     let plan = system.plan(&system.demands(profile, &slots)?, system.device().context().memory)?;
     let mut trace = start_trace(system, set, options)?;
     let mut decisions = trace.producer("decisions", decision_ring(set))?;
-    let ledger = Ledger::new(system.device().context().memory);
+    let thresholds = system.fleet().pressure();
+    let ledger = Ledger::with_thresholds(system.device().context().memory, thresholds.clone());
     let now = system.clock().now();
     let reservation = PlanReservation::reserve(plan.clone(), &ledger, &mut decisions, now)?;
+    plan.record_holders(&thresholds, &mut decisions, now);
     let region = reserve_region(system, &plan)?;
     let staging = system.reserve_staging(&slots)?;
     let sources = sources(system, set, &slots)?;
@@ -128,6 +130,7 @@ pub fn run_with(
     let setup = Setup {
         slots: &slots,
         staging: &staging,
+        blocks: system.exchange_blocks(&slots),
         keep: options.keep_outputs,
         probe: false,
         poison: options.poison,
@@ -286,7 +289,8 @@ fn start_trace(system: &System, set: &TaskSet, options: &RunOptions) -> Result<T
 
 /// What every record means that a run emits.
 fn schemas() -> Vec<Schema> {
-    [aegis_types::records::SCHEMAS, engine::SCHEMAS, aegis_context::watch::SCHEMAS].concat()
+    [aegis_types::records::SCHEMAS, engine::SCHEMAS, aegis_memory::SCHEMAS, aegis_context::watch::SCHEMAS]
+        .concat()
 }
 
 fn reserve_region(system: &System, plan: &MemoryPlan) -> Result<Arc<dyn DeviceMemory>, RuntimeError> {
@@ -311,6 +315,8 @@ fn sources(system: &System, set: &TaskSet, slots: &[u32]) -> Result<Vec<Source>,
 struct Setup<'a> {
     slots: &'a [u32],
     staging: &'a [Option<Staging>],
+    /// Blocks of the exchange memory of each task, where they are known; see [`PlanReservation::into_grants_with`].
+    blocks: Vec<Vec<Bytes>>,
     keep: usize,
     /// Whether the outputs of every job are read, as a client would.
     probe: bool,
@@ -329,7 +335,8 @@ fn lane_specs(
 ) -> Vec<LaneSpec> {
     let mut sources: Vec<Option<Source>> = sources.into_iter().map(Some).collect();
     let mut models: BTreeMap<LaneId, Vec<ModelSpec>> = BTreeMap::new();
-    for grants in reservation.into_grants(ARENA_LINES) {
+    let blocks = |task: TaskId| setup.blocks.get(task.index()).cloned().unwrap_or_default();
+    for grants in reservation.into_grants_with(ARENA_LINES, blocks) {
         for grant in grants.tasks {
             let task = aegis_types::MemoryGrant::owner(&grant);
             let watched = grant.usage();
@@ -403,7 +410,9 @@ pub fn with_crew<R>(
     let rings = carrier_rings(&mut trace, system.by_lane().len(), 4_096)?;
     // The writer runs as in production, and outputs are read as for a client: both lie inside what is measured.
     let writer = TraceWriter::start(trace, FLUSH)?;
-    let setup = Setup { slots: &slots, staging: &staging, keep: 0, probe: true, poison: false };
+    // While profiling, backends may take what they did not declare.
+    let blocks = Vec::new();
+    let setup = Setup { slots: &slots, staging: &staging, blocks, keep: 0, probe: true, poison: false };
     let lanes = lane_specs(system, &plan, reservation, &region, sources, rings, &setup);
     let waiting = Waiting::from(system.fleet().wait());
     let clock = system.clock();

@@ -151,6 +151,31 @@ fn gpu(device: &GpuReport, queues_given: bool) -> Vec<Row> {
     let told = capabilities.map(|(name, ability)| format!("{name} {}", holds(ability)));
     rows.push(row("  capabilities", told.join(", ")));
     rows.extend(state(&device.clocks, &device.tenancy));
+    rows.extend(around(device));
+    rows
+}
+
+/// What a board has around its GPU; nothing of a card, which is part of no board.
+fn around(device: &GpuReport) -> Vec<Row> {
+    let board = &device.board;
+    let mut rows = Vec::new();
+    if let Some(headroom) = device.memory.headroom.known() {
+        rows.push(row(
+            "  shared memory",
+            format!("{} may be taken; the rest stays with the system", figures::size(*headroom)),
+        ));
+    }
+    if let Some(held) = board.clock_held.known() {
+        rows.push(row("  clock held", if *held { "yes" } else { "no: a governor moves it with the load" }));
+    }
+    if let Some(zones) = board.zones.known() {
+        let told: Vec<String> =
+            zones.iter().map(|zone| format!("{} {}", zone.name, zone.temperature)).collect();
+        rows.push(row("  zones", told.join(", ")));
+    }
+    if let Some(accelerators) = board.accelerators.known().filter(|found| !found.is_empty()) {
+        rows.push(row("  accelerators", format!("{}: second devices, not used", accelerators.join(", "))));
+    }
     rows
 }
 
@@ -247,6 +272,28 @@ mod tests {
             told(&unset, "lanes"),
             "32 hardware queues, the default without CUDA_DEVICE_MAX_CONNECTIONS"
         );
+    }
+
+    #[test]
+    fn a_board_names_what_stands_beside_its_gpu_and_a_card_has_no_such_rows() {
+        let mut device = GpuReport::untold(0).settled("no library");
+        let card = gpu(&device, true);
+        for name in ["shared memory", "clock held", "zones", "accelerators"] {
+            assert!(card.iter().all(|(row, _)| row.trim() != name), "{card:?}");
+        }
+        let zone = discovery::ThermalZone {
+            name: "tj-thermal".into(),
+            temperature: discovery::Millicelsius::new(48_500),
+        };
+        device.memory.headroom = Reading::Known(Bytes::new(4 << 30));
+        device.board.clock_held = Reading::Known(false);
+        device.board.zones = Reading::Known(vec![zone]);
+        device.board.accelerators = Reading::Known(vec!["nvdla0".into(), "nvdla1".into()]);
+        let rows = gpu(&device, true);
+        assert_eq!(told(&rows, "shared memory"), "4GiB may be taken; the rest stays with the system");
+        assert!(told(&rows, "clock held").starts_with("no: "));
+        assert_eq!(told(&rows, "zones"), "tj-thermal 48.5 degrees C");
+        assert_eq!(told(&rows, "accelerators"), "nvdla0, nvdla1: second devices, not used");
     }
 
     #[test]

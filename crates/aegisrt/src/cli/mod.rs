@@ -9,8 +9,10 @@
 //! | [`connections`] | hardware queues of a GPU, asked for before anything is started |
 //! | [`answer`] | answers, errors and the documented exit codes |
 //! | [`figures`], [`table`], [`progress`] | quantities, tables and progress for people |
+//! | [`backends`] | the backends of this program, and the libraries that they stand on |
 //! | [`setup`] | a fleet with its measured files, on its device, every task on a lane |
 //! | [`recorded`] | a device of another machine, as its measured files tell of it |
+//! | [`pressure`] | how full a device is, and who could make room |
 //! | [`chains`] | cause-effect chains beside their limits |
 //! | [`verdict`], [`summary`], [`outputs`] | what admission says, what a run left, whether its outputs are right |
 //! | [`stored`] | a run read back from its trace |
@@ -18,6 +20,7 @@
 
 mod admit;
 pub mod answer;
+pub mod backends;
 mod calibrate;
 pub mod chains;
 pub mod connections;
@@ -28,12 +31,15 @@ pub mod figures;
 mod fit;
 pub mod outputs;
 mod plan;
+pub mod pressure;
 mod profile;
 pub mod progress;
 pub mod recorded;
 mod replay;
 mod run;
 mod sag;
+#[cfg(feature = "onnx")]
+mod segment;
 pub mod setup;
 mod simulate;
 pub mod stored;
@@ -66,7 +72,9 @@ Exit codes:
 
 Environment:
   AEGIS_ONNXRUNTIME  the path of libonnxruntime.so
-  AEGIS_CACHE        a folder that holds onnxruntime/libonnxruntime.so, used where the other is not set
+  AEGIS_TVM          the folder of TVM's runtime libraries
+  AEGIS_TENSORRT     the path of TensorRT's lean runtime or of libnvinfer.so
+  AEGIS_CACHE        a folder that `cargo xtask fetch` filled, used where one of these is not set
   CUDA_DEVICE_MAX_CONNECTIONS
                      hardware queues of a GPU, 1 to 32; where it is not set and the fleet names a cuda
                      device, the program starts itself over with 32";
@@ -111,6 +119,9 @@ enum Command {
     Replay(replay::ReplayCommand),
     /// Explore every schedule of a file of jobs, and say whether each deadline is always met.
     Sag(sag::Sag),
+    /// Cut an ONNX model into segments, the fewest that each keep a limit of time.
+    #[cfg(feature = "onnx")]
+    Segment(segment::Segment),
     /// Run seeded task sets, or a fleet, in virtual time under every checker.
     Simulate(simulate::Simulate),
     /// Write a trace for other programs.
@@ -122,6 +133,10 @@ enum Command {
 pub struct Environment {
     /// `AEGIS_ONNXRUNTIME`.
     pub onnxruntime: Option<PathBuf>,
+    /// `AEGIS_TVM`.
+    pub tvm: Option<PathBuf>,
+    /// `AEGIS_TENSORRT`.
+    pub tensorrt: Option<PathBuf>,
     /// `AEGIS_CACHE`.
     pub cache: Option<PathBuf>,
     /// `CUDA_DEVICE_MAX_CONNECTIONS`.
@@ -134,6 +149,8 @@ impl Environment {
             |name| std::env::var_os(name).filter(|value: &OsString| !value.is_empty()).map(PathBuf::from);
         Self {
             onnxruntime: path("AEGIS_ONNXRUNTIME"),
+            tvm: path("AEGIS_TVM"),
+            tensorrt: path("AEGIS_TENSORRT"),
             cache: path("AEGIS_CACHE"),
             connections: std::env::var_os(connections::VARIABLE),
         }
@@ -218,6 +235,8 @@ fn perform(command: Command, environment: &Environment) -> Result<Answer, CliErr
         Command::Explain(command) => command.perform(),
         Command::Replay(command) => command.perform(),
         Command::Sag(command) => command.perform(),
+        #[cfg(feature = "onnx")]
+        Command::Segment(command) => command.perform(environment),
         Command::Simulate(command) => command.perform(environment),
         Command::Export(command) => command.perform(),
     }

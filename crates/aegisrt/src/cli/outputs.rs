@@ -3,13 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use aegis_backend_onnx::{OnnxRuntime, Reference};
-use aegis_cuda::kernel;
 use aegis_types::TaskId;
 
 use super::answer::CliError;
+use super::backends::Libraries;
 use crate::carrier::{LaneReport, ModelReport};
-use crate::config::BackendKind;
 use crate::inventory::Model;
 use crate::system::System;
 
@@ -24,56 +22,30 @@ pub struct Compared {
     pub wrong: Option<(u64, String)>,
 }
 
-/// Runs a model plainly: inputs to outputs, each in the model's order.
-type Plain = Box<dyn FnMut(&[Vec<u8>]) -> Result<Vec<Vec<u8>>, CliError>>;
-
-/// Compares what the carriers kept with plain runs. `library` is the one that runs ONNX models. Tasks without a kept job have no entry.
+/// Compares what the carriers kept with plain runs on the libraries of the run. Tasks without a kept job have no entry.
 ///
 /// # Errors
 /// What the plain runs refuse.
 pub fn compare(
     system: &System,
-    library: Option<&OnnxRuntime>,
+    libraries: &Libraries,
     lanes: &[LaneReport],
 ) -> Result<Vec<Compared>, CliError> {
     let kept = lanes.iter().flat_map(|lane| &lane.models).filter(|report| !report.outputs.is_empty());
     let mut compared = Vec::new();
     for report in kept {
         let model = &system.models()[report.task.index()];
-        compared.push(compare_one(model, library, report)?);
+        compared.push(compare_one(model, libraries, report)?);
     }
     compared.sort_by_key(|entry| entry.task);
     Ok(compared)
 }
 
-/// How a model is run plainly, by the backend that its fleet names.
-fn plain(model: &Model, library: Option<&OnnxRuntime>) -> Result<Plain, CliError> {
-    match (model.config.backend, library) {
-        (BackendKind::Onnx, Some(library)) => {
-            let mut reference = Reference::open(library, &model.artifact, &model.config.shapes)?;
-            Ok(Box::new(move |inputs| Ok(reference.run(inputs)?)))
-        }
-        (BackendKind::Kernel, _) => {
-            let model = model.clone();
-            Ok(Box::new(move |inputs| Ok(kernel::reference(&model.request(), inputs)?)))
-        }
-        (backend, _) => Err(CliError::Input(format!(
-            "--check-outputs: `{}` runs on backend `{}`, which has no plain run here; legal: the option left out",
-            model.config.name,
-            backend.name()
-        ))),
-    }
-}
-
 /// Jobs of a task run in order and every job that ran was kept, from the first, so that carrying the state from one to
 /// the next gives what the run had. A job that failed leaves no trace in the state of the plain runs; the comparison
 /// then says so by finding a difference, which is as it should be: the outputs behind a failed job are suspect.
-fn compare_one(
-    model: &Model,
-    library: Option<&OnnxRuntime>,
-    report: &ModelReport,
-) -> Result<Compared, CliError> {
-    let mut plain = plain(model, library)?;
+fn compare_one(model: &Model, libraries: &Libraries, report: &ModelReport) -> Result<Compared, CliError> {
+    let mut plain = libraries.plain(model)?;
     let feed = model.feed()?;
     let description = &model.description;
     let mut state: BTreeMap<&str, Vec<u8>> = BTreeMap::new();

@@ -19,12 +19,14 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::answer::{Answer, CliError, Exit};
 use super::outputs::{self, Compared};
+use super::pressure::{Fullness, Held};
 use super::progress::line;
 use super::setup::{FleetArgs, Setup};
 use super::{Environment, chains, figures, stored, summary, target, verdict};
 use crate::config::Fleet;
 use crate::error::RuntimeError;
 use crate::live::Live;
+use crate::machine;
 use crate::plant::ControlRequest;
 use crate::run::{RunOptions, RunReport, run};
 
@@ -61,6 +63,7 @@ pub struct Run {
 struct Ended {
     report: RunReport,
     compared: Option<Vec<Compared>>,
+    held: Held,
     /// Records of the decision ring that were lost.
     lost: u64,
     exit: Exit,
@@ -136,8 +139,10 @@ impl Run {
     }
 
     fn judge(&self, setup: &Setup, report: RunReport) -> Result<Ended, CliError> {
+        // Before plain runs for comparison take memory of their own.
+        let held = Held::of(&report.plan, &report.lanes, machine::resident_peak());
         let compared = match self.check_outputs {
-            true => Some(outputs::compare(&setup.system, setup.library.as_ref(), &report.lanes)?),
+            true => Some(outputs::compare(&setup.system, &setup.libraries, &report.lanes)?),
             false => None,
         };
         let lost = decisions_lost(&report.trace)?;
@@ -148,7 +153,7 @@ impl Run {
             _ if report.interrupted => Exit::Interrupted,
             exit => exit,
         };
-        Ok(Ended { report, compared, lost, exit })
+        Ok(Ended { report, compared, held, lost, exit })
     }
 
     fn answer(&self, setup: &Setup, ended: &Ended) -> Answer {
@@ -175,6 +180,10 @@ impl Run {
             text.push_str("ended early by the operator; jobs that had not started were dropped\n");
         }
         text.push_str(&format!("{}\n", summary::folded(&summary::claim(&report.tally))));
+        let thresholds = setup.system.fleet().pressure();
+        let fullness = Fullness::of(&report.plan, &setup.prepared.set, &thresholds);
+        text.push_str(&summary::folded(&ended.held.text()));
+        text.push_str(&format!("\nmemory: pressure {}\n{}", fullness.level(), fullness.holders()));
         text.push_str(&format!("driver: {}; {} cycles\n", report.realtime, report.cycles));
         if let Some(path) = &self.trace {
             text.push_str(&format!("trace: {}\n", path.display()));
@@ -190,6 +199,7 @@ impl Run {
                 "wrong": task.wrong.as_ref().map(|(job, output)| json!({ "job": job, "output": output })),
             })
         };
+        let thresholds = setup.system.fleet().pressure();
         json!({
             "exit_code": ended.exit.code(),
             "interrupted": report.interrupted,
@@ -203,6 +213,8 @@ impl Run {
             "realtime": report.realtime,
             "cycles": report.cycles,
             "memory_peak_bytes": report.plan.peak().get(),
+            "memory": ended.held.json(),
+            "pressure": Fullness::of(&report.plan, &setup.prepared.set, &thresholds).json(),
             "trace": self.trace,
         })
     }

@@ -3,22 +3,20 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use aegis_backend_onnx::{OnnxLoader, OnnxRuntime};
-use aegis_cuda::kernel::KernelLoader;
 use aegis_cuda::{Device, DeviceKind, HostDevice, HostOptions, Units};
-use aegis_memory::{MemoryError, MemoryPlan};
+use aegis_memory::{Demand, MemoryError, MemoryPlan, Shortage};
 use aegis_sched::assign::{LaneChoice, assign};
 use aegis_sched::{AdmissionController, AdmissionReport, AdmissionRequest, TaskSet};
-use aegis_types::{Bytes, LaneId};
+use aegis_types::{Bytes, LaneId, TaskId};
 use clap::Args;
 
-use crate::config::{BackendKind, Calibration, Facts, Fleet, InputSource, Prepared, Profile, prepare};
+use crate::config::{Calibration, Facts, Fleet, InputSource, Prepared, Profile, prepare};
 use crate::error::RuntimeError;
-use crate::inventory::Loaders;
 use crate::machine;
 use crate::system::{Builder, System, device, slots_by_contract};
 
 use super::answer::CliError;
+use super::backends::Libraries;
 use super::recorded::{Origin, RecordedDevice};
 use super::{Environment, connections, verdict};
 
@@ -94,8 +92,8 @@ pub struct Setup {
     pub calibration: Calibration,
     /// The task set, each task on the lane that is fixed or was found for it.
     pub prepared: Prepared,
-    /// The library that runs the models, where one does.
-    pub library: Option<OnnxRuntime>,
+    /// The libraries that run the models.
+    pub libraries: Libraries,
     /// Whom the verdict is about, where it is not this machine.
     pub origin: Option<Origin>,
 }
@@ -127,24 +125,24 @@ impl Setup {
         profile: Option<Profile>,
         environment: &Environment,
     ) -> Result<Self, CliError> {
-        Self::assemble_with(device, fleet, calibration, profile, (None, environment))
+        Self::assemble_with(device, fleet, calibration, profile, (Libraries::default(), environment))
     }
 
-    /// As [`Setup::assemble`], with the library that is loaded already, if one is.
+    /// As [`Setup::assemble`], with the libraries that are loaded already.
     fn assemble_with(
         device: Arc<dyn Device>,
         fleet: Fleet,
         calibration: Calibration,
         profile: Option<Profile>,
-        (library, environment): (Option<OnnxRuntime>, &Environment),
+        (libraries, environment): (Libraries, &Environment),
     ) -> Result<Self, CliError> {
-        let (mut system, library) = open_system_on(device, fleet, library, environment)?;
+        let (mut system, libraries) = open_system_on(device, fleet, libraries, environment)?;
         let mut prepared = system.prepare(profile.as_ref(), &calibration)?;
         if let Some(lanes) = choose_lanes(system.fleet(), &prepared.set, &system)? {
             system.assign(lanes);
             prepared = system.prepare(profile.as_ref(), &calibration)?;
         }
-        Ok(Self { system, profile, calibration, prepared, library, origin: None })
+        Ok(Self { system, profile, calibration, prepared, libraries, origin: None })
     }
 
     /// Another version of the fleet with the same calibration and library, and perhaps another profile that is known to
@@ -158,14 +156,14 @@ impl Setup {
         profile: Option<Profile>,
         environment: &Environment,
     ) -> Result<Self, CliError> {
-        let Self { system, calibration, library, origin, .. } = self;
+        let Self { system, calibration, libraries, origin, .. } = self;
         drop(system);
         let device: Arc<dyn Device> = match origin {
             Some(_) => Arc::new(RecordedDevice::new(&fleet, &calibration)?),
             None => open_device(&fleet, environment)?,
         };
         calibration.matches_device(device.context(), lanes_of(&fleet))?;
-        let files = (library, environment);
+        let files = (libraries, environment);
         Ok(Self { origin, ..Self::assemble_with(device, fleet, calibration, profile, files)? })
     }
 
@@ -195,14 +193,41 @@ impl Setup {
     /// # Errors
     /// [`CliError::Refused`] with the missing bytes and the smallest change; a budget that is too small.
     pub fn plan(&self, report: &AdmissionReport) -> Result<MemoryPlan, CliError> {
-        let set = &self.prepared.set;
+        self.plan_or_shortage(report)?
+            .map_err(|shortage| CliError::Refused(verdict::shortage(&shortage, &self.prepared.set)))
+    }
+
+    /// As [`Setup::plan`], with a shortage as a value.
+    ///
+    /// # Errors
+    /// Whatever else keeps the fleet from being planned.
+    pub fn plan_or_shortage(
+        &self,
+        report: &AdmissionReport,
+    ) -> Result<Result<MemoryPlan, Box<Shortage>>, CliError> {
         let demands = self.system.demands(self.profile.as_ref(), &self.slots(report))?;
-        self.system.plan(&demands, self.system.device().context().memory).map_err(|error| match error {
-            RuntimeError::Memory(MemoryError::Shortage(shortage)) => {
-                CliError::Refused(verdict::shortage(&shortage, set))
-            }
-            other => other.into(),
-        })
+        match self.system.plan(&demands, self.system.device().context().memory) {
+            Err(RuntimeError::Memory(MemoryError::Shortage(shortage))) => Ok(Err(shortage)),
+            Err(other) => Err(other.into()),
+            Ok(plan) => Ok(Ok(plan)),
+        }
+    }
+
+    /// The demands of all tasks if one of them had another memory budget.
+    ///
+    /// # Errors
+    /// As [`System::demands`].
+    pub fn demands_with(
+        &self,
+        slots: &[u32],
+        task: TaskId,
+        budget: Bytes,
+    ) -> Result<Vec<Demand>, RuntimeError> {
+        let mut models = self.system.models().to_vec();
+        models[task.index()].config.budget.memory = budget;
+        let mut system = self.system.beside(self.system.fleet().clone(), models);
+        system.assign(self.system.lanes().to_vec());
+        system.demands(self.profile.as_ref(), slots)
     }
 
     /// The task set of another version of the same fleet: other periods, the same models.
@@ -220,47 +245,22 @@ impl Setup {
 ///
 /// # Errors
 /// What device, library or fleet refuse.
-pub fn open_system(
-    fleet: Fleet,
-    environment: &Environment,
-) -> Result<(System, Option<OnnxRuntime>), CliError> {
+pub fn open_system(fleet: Fleet, environment: &Environment) -> Result<(System, Libraries), CliError> {
     let device = open_device(&fleet, environment)?;
-    open_system_on(device, fleet, None, environment)
+    open_system_on(device, fleet, Libraries::default(), environment)
 }
 
 /// As [`open_system`], on the fleet's device, which is open already.
 fn open_system_on(
     device: Arc<dyn Device>,
     fleet: Fleet,
-    library: Option<OnnxRuntime>,
+    mut libraries: Libraries,
     environment: &Environment,
-) -> Result<(System, Option<OnnxRuntime>), CliError> {
+) -> Result<(System, Libraries), CliError> {
     readable_files(&fleet)?;
-    let (loaders, library) = loaders(&fleet, library, environment)?;
+    let loaders = libraries.loaders(&fleet, environment)?;
     let system = Builder::new(fleet).loaders(loaders).device(device).build(|_| {})?;
-    Ok((system, library))
-}
-
-/// The backends that the fleet's tasks name; vendor libraries are loaded only for those.
-fn loaders(
-    fleet: &Fleet,
-    mut library: Option<OnnxRuntime>,
-    environment: &Environment,
-) -> Result<(Loaders, Option<OnnxRuntime>), CliError> {
-    let named = |backend: BackendKind| fleet.tasks().iter().any(|task| task.backend == backend);
-    let mut loaders = Loaders::default();
-    if named(BackendKind::Onnx) {
-        let runtime = match library.take() {
-            Some(runtime) => runtime,
-            None => OnnxRuntime::load(&find_library(environment)?)?,
-        };
-        loaders = loaders.with(Arc::new(OnnxLoader::new(runtime.clone())));
-        library = Some(runtime);
-    }
-    if named(BackendKind::Kernel) {
-        loaders = loaders.with(Arc::new(KernelLoader::new()));
-    }
-    Ok((loaders, library))
+    Ok((system, libraries))
 }
 
 /// Opens the fleet's device, if it is a real one.
@@ -330,26 +330,6 @@ fn readable(path: &Path) -> Result<(), String> {
         return Err(if kind.is_dir() { "it is a folder" } else { "it is no regular file" }.to_owned());
     }
     std::fs::File::open(path).map(drop).map_err(|error| error.to_string())
-}
-
-fn find_library(environment: &Environment) -> Result<PathBuf, CliError> {
-    if let Some(path) = &environment.onnxruntime {
-        return Ok(path.clone());
-    }
-    let cached = environment.cache.as_ref().map(|cache| cache.join("onnxruntime").join("libonnxruntime.so"));
-    match cached {
-        Some(path) if path.is_file() => Ok(path),
-        Some(path) => Err(CliError::Input(format!(
-            "ONNX Runtime was not found: AEGIS_ONNXRUNTIME is not set, and {} is no file; set AEGIS_ONNXRUNTIME to \
-             the path of libonnxruntime.so, or AEGIS_CACHE to a folder that holds onnxruntime/libonnxruntime.so",
-            path.display()
-        ))),
-        None => Err(CliError::Input(
-            "ONNX Runtime was not found: set AEGIS_ONNXRUNTIME to the path of libonnxruntime.so, or AEGIS_CACHE to a \
-             folder that holds onnxruntime/libonnxruntime.so"
-                .to_owned(),
-        )),
-    }
 }
 
 /// Lanes for tasks that the fleet leaves open; `None` if it leaves none open.

@@ -264,7 +264,12 @@ pub fn shortage(shortage: &Shortage, set: &TaskSet) -> String {
         MemoryChange::Drop { task, frees } => {
             format!("would fit without `{}`, which frees {}", name(task, set), size(frees))
         }
-        MemoryChange::Grow { by } => format!("no single task makes room; {} more memory would", size(by)),
+        MemoryChange::Grow { by } => {
+            let names: Vec<String> =
+                shortage.without.iter().map(|task| format!("`{}`", name(*task, set))).collect();
+            let (by, names) = (size(by), names.join(", "));
+            format!("no single task makes room; {by} more memory would, or leaving out {names} together")
+        }
     };
     format!(
         "the fleet needs {} of memory, the device has {}: {} missing; most is held by {}; {change}",
@@ -273,6 +278,28 @@ pub fn shortage(shortage: &Shortage, set: &TaskSet) -> String {
         size(shortage.missing),
         shortage.holders.iter().map(holder).collect::<Vec<_>>().join(", ")
     )
+}
+
+/// A shortage of memory for programs.
+pub fn shortage_json(shortage: &Shortage, set: &TaskSet) -> Value {
+    let holder = |(task, bytes): &(TaskId, aegis_types::Bytes)| json!({ "task": name(*task, set), "bytes": bytes.get() });
+    let change = match shortage.change {
+        MemoryChange::Move { task, to, frees } => {
+            json!({ "kind": "move", "task": name(task, set), "to_lane": to.get(), "frees_bytes": frees.get() })
+        }
+        MemoryChange::Drop { task, frees } => {
+            json!({ "kind": "drop", "task": name(task, set), "frees_bytes": frees.get() })
+        }
+        MemoryChange::Grow { by } => json!({
+            "kind": "grow", "by_bytes": by.get(),
+            "without": shortage.without.iter().map(|task| name(*task, set)).collect::<Vec<_>>(),
+        }),
+    };
+    json!({
+        "needed_bytes": shortage.needed.get(), "capacity_bytes": shortage.capacity.get(),
+        "missing_bytes": shortage.missing.get(), "change": change,
+        "holders": shortage.holders.iter().map(holder).collect::<Vec<_>>(),
+    })
 }
 
 /// The name of a task, or its number.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use aegis_cuda::{DeviceKind, Units};
+use aegis_memory::{MemoryError, Thresholds};
 use aegis_sched::policy::INSERTING;
 use aegis_sched::{Arrival, POLICIES, TaskSet};
 use aegis_types::PartitionId;
@@ -11,8 +12,8 @@ use aegis_types::PartitionId;
 use super::chain;
 use super::error::ConfigError;
 use super::file::{
-    ArrivalFile, BudgetFile, DEVICES, DeviceFile, EXCLUDE, FleetFile, InputsFile, LaneFile, PartitionFile,
-    PolicyFile, TaskFile,
+    ArrivalFile, BudgetFile, DEVICES, DeviceFile, EXCLUDE, FleetFile, InputsFile, LaneFile, MemoryFile,
+    PRESSURE, PartitionFile, PolicyFile, TaskFile,
 };
 use super::fleet::{DeviceConfig, Fleet, InputSource, LaneChoice, PartitionConfig, TaskConfig, WaitMode};
 use super::source::{Source, Step, key};
@@ -72,10 +73,11 @@ const UNIT_MAX: i64 = 65_535;
 
 pub(super) fn fleet(written: FleetFile, source: Source) -> Result<Fleet, ConfigError> {
     let device = device(&written.device, &source)?;
+    let pressure = pressure(written.memory.as_ref(), &source)?;
     let partitions = partitions(&written.partition, device.kind, &source)?;
     let policy = policy(&written.policy, &source)?;
     let (tasks, chains) = (Vec::new(), Vec::new());
-    let mut fleet = Fleet { device, partitions, policy, tasks, chains, sources: vec![source] };
+    let mut fleet = Fleet { device, pressure, partitions, policy, tasks, chains, sources: vec![source] };
     add_tasks(&mut fleet, written.task)?;
     fleet.chains = chain::check(written.chain, &fleet)?;
     Ok(fleet)
@@ -126,6 +128,22 @@ fn check_exclusions(fleet: &Fleet) -> Result<(), ConfigError> {
         }
     }
     Ok(())
+}
+
+/// Where levels of memory pressure begin, where the fleet says it.
+fn pressure(written: Option<&MemoryFile>, source: &Source) -> Result<Option<Thresholds>, ConfigError> {
+    let Some(MemoryFile { pressure }) = written else { return Ok(None) };
+    let table = Table::new(source, &key!["memory", "pressure"]);
+    let percent = |(position, &value): (usize, &i64)| {
+        u8::try_from(value).map_err(|_| table.bad(&key![position], "out of range", PRESSURE))
+    };
+    let percent = pressure.iter().enumerate().map(percent).collect::<Result<Vec<u8>, _>>()?;
+    Thresholds::new(percent).map(Some).map_err(|error| match error {
+        MemoryError::BadThreshold { position, below, .. } => {
+            table.bad(&key![position], format!("the threshold before it is {below}"), PRESSURE)
+        }
+        other => table.bad(&[], other.to_string(), PRESSURE),
+    })
 }
 
 fn device(written: &DeviceFile, source: &Source) -> Result<DeviceConfig, ConfigError> {
@@ -259,6 +277,9 @@ pub(super) fn write(fleet: &Fleet, folder: &Path) -> FleetFile {
     let wait = wait.map(|mode| mode.name().to_owned());
     FleetFile {
         device: DeviceFile { kind: fleet.device.word(), memory, wait },
+        memory: fleet.pressure.as_ref().map(|thresholds| MemoryFile {
+            pressure: thresholds.percent().iter().map(|&percent| percent.into()).collect(),
+        }),
         partition: fleet.partitions.iter().map(write_partition).collect(),
         policy: PolicyFile { kind: fleet.policy.clone() },
         task: fleet.tasks.iter().map(|task| write_task(task, fleet, folder)).collect(),

@@ -13,6 +13,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 #[serde(deny_unknown_fields)]
 pub(super) struct FleetFile {
     pub(super) device: DeviceFile,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) memory: Option<MemoryFile>,
     #[serde(default)]
     pub(super) partition: Vec<PartitionFile>,
     pub(super) policy: PolicyFile,
@@ -37,6 +39,12 @@ pub(super) struct DeviceFile {
     pub(super) memory: Option<Bytes>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) wait: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MemoryFile {
+    pub(super) pressure: Vec<i64>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -195,8 +203,9 @@ pub(super) fn legal(path: &str) -> &'static str {
 fn legal_below(path: &str) -> &'static str {
     let table = path.rsplit_once('.').map_or("", |(table, _)| table);
     match table {
-        "" => "the tables device, partition, policy, task and chain",
+        "" => "the tables device, memory, partition, policy, task and chain",
         "device" => "kind, memory, wait",
+        "memory" => "pressure",
         "partition" => "name, cores or sms, lanes",
         "policy" => "kind",
         "task" => {
@@ -223,6 +232,9 @@ const SIZE: &str =
 pub(super) const DEVICES: &str = "\"host\", \"sim\", or \"cuda:0\" with the number of a GPU of this machine";
 /// Whatever is wrong with a shape, the answer is the same.
 pub(super) const SHAPES: &str = "a table of axis lengths by input name, for example { x = [1, 3, 480, 640] }";
+/// Whatever is wrong with thresholds, the answer is the same.
+pub(super) const PRESSURE: &str =
+    "an array of at most 8 rising whole percentages from 1 to 100, for example [70, 90]";
 /// Whatever is wrong with a pair of state tensors, the answer is the same.
 pub(super) const STATE: &str =
     "pairs of an output's and an input's name, for example [[\"h_out\", \"h_in\"]], each input once";
@@ -236,6 +248,8 @@ const LEGAL: &[(&str, &str)] = &[
     ("device.kind", DEVICES),
     ("device.memory", SIZE),
     ("device.wait", "\"spin\", \"hybrid\" or \"blocking\""),
+    ("memory", "a table [memory] with pressure"),
+    ("memory.pressure", PRESSURE),
     ("partition", "tables [[partition]] with name, cores or sms, and lanes"),
     ("partition.name", "a text that no other partition has"),
     ("partition.cores", "an array of core numbers, for example [0, 1]"),
@@ -248,7 +262,8 @@ const LEGAL: &[(&str, &str)] = &[
     ("task.model", "a text with the path of a file, relative to the folder of this file"),
     (
         "task.backend",
-        "\"onnx\" on the host device, \"kernel\" on a cuda device, \"script\" on the sim device",
+        "\"onnx\", \"tract\" or \"tvm\" on the host device, \"kernel\", \"onnx\", \"tvm\" or \"tensorrt\" on a cuda \
+         device, \"script\" on the sim device",
     ),
     ("task.period", SPAN),
     ("task.deadline", SPAN),
@@ -313,6 +328,7 @@ mod tests {
         }
         check::<FleetFile>("");
         check::<DeviceFile>("device");
+        check::<MemoryFile>("memory");
         check::<PartitionFile>("partition");
         check::<PolicyFile>("policy");
         check::<TaskFile>("task");

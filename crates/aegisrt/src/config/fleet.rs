@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use aegis_cuda::{DeviceKind, PartitionRequest, Units};
+use aegis_memory::Thresholds;
 use aegis_sched::{Arrival, Criticality, OnOverrun, PartitionModel};
 use aegis_types::{Bytes, LaneId, Nanos, PartitionId, TaskId};
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,7 @@ use super::source::{Source, Step, key};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fleet {
     pub(super) device: DeviceConfig,
+    pub(super) pressure: Option<Thresholds>,
     pub(super) partitions: Vec<PartitionConfig>,
     pub(super) policy: String,
     pub(super) tasks: Vec<TaskConfig>,
@@ -93,8 +95,14 @@ pub struct PartitionConfig {
 /// What executes a task's model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum BackendKind {
-    /// ONNX Runtime, on the host device.
+    /// ONNX Runtime, on the host device or a CUDA device.
     Onnx,
+    /// `tract`, on the host device.
+    Tract,
+    /// Modules compiled by TVM, on the host device or a CUDA device.
+    Tvm,
+    /// Plans of TensorRT, on a CUDA device.
+    TensorRt,
     /// The built-in kernel workload, on a CUDA device.
     Kernel,
     /// Scripted segments, on the sim device.
@@ -103,9 +111,19 @@ pub enum BackendKind {
 
 impl BackendKind {
     /// Every backend.
-    pub const ALL: [Self; 3] = [Self::Onnx, Self::Kernel, Self::Script];
+    pub const ALL: [Self; 6] =
+        [Self::Onnx, Self::Tract, Self::Tvm, Self::TensorRt, Self::Kernel, Self::Script];
 
-    /// The backend of a kind of device.
+    /// The backends of a kind of device, the usual one first.
+    pub const fn all_of(device: DeviceKind) -> &'static [Self] {
+        match device {
+            DeviceKind::Host => &[Self::Onnx, Self::Tract, Self::Tvm],
+            DeviceKind::Cuda => &[Self::Kernel, Self::Onnx, Self::Tvm, Self::TensorRt],
+            DeviceKind::Sim => &[Self::Script],
+        }
+    }
+
+    /// The backend of a kind of device that this project's own work runs on, or the usual one.
     pub const fn of(device: DeviceKind) -> Self {
         match device {
             DeviceKind::Host => Self::Onnx,
@@ -118,6 +136,9 @@ impl BackendKind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Onnx => "onnx",
+            Self::Tract => "tract",
+            Self::Tvm => "tvm",
+            Self::TensorRt => "tensorrt",
             Self::Kernel => "kernel",
             Self::Script => "script",
         }
@@ -324,6 +345,12 @@ impl Fleet {
     /// Device memory that may be reserved; `None` where the fleet leaves it to the runtime.
     pub const fn memory(&self) -> Option<Bytes> {
         self.device.memory
+    }
+
+    /// The shares of the device's memory from which levels of pressure begin; the default ones where the fleet says
+    /// nothing.
+    pub fn pressure(&self) -> Thresholds {
+        self.pressure.clone().unwrap_or_default()
     }
 
     /// This fleet with so much device memory more, for what is loaded beside it. Where it leaves its memory to the

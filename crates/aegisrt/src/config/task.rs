@@ -64,18 +64,19 @@ pub(super) fn check(
 }
 
 fn backend(written: &str, device: DeviceKind, table: &Table<'_>) -> Result<BackendKind, ConfigError> {
-    let legal = BackendKind::of(device);
+    let legal = BackendKind::all_of(device);
     let word = match device {
         DeviceKind::Host => "host",
         DeviceKind::Cuda => "cuda",
         DeviceKind::Sim => "sim",
     };
-    if written == legal.name() {
-        return Ok(legal);
+    if let Some(backend) = legal.iter().find(|backend| backend.name() == written) {
+        return Ok(*backend);
     }
     let known = BackendKind::ALL.iter().any(|backend| backend.name() == written);
     let problem = if known { "not a backend of this device" } else { "no such backend" };
-    Err(table.bad(&key!["backend"], problem, format!("\"{}\" on the {word} device", legal.name())))
+    let names: Vec<String> = legal.iter().map(|backend| format!("\"{}\"", backend.name())).collect();
+    Err(table.bad(&key!["backend"], problem, format!("{} on the {word} device", names.join(" or "))))
 }
 
 fn span(span: Nanos, key: &str, table: &Table<'_>) -> Result<Nanos, ConfigError> {

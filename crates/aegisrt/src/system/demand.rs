@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use aegis_context::{ALIGNMENT, Staging};
-use aegis_cuda::{MemorySpace, ModelDescription};
+use aegis_cuda::{MemorySpace, ModelDescription, TensorSpec};
 use aegis_memory::Demand;
 use aegis_types::{Bytes, Extent, Node, NodeId};
 
@@ -108,6 +108,24 @@ impl System {
         Ok(io.zip(crossing).zip(staging).map(|((io, crossing), staging)| Handed { io, crossing, staging }))
     }
 
+    /// The blocks that each task takes of its exchange memory with so many input slots: its inputs, outputs and state,
+    /// and what its segments hand over, as far as its backend declares that.
+    pub(crate) fn exchange_blocks(&self, slots: &[u32]) -> Vec<Vec<Bytes>> {
+        let of = |model: &Model| {
+            let slots = slots.get(model.task.index()).copied().unwrap_or(1).max(1);
+            let is_state = |name: &str| model.config.state.iter().any(|pair| pair.input == name);
+            let input = |spec: &TensorSpec| {
+                let count = if is_state(&spec.name) { 1 } else { slots as usize };
+                std::iter::repeat_n(spec.bytes, count)
+            };
+            let description = &model.description;
+            let io = description.inputs.iter().flat_map(input);
+            let io = io.chain(description.outputs.iter().map(|spec| spec.bytes));
+            io.chain(crossing(description)).collect()
+        };
+        self.models.iter().map(of).collect()
+    }
+
     /// Staging memory of each task with so many input slots: host memory that its inputs and outputs pass through on
     /// their way to and from the device. Nothing where the device's memory is the host's.
     ///
@@ -165,12 +183,17 @@ fn declared_scratch(description: &ModelDescription) -> Bytes {
 
 /// What the model's graph hands from segment to segment, each piece in whole steps of the alignment; `None` on overflow.
 fn declared_crossing(description: &ModelDescription) -> Option<Bytes> {
+    crossing(description)
+        .map(|bytes| bytes.checked_align_up(ALIGNMENT))
+        .try_fold(Bytes::ZERO, |sum, bytes| sum.checked_add(bytes?))
+}
+
+/// The pieces that the model's graph hands from segment to segment.
+fn crossing(description: &ModelDescription) -> impl Iterator<Item = Bytes> + '_ {
     let graph = &description.graph;
     let is_segment = |id: NodeId| matches!(graph.nodes().get(id.0 as usize), Some(Node::Segment { .. }));
-    let between = graph.edges().iter().filter(|edge| is_segment(edge.from) && is_segment(edge.to));
-    between
-        .map(|edge| edge.bytes.checked_align_up(ALIGNMENT))
-        .try_fold(Bytes::ZERO, |sum, bytes| sum.checked_add(bytes?))
+    let between = graph.edges().iter().filter(move |edge| is_segment(edge.from) && is_segment(edge.to));
+    between.map(|edge| edge.bytes)
 }
 
 /// A demand of which only the least is known, with what the budget leaves beyond it wherever the backend may take it:

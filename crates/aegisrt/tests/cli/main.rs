@@ -18,6 +18,7 @@ mod made;
 mod models;
 mod runs;
 mod sag;
+mod segments;
 mod space;
 mod targets;
 mod traces;

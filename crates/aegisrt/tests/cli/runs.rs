@@ -42,13 +42,27 @@ fn measured_run_and_explained() {
         "--poison",
     ]);
     ended_well(&run);
-    run.says(run.code, &["WCRT", "covered", "outputs of", "bit by bit", "trace: run.aegis"]);
+    let says = [
+        "WCRT",
+        "covered",
+        "outputs of",
+        "bit by bit",
+        "memory: pressure level ",
+        "held of",
+        "unenforced",
+        "trace: run.aegis",
+    ];
+    run.says(run.code, &says);
     assert!(run.out.lines().all(|line| line.len() <= 120), "{}", run.out);
     folder.aegis(&["replay", "run.aegis"]).says(0, &["identical"]);
     folder.aegis(&["explain", "run.aegis", "--task", "two"]).says(0, &["two#", "executed", "sum"]);
 
     let json = folder.aegis(&["run", "fleet.toml", "--duration", "500ms", "--format", "json"]);
     ended_well(&json);
+    assert_eq!(json.json()["pressure"]["highest"], 2, "{json:?}");
+    let bytes = |key: &str| json.json()["memory"][key].as_u64().expect("a number of bytes");
+    assert!(bytes("held_bytes") <= bytes("planned_bytes"), "{json:?}");
+    assert!(bytes("process_peak_bytes") > 0, "{json:?}");
     let tasks = &json.json()["summary"]["tasks"];
     assert!(tasks[0]["completed"].as_u64().is_some_and(|jobs| (3..=6).contains(&jobs)), "{tasks}");
 }

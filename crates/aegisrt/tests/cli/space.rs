@@ -120,6 +120,18 @@ fn levels_are_the_users() {
     assert_eq!(number(&json, "/pressure/level"), 1, "{json}");
     assert_eq!(json["pressure"]["holders"][0]["task"], "camera");
     assert!(number(&json, "/pressure/holders/0/frees_bytes") >= 32 << 20, "{json}");
+    // The fleet's own levels, unless others are asked for.
+    let text = std::fs::read_to_string(folder.path("fleet.toml")).expect("it is there");
+    folder.write(
+        "fleet.toml",
+        text.replacen("[[partition]]", "[memory]\npressure = [1, 2, 3]\n\n[[partition]]", 1),
+    );
+    let json = folder.aegis(&with("plan", &["--format", "json"])).json();
+    assert_eq!((number(&json, "/pressure/level"), number(&json, "/pressure/highest")), (3, 3), "{json}");
+    folder
+        .aegis(&with("plan", &[]))
+        .says(0, &["level 3 of 3", "levels from 1%, 2%, 3%", "its end would free"]);
+    folder.aegis(&with("plan", &["--pressure", "100"])).says(0, &["level 0 of 1"]);
     folder.aegis(&with("plan", &["--pressure", "90,70"])).refuses(2, &["threshold 1 is 70", "above 90"]);
 }
 
@@ -139,4 +151,78 @@ fn where_lanes_are_open_the_price_of_each_number_of_them_is_told() {
             assert_eq!(taken * 4, private * of, "{json}");
         }
     }
+}
+
+/// Tasks that were measured, on a device that is too small for them by a known number of bytes.
+#[test]
+fn a_fleet_that_does_not_fit_names_bytes_tasks_and_the_smallest_change() {
+    let folder = calm();
+    budget(&folder, 2 << 30, "");
+    let persistent = |bytes: [u64; 4]| {
+        elsewhere::profile(&folder, &CALM, |profile| {
+            for (task, bytes) in profile.tasks.iter_mut().zip(bytes) {
+                task.memory.persistent = Bytes::new(bytes);
+            }
+        });
+        let json = folder.aegis(&with("admit", &["--format", "json"])).json();
+        assert_eq!((&json["admitted"], &json["memory"]["fits"]), (&false.into(), &false.into()), "{json}");
+        json["memory"].clone()
+    };
+    let memory = persistent([1 << 30, 1 << 20, 1 << 20, 1 << 20]);
+    let (needed, missing) = (number(&memory, "/needed_bytes"), number(&memory, "/missing_bytes"));
+    assert_eq!(needed - missing, 1 << 30, "{memory}");
+    assert_eq!(memory["holders"][0]["task"], "camera");
+    // Any of them would do but the small ones, which hold too little.
+    assert_eq!((&memory["change"]["kind"], &memory["change"]["task"]), (&"drop".into(), &"camera".into()));
+    assert!(number(&memory, "/change/frees_bytes") >= missing, "{memory}");
+    assert_eq!((&memory["unmeasured"], memory["budget_cut"].is_null()), (&serde_json::json!([]), true));
+    let answer = folder.aegis(&with("admit", &[]));
+    answer.says(3, &["In time alone", "missing; most is held by `camera`", "would fit without `camera`"]);
+}
+
+/// Tasks that nobody measured: what would fit is a smaller budget, and exactly that one fits.
+#[test]
+fn a_budget_that_nobody_measured_is_cut_to_what_fits() {
+    let Some(cache) = cache() else { return };
+    let with = |bytes: u64| {
+        let budget = format!("{{ memory = \"{bytes}B\", compute = \"2ms\" }}");
+        ready(&cache, &[task("one", &[("budget", &budget)]), task("two", &[])].concat())
+    };
+    let folder = with(600 << 20);
+    let json = folder.aegis(&["admit", "fleet.toml", "--format", "json"]).json();
+    let memory = &json["memory"];
+    assert_eq!((&memory["fits"], &memory["unmeasured"]), (&false.into(), &serde_json::json!(["one", "two"])));
+    assert_eq!(
+        (&memory["budget_cut"]["task"], number(memory, "/budget_cut/from_bytes")),
+        (&"one".into(), 600 << 20)
+    );
+    let most = number(memory, "/budget_cut/to_bytes");
+    folder
+        .aegis(&["admit", "fleet.toml"])
+        .says(3, &["would fit with a budget of", "`one`", "no profile knows one, two"]);
+    with(most).aegis(&["plan", "fleet.toml"]).says(0, &["there is no profile"]);
+    with(most + 1).aegis(&["plan", "fleet.toml"]).refuses(3, &["missing"]);
+}
+
+/// No plan of tensors is accepted, so what is shown is a comparison: never below what is alive at once, never above all.
+#[test]
+fn tensors_inside_a_model_are_placed_beside_its_block() {
+    let Some(cache) = cache() else { return };
+    let folder = ready(&cache, &[task("one", &[]), task("two", &[])].concat());
+    folder
+        .aegis(&["plan", "fleet.toml", "--tensors"])
+        .says(0, &["tensors placed", "joint plan", "no backend here accepts", "were not measured"]);
+    let json = folder.aegis(&["plan", "fleet.toml", "--tensors", "--format", "json"]).json();
+    let tensors = &json["tensors"];
+    assert_eq!((&tensors["accepted"], &tensors["measured"]), (&false.into(), &false.into()));
+    let inside = |name: &str| number(tensors, &format!("/tasks/0/tensors/{name}"));
+    assert!(inside("count") > 5 && inside("nodes") >= inside("count"), "{tensors}");
+    assert!(inside("lower_bound_bytes") <= inside("placed_bytes"), "{tensors}");
+    assert!(inside("placed_bytes") < inside("total_bytes"), "{tensors}");
+    // Two tasks with one model on one lane: the lane needs as much as one of them.
+    assert_eq!(number(tensors, "/lanes/0/placed_bytes"), inside("placed_bytes"));
+    let calm = calm();
+    calm.aegis(&with("plan", &["--tensors"])).says(0, &["tensors placed", "0.0% less"]);
+    calm.write("b.csv", "id,lower,upper,size\na,0,3,4\n");
+    calm.aegis(&["plan", "b.csv", "--tensors"]).refuses(2, &["--tensors", "a fleet"]);
 }

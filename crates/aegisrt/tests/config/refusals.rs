@@ -53,6 +53,32 @@ fn bad_devices_and_policies_are_refused() {
 }
 
 #[test]
+fn bad_levels_of_pressure_are_refused() {
+    let with = |pressure: &str| {
+        GOOD.replacen("[[partition]]", &format!("[memory]\npressure = {pressure}\n[[partition]]"), 1)
+    };
+    let legal = "rising whole percentages from 1 to 100";
+    let refused = |pressure: &str, parts: &[&str]| {
+        let line = 2 + GOOD.lines().position(|line| line == "[[partition]]").expect("a partition");
+        check_text(&with(pressure), line, &[parts, &[legal]].concat());
+    };
+    refused("[70, 70]", &["memory.pressure[1] = 70", "the threshold before it is 70"]);
+    refused("[0]", &["memory.pressure[0] = 0"]);
+    refused("[50, 101]", &["memory.pressure[1] = 101"]);
+    refused("[-1]", &["memory.pressure[0] = -1", "out of range"]);
+    refused("[1, 2, 3, 4, 5, 6, 7, 8, 9]", &["memory.pressure[8] = 9"]);
+    refused("70", &["memory.pressure = 70"]);
+    refused("[0.7]", &["memory.pressure"]);
+    let fleet = Fleet::parse(&fleet_path(), &with("[60, 95]")).expect("they rise");
+    assert_eq!(fleet.pressure().percent(), [60, 95]);
+    let again = Fleet::parse(&fleet_path(), &fleet.to_toml()).expect("it was written");
+    assert_eq!(again.pressure(), fleet.pressure());
+    let silent = Fleet::parse(&fleet_path(), GOOD).expect("it is good");
+    assert_eq!(silent.pressure().percent(), [70, 90]);
+    assert!(!silent.to_toml().contains("[memory]"), "what was not written is not written");
+}
+
+#[test]
 fn bad_partitions_are_refused() {
     check(5, "name = \"vision\"", 9, &["partition[1] `vision`.name = \"vision\"", "no other partition"]);
     check(5, "name = \"\"", 5, &["partition[0]", "name = \"\"", "letters, digits"]);
@@ -94,10 +120,15 @@ fn what_a_gpu_does_not_have_is_refused() {
     case("sms = 64", "", 4, &["partition[0] `audio`.sms", "missing", sms]);
     case("sms = 64", "sms = 64\ncores = [0]", 6, &["partition[0] `audio`.sms = 64", "both", sms]);
     case("sms = 64", "sms = 0", 6, &["partition[0] `audio`.sms = 0", "1 to 65535"]);
-    let kernel = "\"kernel\" on the cuda device";
-    case("\"kernel\"", "\"onnx\"", 16, &["backend = \"onnx\"", "not a backend of this device", kernel]);
-    case("\"kernel\"", "\"tensorrt\"", 16, &["backend = \"tensorrt\"", "no such backend", kernel]);
-    check(16, "backend = \"kernel\"", 16, &["not a backend of this device", "\"onnx\" on the host device"]);
+    let legal = "\"kernel\" or \"onnx\" or \"tvm\" or \"tensorrt\" on the cuda device";
+    case("\"kernel\"", "\"tract\"", 16, &["backend = \"tract\"", "not a backend of this device", legal]);
+    case("\"kernel\"", "\"caffe\"", 16, &["backend = \"caffe\"", "no such backend", legal]);
+    check(
+        16,
+        "backend = \"kernel\"",
+        16,
+        &["not a backend of this device", "\"onnx\" or \"tract\" or \"tvm\" on the host device"],
+    );
 }
 
 /// A key of the first task.

@@ -1,0 +1,167 @@
+//! Which backends this program was built with, and the libraries that they stand on.
+//!
+//! A backend is a feature of the crate, so that a program offers what its machine has: this is the one place of the
+//! command line that names them. The crate that reads ONNX files is there in every build; its feature says whether
+//! ONNX Runtime is looked for.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use aegis_backend_onnx::{OnnxLoader, OnnxRuntime, Reference};
+#[cfg(feature = "tract")]
+use aegis_backend_onnx::{TractLoader, TractReference};
+#[cfg(feature = "tensorrt")]
+use aegis_backend_trt::{TensorRt, TensorRtLoader};
+#[cfg(feature = "tvm")]
+use aegis_backend_tvm::{TvmLoader, TvmOptions, TvmRuntime};
+use aegis_cuda::DeviceKind;
+use aegis_cuda::kernel::{self, KernelLoader};
+
+use super::Environment;
+use super::answer::CliError;
+use crate::config::{BackendKind, Fleet};
+use crate::inventory::{Loaders, Model};
+
+/// Runs a model plainly: inputs to outputs, each in the model's order.
+pub type Plain = Box<dyn FnMut(&[Vec<u8>]) -> Result<Vec<Vec<u8>>, CliError>>;
+
+/// The vendor libraries that this process has loaded. It loads each once.
+#[derive(Clone, Debug, Default)]
+pub struct Libraries {
+    onnx: Option<OnnxRuntime>,
+    #[cfg(feature = "tvm")]
+    tvm: Option<TvmRuntime>,
+    #[cfg(feature = "tensorrt")]
+    tensorrt: Option<TensorRt>,
+}
+
+impl Libraries {
+    /// ONNX Runtime, if a task of the fleet runs on it.
+    pub const fn onnx(&self) -> Option<&OnnxRuntime> {
+        self.onnx.as_ref()
+    }
+
+    /// The backends that the fleet's tasks name; vendor libraries are loaded only for those. A backend that this
+    /// program was built without is left out, and whoever reads the fleet's models says so at its line.
+    ///
+    /// # Errors
+    /// Where a library is not found or does not load.
+    pub fn loaders(&mut self, fleet: &Fleet, environment: &Environment) -> Result<Loaders, CliError> {
+        let named = |backend: BackendKind| fleet.tasks().iter().any(|task| task.backend == backend);
+        let mut loaders = Loaders::default();
+        if cfg!(feature = "onnx") && named(BackendKind::Onnx) {
+            let runtime = match self.onnx.take() {
+                Some(runtime) => runtime,
+                None => OnnxRuntime::load(&find_onnx(environment, fleet.device())?)?,
+            };
+            loaders = loaders.with(Arc::new(OnnxLoader::new(runtime.clone())));
+            self.onnx = Some(runtime);
+        }
+        #[cfg(feature = "tract")]
+        if named(BackendKind::Tract) {
+            loaders = loaders.with(Arc::new(TractLoader::new()));
+        }
+        #[cfg(feature = "tvm")]
+        if named(BackendKind::Tvm) {
+            let runtime = match self.tvm {
+                Some(runtime) => runtime,
+                None => TvmRuntime::load(&find_tvm(environment, fleet.device())?)?,
+            };
+            loaders = loaders.with(Arc::new(TvmLoader::new(runtime)));
+            self.tvm = Some(runtime);
+        }
+        #[cfg(feature = "tensorrt")]
+        if named(BackendKind::TensorRt) {
+            let library = match self.tensorrt.take() {
+                Some(library) => library,
+                None => find_tensorrt(environment)?,
+            };
+            loaders =
+                loaders.with(Arc::new(TensorRtLoader::new(library.clone(), fleet.device_config().ordinal)));
+            self.tensorrt = Some(library);
+        }
+        if named(BackendKind::Kernel) {
+            loaders = loaders.with(Arc::new(KernelLoader::new()));
+        }
+        Ok(loaders)
+    }
+
+    /// How a model is run plainly, by the backend that its fleet names.
+    ///
+    /// # Errors
+    /// What the backend refuses of the model, or that it has no plain run.
+    pub fn plain(&self, model: &Model) -> Result<Plain, CliError> {
+        if let (BackendKind::Onnx, Some(library)) = (model.config.backend, &self.onnx) {
+            let mut reference = Reference::open(library, &model.artifact, &model.config.shapes)?;
+            return Ok(Box::new(move |inputs| Ok(reference.run(inputs)?)));
+        }
+        #[cfg(feature = "tract")]
+        if model.config.backend == BackendKind::Tract {
+            let reference = TractReference::open(&model.request())?;
+            return Ok(Box::new(move |inputs| Ok(reference.run(inputs)?)));
+        }
+        match model.config.backend {
+            BackendKind::Kernel => {
+                let model = model.clone();
+                Ok(Box::new(move |inputs| Ok(kernel::reference(&model.request(), inputs)?)))
+            }
+            backend => Err(CliError::Input(format!(
+                "--check-outputs: `{}` runs on backend `{}`, which has no plain run here; legal: the option left out",
+                model.config.name,
+                backend.name()
+            ))),
+        }
+    }
+}
+
+/// The library for a device of that kind: the one with the CUDA provider beside it serves hosts as well.
+pub(super) fn find_onnx(environment: &Environment, device: DeviceKind) -> Result<PathBuf, CliError> {
+    if let Some(path) = &environment.onnxruntime {
+        return Ok(path.clone());
+    }
+    let folder = if device == DeviceKind::Cuda { "onnxruntime-cuda" } else { "onnxruntime" };
+    let within = PathBuf::from(folder).join("libonnxruntime.so");
+    cached(environment, &within).ok_or_else(|| {
+        missing("ONNX Runtime", "AEGIS_ONNXRUNTIME to the path of libonnxruntime.so", environment, &within)
+    })
+}
+
+/// Where TVM's libraries lie, and what compiles kernels that a module carries as source, if it is there.
+#[cfg(feature = "tvm")]
+fn find_tvm(environment: &Environment, device: DeviceKind) -> Result<TvmOptions, CliError> {
+    let within = PathBuf::from("tvm").join("lib");
+    let folder = match &environment.tvm {
+        Some(folder) => folder.clone(),
+        None => cached(environment, &within).ok_or_else(|| {
+            missing("TVM", "AEGIS_TVM to the folder of libtvm_runtime.so", environment, &within)
+        })?,
+    };
+    let nvrtc = cached(environment, &PathBuf::from("nvrtc").join("libnvrtc.so.11.2"));
+    Ok(TvmOptions { folder, cuda: device == DeviceKind::Cuda, nvrtc })
+}
+
+/// TensorRT from where the environment says, or where the system's linker finds it.
+#[cfg(feature = "tensorrt")]
+fn find_tensorrt(environment: &Environment) -> Result<TensorRt, CliError> {
+    match &environment.tensorrt {
+        Some(path) => Ok(TensorRt::load(path)?),
+        None => Ok(TensorRt::find()?),
+    }
+}
+
+/// What lies in the cache under that path; `None` where there is no cache or no such thing in it.
+fn cached(environment: &Environment, within: &Path) -> Option<PathBuf> {
+    let path = environment.cache.as_ref().map(|cache| cache.join(within));
+    path.filter(|path| path.exists())
+}
+
+fn missing(what: &str, set: &str, environment: &Environment, within: &Path) -> CliError {
+    let cache = match &environment.cache {
+        Some(cache) => format!("{} is not there", cache.join(within).display()),
+        None => "AEGIS_CACHE is not set".to_owned(),
+    };
+    CliError::Input(format!(
+        "{what} was not found: {cache}; set {set}, or AEGIS_CACHE to a folder that holds {}",
+        within.display()
+    ))
+}
