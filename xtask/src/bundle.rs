@@ -5,26 +5,32 @@
 
 mod build;
 mod elf;
+mod fatbin;
 mod folder;
 mod licences;
 mod manifest;
 mod options;
 mod parts;
+pub mod platform;
 mod suite;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use cargo_metadata::{Metadata, MetadataCommand};
 
 use crate::error::Error;
-use crate::fetch::{self, Processor};
-use crate::models::MODELS;
+use crate::fetch::{self, Processor, cuda};
+use crate::models::{MODELS, Model};
 use crate::workspace::Workspace;
 use crate::{fleet, process};
 use folder::Folder;
 use manifest::{Identity, Needs};
-use options::Options;
+use platform::{DEBIAN_12, Platform};
+
+pub use build::Features;
+pub use options::Options;
 
 const README: &str = include_str!("bundle/scripts/README.txt");
 const AEGIS: &str = include_str!("bundle/scripts/aegis.sh");
@@ -42,7 +48,55 @@ pub fn run(arguments: &[String]) -> Result<(), Error> {
         return Ok(());
     }
     let options = Options::parse(arguments)?;
-    let plan = Plan::new(Workspace::current(), options)?;
+    make(Workspace::current(), Order::new(options)).map(drop)
+}
+
+/// What makes a bundle, beyond the options that a command line has.
+pub struct Order {
+    /// What goes in.
+    pub options: Options,
+    /// The system that it promises to run on.
+    pub platform: Platform,
+    /// What its name ends with; `None` for the target.
+    pub ending: Option<&'static str>,
+    /// Variables that cargo is given.
+    pub variables: Vec<(String, OsString)>,
+    /// Models by name, where not all of them are wanted.
+    pub models: Vec<&'static str>,
+    /// Texts of its own.
+    pub additions: Vec<Addition>,
+}
+
+/// A text that goes into a bundle.
+pub struct Addition {
+    /// Its place in the folder.
+    pub place: &'static str,
+    /// What it says.
+    pub text: String,
+    /// Whether it is started.
+    pub is_program: bool,
+}
+
+impl Order {
+    /// A bundle for an ordinary machine.
+    pub const fn new(options: Options) -> Self {
+        Self {
+            options,
+            platform: DEBIAN_12,
+            ending: None,
+            variables: Vec::new(),
+            models: Vec::new(),
+            additions: Vec::new(),
+        }
+    }
+}
+
+/// Makes the bundle that was ordered, says what it needs and returns its folder.
+///
+/// # Errors
+/// Those of [`run`].
+pub fn make(workspace: Workspace, order: Order) -> Result<PathBuf, Error> {
+    let plan = Plan::new(workspace, order)?;
     let out = plan.out();
     let parts = beside(&out, ".parts");
     replaceable(&out, folder::SUMS)?;
@@ -57,20 +111,30 @@ pub fn run(arguments: &[String]) -> Result<(), Error> {
     let made = scratch.path().join("bundle");
     let needs = plan.fill(&made, &programs)?;
     let cut = scratch.path().join("parts");
-    if let Some(bytes) = plan.options.part_bytes {
+    if let Some(bytes) = plan.order.options.part_bytes {
         for part in parts::write(&made, &plan.identity.name, bytes, &cut)? {
             println!("{}  {} bytes", part.name, part.bytes);
         }
     }
     put_in_place(&made, &out)?;
     put_in_place(&cut, &parts)?;
-    report(&out, &parts, &needs)
+    report(&out, &parts, &needs)?;
+    Ok(out)
+}
+
+/// Path and size in bytes of every file of a bundle.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn contents(bundle: &Path) -> Result<Vec<(String, u64)>, Error> {
+    Ok(folder::entries(bundle)?.into_iter().map(|entry| (entry.path, entry.bytes)).collect())
 }
 
 /// What is built, for where, and how it is called.
 struct Plan {
     workspace: Workspace,
-    options: Options,
+    order: Order,
+    setup: build::Setup,
     metadata: Metadata,
     identity: Identity,
     processor: Processor,
@@ -85,7 +149,8 @@ struct Programs {
 }
 
 impl Plan {
-    fn new(workspace: Workspace, options: Options) -> Result<Self, Error> {
+    fn new(workspace: Workspace, order: Order) -> Result<Self, Error> {
+        let options = &order.options;
         let target = match &options.target {
             Some(target) => target.clone(),
             None => native(workspace.root())?,
@@ -99,14 +164,20 @@ impl Plan {
         build::known(&metadata, &options.packages)?;
         let version = metadata.workspace_packages().first().map(|package| package.version.to_string());
         let version = version.unwrap_or_default();
-        let name = format!("aegis-{version}-{target}");
+        let name = format!("aegis-{version}-{}", order.ending.unwrap_or(&target));
         let commit = manifest::commit(workspace.root());
-        let identity = Identity { name, version, target, commit };
-        Ok(Self { workspace, options, metadata, identity, processor })
+        let setup = build::Setup {
+            root: workspace.root().to_owned(),
+            target: options.target.clone(),
+            variables: order.variables.clone(),
+            features: options.features.clone(),
+        };
+        let identity = Identity { name, version, target, commit, platform: order.platform };
+        Ok(Self { workspace, order, setup, metadata, identity, processor })
     }
 
     fn out(&self) -> PathBuf {
-        self.options.out.clone().unwrap_or_else(|| self.workspace.bundles().join(&self.identity.name))
+        self.order.options.out.clone().unwrap_or_else(|| self.workspace.bundles().join(&self.identity.name))
     }
 
     /// The downloads for the target: those of this machine serve `test` and `demo` too.
@@ -120,7 +191,7 @@ impl Plan {
     }
 
     fn packages(&self) -> Vec<String> {
-        match &self.options.packages {
+        match &self.order.options.packages {
             chosen if chosen.is_empty() => build::reaching_the_device(&self.metadata),
             chosen => chosen.clone(),
         }
@@ -128,15 +199,18 @@ impl Plan {
 
     fn build(&self) -> Result<Programs, Error> {
         fetch::library(&self.cache(), self.processor)?;
-        if self.options.models {
+        let options = &self.order.options;
+        if options.onnx_cuda.is_some() {
+            fetch::cuda_runtime(&self.cache(), self.processor)?;
+        }
+        if self.models().next().is_some() {
             fetch::into(&self.workspace.cache())?;
         }
-        let (root, target) = (self.workspace.root(), self.options.target.as_deref());
-        let aegis = build::aegis(root, target)?;
-        let tests =
-            if self.options.tests { build::tests(root, target, &self.packages())? } else { Vec::new() };
-        let (benches, experiments) = if self.options.benches {
-            (build::benches(root, target)?, build::experiments(root, target)?)
+        let setup = &self.setup;
+        let aegis = build::aegis(setup)?;
+        let tests = if options.tests { build::tests(setup, &self.packages())? } else { Vec::new() };
+        let (benches, experiments) = if options.benches {
+            (build::benches(setup)?, build::experiments(setup)?)
         } else {
             (Vec::new(), Vec::new())
         };
@@ -145,24 +219,28 @@ impl Plan {
 
     /// Puts everything into the folder `made` and checks it.
     fn fill(&self, made: &Path, programs: &Programs) -> Result<Needs, Error> {
-        let bundle = Folder::at(made);
+        let (bundle, options) = (Folder::at(made), &self.order.options);
         self.programs(&bundle, programs)?;
-        if self.options.strip {
+        if options.strip {
             self.strip(made, programs)?;
         }
         self.libraries(&bundle)?;
         self.fleets(&bundle)?;
+        for Addition { place, text, is_program } in &self.order.additions {
+            if *is_program { bundle.script(place, text)? } else { bundle.text(place, text)? }
+        }
         bundle.data("LICENSE", &self.workspace.root().join("LICENSE"))?;
         let mut roots = vec!["aegisrt".to_owned()];
-        if self.options.tests {
+        if options.tests {
             roots.extend(self.packages());
         }
-        if self.options.benches {
+        if options.benches {
             roots.push("aegis-benches".to_owned());
         }
-        let with_tests = self.options.tests || self.options.benches;
+        let with_tests = options.tests || options.benches;
         bundle.text("licences/crates.txt", &licences::text(&self.metadata, &roots, with_tests)?)?;
-        let needs = manifest::needs(made, &folder::entries(made)?, &self.identity.target)?;
+        let Identity { target, platform, .. } = &self.identity;
+        let needs = manifest::needs(made, &folder::entries(made)?, target, platform)?;
         bundle.text("README.txt", &self.readme(&needs))?;
         manifest::write(&bundle, &self.identity, &needs, &folder::entries(made)?)?;
         folder::write_sums(made)?;
@@ -195,7 +273,7 @@ impl Plan {
     /// Takes symbols and line tables out of our own programs. A build without them would be one more
     /// build of everything; the linker that made these brought the program that does it.
     fn strip(&self, made: &Path, programs: &Programs) -> Result<(), Error> {
-        let program = match &self.options.target {
+        let program = match &self.order.options.target {
             None => "strip".to_owned(),
             Some(target) => format!("{}-strip", target.replacen("-unknown-", "-", 1)),
         };
@@ -209,28 +287,54 @@ impl Plan {
     }
 
     fn libraries(&self, bundle: &Folder) -> Result<(), Error> {
-        for file in ["libonnxruntime.so", "LICENSE", "ThirdPartyNotices.txt"] {
-            let place = format!("onnxruntime/{file}");
-            bundle.data(&format!("cache/{place}"), &self.cache().join(&place))?;
+        let target = "cache/onnxruntime";
+        let Some(architecture) = self.order.options.onnx_cuda else {
+            for file in ["libonnxruntime.so", "LICENSE", "ThirdPartyNotices.txt"] {
+                let place = format!("onnxruntime/{file}");
+                bundle.data(&format!("cache/{place}"), &self.cache().join(&place))?;
+            }
+            return Ok(());
+        };
+        // This library serves hosts without a GPU as well, so it takes the place of the other.
+        let source = self.cache().join(cuda::RUNTIME_FOLDER);
+        for file in cuda::COMPANIONS {
+            bundle.data(&format!("{target}/{file}"), &source.join(file))?;
         }
-        Ok(())
+        let provider = source.join(cuda::PROVIDER);
+        let mut library = std::fs::read(&provider).map_err(Error::io("read", &provider))?;
+        let reduced = fatbin::reduce(&mut library, architecture)?;
+        let fatbin::Reduced { containers, whole, kept, zeroed } = reduced;
+        println!(
+            "{}: {containers} containers, {kept} bytes of code for sm_{architecture} kept, {zeroed} zeroed, {whole} \
+             containers without it whole",
+            cuda::PROVIDER
+        );
+        bundle.bytes(&format!("{target}/{}", cuda::PROVIDER), &library)
+    }
+
+    /// The models that go in.
+    fn models(&self) -> impl Iterator<Item = &'static Model> {
+        let Order { options, models, .. } = &self.order;
+        MODELS.iter().filter(|model| options.models || models.contains(&model.name))
     }
 
     /// The demo's models with its fleets, and every fleet file of the folders that were named.
     fn fleets(&self, bundle: &Folder) -> Result<(), Error> {
-        if self.options.models {
-            let mut licences = String::new();
-            for model in &MODELS {
-                let place = model.place();
-                bundle.data(&format!("cache/{place}"), &self.workspace.cache().join(&place))?;
-                licences.push_str(&format!("{}: {}, {}\n", model.name, model.requirement, model.licence));
-            }
+        let mut licences = String::new();
+        for model in self.models() {
+            let place = model.place();
+            bundle.data(&format!("cache/{place}"), &self.workspace.cache().join(&place))?;
+            licences.push_str(&format!("{}: {}, {}\n", model.name, model.requirement, model.licence));
+        }
+        if !licences.is_empty() {
             bundle.text("cache/models/LICENCES.txt", &licences)?;
+        }
+        if self.order.options.models {
             let cache = Path::new("..").join("cache");
             bundle.text("fleets/natural.toml", &fleet::natural(&cache, [0, 1]))?;
             bundle.text("fleets/one_more.toml", &fleet::one_more(&cache))?;
         }
-        for source in &self.options.fleets {
+        for source in &self.order.options.fleets {
             let files = folder::files_below(source)?;
             let fleets = files.iter().filter(|path| path.extension().is_some_and(|end| end == "toml"));
             for path in fleets {

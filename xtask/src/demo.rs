@@ -9,6 +9,8 @@ use crate::process::{self, cargo};
 use crate::workspace::Workspace;
 use crate::{fetch, fleet, table};
 
+mod offline;
+
 /// Exit code of `aegis admit` for a fleet that does not fit.
 const REFUSED: i32 = 3;
 
@@ -33,15 +35,22 @@ struct Outcome {
     succeeded: bool,
 }
 
-/// Builds `aegis`, fetches runtime and models, then runs the steps.
+/// Builds `aegis`, fetches runtime and models, then runs the steps; with `--offline` nothing is fetched.
 ///
 /// # Errors
-/// [`Error::Usage`] where arguments are given, failures of build and downloads, and the first step
+/// [`Error::Usage`] where other arguments are given, failures of build and downloads, and the first step
 /// that ended with a code that is no success for it.
 pub fn run(arguments: &[String]) -> Result<(), Error> {
-    if let Some(first) = arguments.first() {
-        return Err(Error::Usage(format!("`cargo xtask demo` takes no arguments, got `{first}`")));
+    match arguments {
+        [] => with_trained_models(),
+        [only] if only == "--offline" => offline::run(),
+        [first, ..] => Err(Error::Usage(format!(
+            "`cargo xtask demo` takes no arguments or `--offline` alone, got `{first}`"
+        ))),
     }
+}
+
+fn with_trained_models() -> Result<(), Error> {
     let workspace = Workspace::current();
     let mut build = cargo(workspace.root());
     process::run(build.args(["build", "--release", "-p", "aegisrt", "--bin", "aegis"]), None)?;
@@ -60,7 +69,7 @@ fn write(path: &Path, text: &str) -> Result<(), Error> {
 
 /// The main job: what is here, what it costs, whether it fits, the run, and why it went as it did.
 pub fn steps(workspace: &Workspace, cache: &Path) -> Vec<Step> {
-    let aegis = Aegis { program: workspace.aegis(), folder: workspace.demo(), cache: cache.to_owned() };
+    let aegis = Aegis { program: workspace.aegis(), folder: workspace.demo(), cache: Some(cache.to_owned()) };
     let fleet = "fleet.toml";
     let real = "--realtime";
     vec![
@@ -102,13 +111,17 @@ pub fn steps(workspace: &Workspace, cache: &Path) -> Vec<Step> {
 struct Aegis {
     program: PathBuf,
     folder: PathBuf,
-    cache: PathBuf,
+    /// Where vendor libraries lie; `None` where none is needed.
+    cache: Option<PathBuf>,
 }
 
 impl Aegis {
     fn step(&self, heading: &'static str, arguments: &[&str]) -> Step {
         let mut command = Command::new(&self.program);
-        command.args(arguments).current_dir(&self.folder).env("AEGIS_CACHE", &self.cache);
+        command.args(arguments).current_dir(&self.folder);
+        if let Some(cache) = &self.cache {
+            command.env("AEGIS_CACHE", cache);
+        }
         Step { heading, command, success: &[0] }
     }
 }

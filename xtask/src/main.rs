@@ -5,14 +5,18 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod bindgen;
 mod build;
 mod bundle;
 mod demo;
 mod error;
+mod features;
 mod fetch;
 mod fleet;
+mod jetson;
 mod lint;
 mod models;
+mod models_tvm;
 mod process;
 mod ptx;
 mod table;
@@ -30,9 +34,13 @@ usage: cargo xtask <command> [arguments]
   test    everything that has to hold: lint, then unit, property, simulation, doc and CLI tests
   lint    formatting, clippy and the project's own rules; arguments pick rules by name
   bench   the benchmarks; arguments go to cargo bench
-  demo    fetches models and runtime, then runs the main job on them
+  demo    fetches models and runtime, then runs the main job on them; `--offline` with networks made here
   fetch   only the downloads of demo and test, into target/aegis-cache
+  models  compiles networks for the TVM backend: `--tvm`; see `models --help`
   ptx     compiles the GPU kernels of the built-in workload; `--check` compares with the committed file
+  bindgen makes the Rust side of TensorRT's C header; `--check` compares with the committed file
+  features  checks every backend alone, none and all of them, for both processors
+  jetson  a bundle for Jetson Orin, built here; `--test` tries it under an emulator; see `jetson --help`
   bundle  programs, tests and libraries in one folder that runs elsewhere; see `bundle --help`";
 
 fn main() -> ExitCode {
@@ -58,7 +66,11 @@ fn dispatch(arguments: &[String]) -> Result<(), Error> {
         "bench" => bench::run(rest),
         "demo" => demo::run(rest),
         "fetch" => fetch::run(rest),
+        "models" => models_tvm::run(rest),
         "ptx" => ptx::run(rest),
+        "bindgen" => bindgen::run(rest),
+        "features" => features::run(rest),
+        "jetson" => jetson::run(rest),
         "bundle" => bundle::run(rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");

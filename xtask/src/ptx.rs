@@ -89,7 +89,10 @@ impl Unit {
                 println!("{} is what {} compiles to", self.output, self.source);
                 Ok(())
             }
-            Some((line, found, wanted)) => Err(Error::Stale { file: self.output, line, found, wanted }),
+            Some((line, found, wanted)) => {
+                let command = "cargo xtask ptx";
+                Err(Error::Stale { file: self.output, line, found, wanted, command })
+            }
         }
     }
 
@@ -129,7 +132,7 @@ fn headed(name: &str, written: &str) -> Result<String, Error> {
 }
 
 /// The first line, counted from 1, in which two texts differ, and what stands there in each.
-fn first_difference(left: &str, right: &str) -> Option<(usize, String, String)> {
+pub fn first_difference(left: &str, right: &str) -> Option<(usize, String, String)> {
     let (mut left, mut right) = (left.lines(), right.lines());
     (1..).find_map(|line| match (left.next(), right.next()) {
         (None, None) => Some(None),

@@ -7,10 +7,16 @@ use std::time::{Duration, Instant};
 use crate::error::Error;
 use crate::process::{cargo, run as run_command};
 use crate::workspace::{Workspace, in_ci};
-use crate::{fetch, lint, ptx, table};
+use crate::{bindgen, features, fetch, jetson, lint, ptx, table};
 
 /// Above this the tests are too slow to be run before every change.
 const CI_LIMIT: Duration = Duration::from_secs(60 * 60);
+
+/// The most that the board's tests may take: an emulator is slow, and the rest matters more.
+const BOARD_LIMIT: Duration = Duration::from_secs(10 * 60);
+
+/// The variable that asks for the stages that take longest, too.
+const WHOLE: &str = "AEGIS_TEST_WHOLE";
 
 /// Simulated task sets of the release-profile stage.
 const SIMULATED_SETS: &str = "10000";
@@ -20,6 +26,9 @@ enum Work {
     Fetch,
     Lint,
     Ptx,
+    Bindgen,
+    Features,
+    Board(Workspace),
     Command(Command),
 }
 
@@ -56,15 +65,22 @@ fn stages(workspace: &Workspace) -> Vec<(&'static str, Work)> {
     // The model checker replaces the atomics of the ring, so it has a build of its own.
     let mut loom = test_command(root, &cache, &["--release", "-p", "aegis-trace", "--test", "loom"]);
     loom.arg("--target-dir").arg(root.join("target").join("loom")).env("RUSTFLAGS", "--cfg loom");
-    vec![
+    let mut stages = vec![
         ("fetch", Work::Fetch),
         ("lint", Work::Lint),
         ("ptx", Work::Ptx),
+        ("bindings", Work::Bindgen),
         ("tests", Work::Command(tests)),
         ("doc tests", Work::Command(documentation)),
         ("loom", Work::Command(loom)),
         ("simulation", Work::Command(simulation)),
-    ]
+    ];
+    // A second processor and every combination of features take as long as all of the above together.
+    if std::env::var_os(WHOLE).is_some() {
+        stages.push(("board", Work::Board(workspace.clone())));
+        stages.push(("features", Work::Features));
+    }
+    stages
 }
 
 fn test_command(root: &Path, cache: &Path, selection: &[&str]) -> Command {
@@ -103,7 +119,28 @@ fn perform(work: Work, left: Option<Duration>) -> Result<(), Error> {
         Work::Fetch => fetch::run(&[]),
         Work::Lint => lint::run(&[]),
         Work::Ptx => ptx::run(&["--check".to_owned()]),
+        Work::Bindgen => bindgen::run(&["--check".to_owned()]),
+        Work::Features => features::within(left),
+        Work::Board(workspace) => board(&workspace, left),
         Work::Command(mut command) => run_command(&mut command, left),
+    }
+}
+
+/// The tests for the board under emulation, where this machine can run them; elsewhere what is missing, in words.
+///
+/// They are a program of their own, because only so can all of it be ended at the limit.
+fn board(workspace: &Workspace, left: Option<Duration>) -> Result<(), Error> {
+    match jetson::readiness(workspace) {
+        jetson::Readiness::Ready => {
+            let mut command = cargo(workspace.root());
+            command.args(["xtask", "jetson", "--test"]);
+            run_command(&mut command, Some(left.map_or(BOARD_LIMIT, |left| left.min(BOARD_LIMIT))))
+        }
+        jetson::Readiness::Missing(missing) => {
+            println!("not run here; missing: {}", missing.join("; "));
+            println!("`cargo xtask jetson --test` runs it, and installs what it can");
+            Ok(())
+        }
     }
 }
 
@@ -177,7 +214,9 @@ mod tests {
             .into_iter()
             .filter_map(|(_, work)| match work {
                 Work::Command(command) => Some(crate::process::line(&command)),
-                Work::Fetch | Work::Lint | Work::Ptx => None,
+                Work::Fetch | Work::Lint | Work::Ptx | Work::Bindgen | Work::Features | Work::Board(_) => {
+                    None
+                }
             })
             .collect();
         assert_eq!(commands.len(), 4);

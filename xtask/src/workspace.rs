@@ -40,9 +40,39 @@ impl Workspace {
         self.target.join("aegis-demo")
     }
 
+    /// Programs and files of the demo that fetches nothing.
+    pub fn offline(&self) -> PathBuf {
+        self.target.join("aegis-offline")
+    }
+
     /// Folders that run on other machines.
     pub fn bundles(&self) -> PathBuf {
         self.target.join("bundle")
+    }
+
+    /// Builds for the board.
+    pub fn jetson(&self) -> PathBuf {
+        self.target.join("jetson")
+    }
+
+    /// The compiler for the board, where it was unpacked here.
+    pub fn jetson_toolchain(&self) -> PathBuf {
+        self.target.join("jetson-toolchain")
+    }
+
+    /// What running the board's programs here leaves: logs, fleets, traces.
+    pub fn jetson_trial(&self) -> PathBuf {
+        self.target.join("jetson-trial")
+    }
+
+    /// Checks of every combination of features.
+    pub fn matrix(&self) -> PathBuf {
+        self.target.join("matrix")
+    }
+
+    /// The build of the command line `aegis` that the tests use.
+    pub fn debug_aegis(&self) -> PathBuf {
+        self.target.join("debug").join("aegis")
     }
 
     /// The release build of the command line `aegis`.

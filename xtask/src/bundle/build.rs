@@ -3,8 +3,9 @@
 //! The place of a program is never guessed: target folder, triple and the hash in a test's name may
 //! all be set from outside.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use cargo_metadata::{Artifact, Message, Metadata, TargetKind};
@@ -28,12 +29,52 @@ pub struct Program {
     pub file: PathBuf,
 }
 
+/// The crate of the command line, whose features choose the backends.
+const PRODUCT: &str = "aegisrt";
+
+/// How cargo is set up.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Setup {
+    /// The folder of the root manifest.
+    pub root: PathBuf,
+    /// The target triple; `None` for what cargo builds for by itself.
+    pub target: Option<String>,
+    /// Variables that cargo is given beyond those of this process.
+    pub variables: Vec<(String, OsString)>,
+    /// Which features of the product are built.
+    pub features: Features,
+}
+
+/// Features of the product.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Features {
+    /// Whether those that are on by default are left out.
+    pub without_default: bool,
+    /// Those named in addition.
+    pub chosen: Vec<String>,
+}
+
+impl Features {
+    /// The arguments that choose them, in a command that builds the product, alone or among other crates.
+    pub fn arguments(&self) -> Vec<String> {
+        let mut arguments = Vec::new();
+        if self.without_default {
+            arguments.push("--no-default-features".to_owned());
+        }
+        for feature in &self.chosen {
+            arguments.extend(["--features".to_owned(), format!("{PRODUCT}/{feature}")]);
+        }
+        arguments
+    }
+}
+
 /// Builds the command line `aegis`.
 ///
 /// # Errors
 /// The failure of cargo, [`Error::Bundle`] where it left no such program.
-pub fn aegis(root: &Path, target: Option<&str>) -> Result<Program, Error> {
-    let command = cargo(root, target, &["build", "--release", "-p", "aegisrt", "--bin", "aegis"]);
+pub fn aegis(setup: &Setup) -> Result<Program, Error> {
+    let mut command = cargo(setup, &["build", "--release", "-p", PRODUCT, "--bin", "aegis"]);
+    command.args(setup.features.arguments());
     let artifacts = built(command)?;
     let program = artifacts.iter().filter(|artifact| !artifact.profile.test).find_map(program);
     program.ok_or_else(|| Error::Bundle("cargo built no program `aegis`".to_owned()))
@@ -43,9 +84,12 @@ pub fn aegis(root: &Path, target: Option<&str>) -> Result<Program, Error> {
 ///
 /// # Errors
 /// The failure of cargo.
-pub fn tests(root: &Path, target: Option<&str>, packages: &[String]) -> Result<Vec<Program>, Error> {
-    let mut command = cargo(root, target, &["test", "--no-run", "--release", "--lib", "--bins", "--tests"]);
+pub fn tests(setup: &Setup, packages: &[String]) -> Result<Vec<Program>, Error> {
+    let mut command = cargo(setup, &["test", "--no-run", "--release", "--lib", "--bins", "--tests"]);
     command.args(packages.iter().flat_map(|package| ["-p", package]));
+    if packages.iter().any(|package| package == PRODUCT) {
+        command.args(setup.features.arguments());
+    }
     let artifacts = built(command)?;
     let mut tests: Vec<Program> =
         artifacts.iter().filter(|artifact| artifact.profile.test).filter_map(program).collect();
@@ -58,8 +102,8 @@ pub fn tests(root: &Path, target: Option<&str>, packages: &[String]) -> Result<V
 ///
 /// # Errors
 /// The failure of cargo.
-pub fn benches(root: &Path, target: Option<&str>) -> Result<Vec<Program>, Error> {
-    let artifacts = built(cargo(root, target, &["bench", "--no-run", "-p", BENCHES]))?;
+pub fn benches(setup: &Setup) -> Result<Vec<Program>, Error> {
+    let artifacts = built(cargo(setup, &["bench", "--no-run", "-p", BENCHES]))?;
     let is_bench = |artifact: &&Artifact| artifact.target.kind.contains(&TargetKind::Bench);
     Ok(artifacts.iter().filter(is_bench).filter_map(program).collect())
 }
@@ -68,8 +112,8 @@ pub fn benches(root: &Path, target: Option<&str>) -> Result<Vec<Program>, Error>
 ///
 /// # Errors
 /// The failure of cargo.
-pub fn experiments(root: &Path, target: Option<&str>) -> Result<Vec<Program>, Error> {
-    let artifacts = built(cargo(root, target, &["build", "--release", "-p", BENCHES, "--bins"]))?;
+pub fn experiments(setup: &Setup) -> Result<Vec<Program>, Error> {
+    let artifacts = built(cargo(setup, &["build", "--release", "-p", BENCHES, "--bins"]))?;
     let is_program = |artifact: &&Artifact| artifact.target.kind.contains(&TargetKind::Bin);
     Ok(artifacts.iter().filter(is_program).filter_map(program).collect())
 }
@@ -105,10 +149,11 @@ pub fn known(metadata: &Metadata, packages: &[String]) -> Result<(), Error> {
     }
 }
 
-fn cargo(root: &Path, target: Option<&str>, arguments: &[&str]) -> Command {
-    let mut command = process::cargo(root);
+fn cargo(setup: &Setup, arguments: &[&str]) -> Command {
+    let mut command = process::cargo(&setup.root);
     command.args(arguments).arg("--message-format=json-render-diagnostics");
-    command.args(target.into_iter().flat_map(|target| ["--target", target]));
+    command.args(setup.target.iter().flat_map(|target| ["--target", target]));
+    command.envs(setup.variables.iter().map(|(name, value)| (name, value)));
     command
 }
 
@@ -159,6 +204,7 @@ fn program(artifact: &Artifact) -> Option<Program> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     /// One message as cargo writes it.
     fn message(kind: &str, name: &str, test: bool, executable: &str) -> String {
@@ -192,6 +238,21 @@ mod tests {
         let program = program(&read(text.as_bytes()).unwrap()[0]).unwrap();
         assert_eq!(program.file, Path::new("/w/deps/host-3"));
         assert_eq!(program.folder, Path::new("/w/crates/aegisrt"));
+    }
+
+    #[test]
+    fn a_setup_reaches_the_command_line() {
+        let features = Features { without_default: true, chosen: vec!["tract".to_owned()] };
+        assert_eq!(features.arguments(), ["--no-default-features", "--features", "aegisrt/tract"]);
+        let setup = Setup {
+            root: PathBuf::from("w"),
+            target: Some("t".to_owned()),
+            variables: vec![("RUSTC".to_owned(), "r".into())],
+            features,
+        };
+        let line = process::line(&cargo(&setup, &["build"]));
+        assert_eq!(line, "RUSTC=r cargo build --message-format=json-render-diagnostics --target t");
+        assert!(Features::default().arguments().is_empty());
     }
 
     #[test]

@@ -30,6 +30,14 @@ impl Folder {
         self.put(place, 0o644, |path| std::fs::write(path, text))
     }
 
+    /// Writes a file that is read only.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn bytes(&self, place: &str, content: &[u8]) -> Result<(), Error> {
+        self.put(place, 0o644, |path| std::fs::write(path, content))
+    }
+
     /// Writes a text file that can be started.
     ///
     /// # Errors

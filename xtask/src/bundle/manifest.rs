@@ -6,8 +6,9 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::elf::{self, FLOOR, Facts, Glibc, Need};
+use super::elf::{self, Facts, Need};
 use super::folder::{Entry, Folder};
+use super::platform::Platform;
 use crate::error::Error;
 
 /// The name of the manifest in the bundle.
@@ -35,8 +36,8 @@ pub struct Needs {
 ///
 /// # Errors
 /// [`Error::Io`]; [`Error::Bundle`] where one cannot be read, is for another processor than `target`
-/// says, or wants a newer C library than bundles promise to do with.
-pub fn needs(root: &Path, entries: &[Entry], target: &str) -> Result<Needs, Error> {
+/// says, or wants a newer C library than that of `platform`.
+pub fn needs(root: &Path, entries: &[Entry], target: &str, platform: &Platform) -> Result<Needs, Error> {
     let mut examined = Vec::new();
     for entry in entries {
         let path = root.join(&entry.path);
@@ -47,10 +48,10 @@ pub fn needs(root: &Path, entries: &[Entry], target: &str) -> Result<Needs, Erro
             examined.push((entry.path.clone(), facts));
         }
     }
-    judged(&examined, target, FLOOR)
+    judged(&examined, target, platform)
 }
 
-fn judged(examined: &[(String, Facts)], target: &str, floor: Glibc) -> Result<Needs, Error> {
+fn judged(examined: &[(String, Facts)], target: &str, platform: &Platform) -> Result<Needs, Error> {
     let mut refusals = Vec::new();
     let mut needs = Needs { glibc: None, libraries: BTreeSet::new() };
     for (path, facts) in examined {
@@ -60,11 +61,11 @@ fn judged(examined: &[(String, Facts)], target: &str, floor: Glibc) -> Result<Ne
         }
         needs.libraries.extend(facts.libraries.iter().cloned());
         let Some(need) = &facts.need else { continue };
-        if need.glibc > floor {
-            let Need { glibc, symbol } = need;
+        if need.glibc > platform.glibc {
+            let (Need { glibc, symbol }, Platform { name, glibc: floor, .. }) = (need, platform);
             refusals.push(format!(
-                "{path} wants {symbol}, so glibc {glibc}; a bundle has to run with {floor}, that of Debian 12: \
-                 build it on a machine with glibc {floor} or older"
+                "{path} wants {symbol}, so glibc {glibc}; a bundle has to run with {floor}, that of {name}: \
+                 build it against glibc {floor} or older"
             ));
         }
         if needs.glibc.as_ref().is_none_or(|(newest, _)| newest.glibc < need.glibc) {
@@ -95,16 +96,18 @@ pub struct Identity {
     pub target: String,
     /// Its sources; `None` where they are under no version control.
     pub commit: Option<Commit>,
+    /// The system that it promises to run on.
+    pub platform: Platform,
 }
 
 fn manifest(identity: &Identity, needs: &Needs, entries: &[Entry]) -> Value {
-    let Identity { name, version, target, commit } = identity;
+    let Identity { name, version, target, commit, platform } = identity;
     let glibc = needs.glibc.as_ref().map(|(need, file)| {
         json!({
             "needed": need.glibc.to_string(),
             "symbol": need.symbol,
             "file": file,
-            "promised": FLOOR.to_string(),
+            "promised": platform.glibc.to_string(),
         })
     });
     let commit = commit.as_ref().map(|commit| json!({ "id": commit.id, "changed": commit.changed }));
@@ -119,6 +122,8 @@ fn manifest(identity: &Identity, needs: &Needs, entries: &[Entry]) -> Value {
         "commit": commit,
         "glibc": glibc,
         "libraries": needs.libraries,
+        "platform": platform.name,
+        "cuda": platform.cuda,
         "files": files,
     })
 }
@@ -138,6 +143,8 @@ pub fn commit(root: &Path) -> Option<Commit> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bundle::elf::Glibc;
+    use crate::bundle::platform::{DEBIAN_12, JETPACK_6};
 
     fn facts(machine: u16, minor: u32) -> Facts {
         let need = Need { glibc: Glibc { major: 2, minor }, symbol: format!("open@GLIBC_2.{minor}") };
@@ -147,13 +154,13 @@ mod tests {
     fn judge(machine: u16, minor: u32) -> Result<Needs, Error> {
         let examined =
             [("bin/old".to_owned(), facts(62, 17)), ("bin/aegis".to_owned(), facts(machine, minor))];
-        judged(&examined, "x86_64-unknown-linux-gnu", FLOOR)
+        judged(&examined, "x86_64-unknown-linux-gnu", &DEBIAN_12)
     }
 
     #[test]
     fn the_newest_need_counts_and_what_the_floor_offers_is_allowed() {
         let (need, file) = judge(62, 36).unwrap().glibc.unwrap();
-        assert_eq!((need.glibc, file.as_str()), (FLOOR, "bin/aegis"));
+        assert_eq!((need.glibc, file.as_str()), (DEBIAN_12.glibc, "bin/aegis"));
         assert_eq!(judge(62, 4).unwrap().glibc.unwrap().1, "bin/old");
     }
 
@@ -163,6 +170,15 @@ mod tests {
         for word in ["bin/aegis", "open@GLIBC_2.38", "2.36"] {
             assert!(error.contains(word), "{error}");
         }
+    }
+
+    #[test]
+    fn a_board_promises_an_older_library_than_a_server() {
+        let examined = [("bin/aegis".to_owned(), facts(183, 36))];
+        let error = judged(&examined, "aarch64-unknown-linux-gnu", &JETPACK_6).unwrap_err().to_string();
+        assert!(error.contains("2.35") && error.contains("JetPack 6"), "{error}");
+        let examined = [("bin/aegis".to_owned(), facts(183, 35))];
+        assert!(judged(&examined, "aarch64-unknown-linux-gnu", &JETPACK_6).is_ok());
     }
 
     #[test]
@@ -178,10 +194,12 @@ mod tests {
             version: "1.2.3".to_owned(),
             target: "t".to_owned(),
             commit: Some(Commit { id: "c0ffee".to_owned(), changed: true }),
+            platform: DEBIAN_12,
         };
         let entries = [Entry { path: "a".to_owned(), bytes: 3, sha256: "5f".to_owned() }];
         let value = manifest(&identity, &judge(62, 34).unwrap(), &entries);
         assert_eq!(value["glibc"]["needed"], "2.34");
+        assert_eq!(value["glibc"]["promised"], "2.36");
         assert_eq!(value["commit"]["changed"], true);
         assert_eq!(value["files"][0]["sha256"], "5f");
         assert_eq!(value["libraries"][0], "libc.so.6");

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::build::Features;
+use super::fatbin;
 use crate::error::Error;
 
 /// What it takes, for a user who typed something else.
@@ -14,9 +16,13 @@ usage: cargo xtask bundle [options]
   --with-benches     the bench programs, run-benches.sh, and bin/aegis-gpu for experiments on a GPU
   --with-models      the models of the demo, and its fleets
   --fleets DIR       every fleet file (*.toml) of this folder; may be given several times
+  --onnx-cuda ARCH   the runtime library with its CUDA provider, reduced to code for GPUs such as sm_90
   --strip            without symbols and line tables: a fraction of the size, backtraces without names
   --part-size SIZE   also one archive in parts of this size, such as 48MiB, and assemble.sh
-  --target TRIPLE    for another processor; cargo has to be set up to build for it";
+  --target TRIPLE    for another processor; cargo has to be set up to build for it
+  --features LIST    further backends, separated by commas
+  --no-default-features
+                     without the backends that are built unless told";
 
 /// Below this a part is mostly its own name.
 const SMALLEST_PART: u64 = 1024;
@@ -38,10 +44,14 @@ pub struct Options {
     pub models: bool,
     /// Folders of further fleet files.
     pub fleets: Vec<PathBuf>,
+    /// For which architecture of GPUs the runtime library's CUDA provider goes in; `None` for the library of hosts.
+    pub onnx_cuda: Option<u32>,
     /// Whether symbols and line tables are taken out.
     pub strip: bool,
     /// Size of one part in bytes; `None` for the folder alone.
     pub part_bytes: Option<u64>,
+    /// Which backends are built.
+    pub features: Features,
 }
 
 impl Options {
@@ -60,7 +70,10 @@ impl Options {
                 "--target" => options.target = Some(value()?.clone()),
                 "--package" => options.packages.push(value()?.clone()),
                 "--fleets" => options.fleets.push(PathBuf::from(value()?)),
+                "--features" => options.features.chosen.extend(value()?.split(',').map(str::to_owned)),
+                "--no-default-features" => options.features.without_default = true,
                 "--part-size" => options.part_bytes = Some(bytes(value()?)?),
+                "--onnx-cuda" => options.onnx_cuda = Some(fatbin::architecture(value()?)?),
                 "--with-tests" => options.tests = true,
                 "--with-benches" => options.benches = true,
                 "--with-models" => options.models = true,
@@ -100,8 +113,8 @@ mod tests {
 
     #[test]
     fn every_option_is_read() {
-        let line = "--out a --with-benches --with-models --fleets f --fleets g --strip --part-size 48MiB \
-                    --target t --package p --package q";
+        let line = "--out a --with-benches --with-models --fleets f --fleets g --onnx-cuda sm_90 --strip --part-size 48MiB \
+                    --target t --package p --package q --no-default-features --features a,b";
         let wanted = Options {
             out: Some(PathBuf::from("a")),
             target: Some("t".to_owned()),
@@ -110,8 +123,10 @@ mod tests {
             benches: true,
             models: true,
             fleets: vec![PathBuf::from("f"), PathBuf::from("g")],
+            onnx_cuda: Some(90),
             strip: true,
             part_bytes: Some(48 << 20),
+            features: Features { without_default: true, chosen: vec!["a".to_owned(), "b".to_owned()] },
         };
         assert_eq!(parse(line).unwrap(), wanted);
         assert_eq!(parse("").unwrap(), Options::default());
@@ -122,6 +137,7 @@ mod tests {
         for (line, word) in [
             ("--with-test", "`--with-test`"),
             ("--strip --out", "`--out` wants a value"),
+            ("--onnx-cuda 90", "sm_90"),
             ("--part-size 48", "`48`"),
             ("--part-size 48MB", "`48MB`"),
             ("--part-size 0MiB", "`0MiB`"),

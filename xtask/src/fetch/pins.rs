@@ -183,7 +183,7 @@ fn download_bytes(requirement: &str) -> u64 {
     }
 }
 
-fn native() -> Result<Processor, Error> {
+pub(super) fn native() -> Result<Processor, Error> {
     match (std::env::consts::OS, std::env::consts::ARCH) {
         ("linux", "x86_64") => Ok(Processor::X86),
         ("linux", "aarch64") => Ok(Processor::Arm),

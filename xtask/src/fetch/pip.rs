@@ -117,12 +117,19 @@ fn pip_command(wheel: &Wheel, folder: &Path) -> Command {
 const fn platforms(platform: Platform) -> &'static [&'static str] {
     match platform {
         Platform::Any => &["any"],
-        Platform::Native(Processor::X86) => {
-            &["manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux1_x86_64"]
-        }
-        Platform::Native(Processor::Arm) => {
-            &["manylinux_2_28_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64"]
-        }
+        Platform::Native(Processor::X86) => &[
+            "manylinux_2_28_x86_64",
+            "manylinux_2_27_x86_64",
+            "manylinux_2_17_x86_64",
+            "manylinux2010_x86_64",
+            "manylinux1_x86_64",
+        ],
+        Platform::Native(Processor::Arm) => &[
+            "manylinux_2_35_aarch64",
+            "manylinux_2_28_aarch64",
+            "manylinux_2_17_aarch64",
+            "manylinux2014_aarch64",
+        ],
     }
 }
 

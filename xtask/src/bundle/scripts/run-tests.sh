@@ -31,7 +31,9 @@ while [ $# -gt 0 ]; do
 done
 case $limit in '' | *[!0-9]*) usage ;; esac
 
-CARGO_BIN_EXE_aegis=$here/bin/aegis
+# Another processor's programs are started by what AEGIS_RUNNER names, and those who start `aegis` by its path find
+# there what AEGIS_PROGRAM names.
+CARGO_BIN_EXE_aegis=${AEGIS_PROGRAM:-$here/bin/aegis}
 export CARGO_BIN_EXE_aegis
 # Tests that want models take the variable for a promise that they are there, and skip without it.
 if [ -z "${AEGIS_CACHE:-}" ] && [ -d "$here/cache/models" ]; then
@@ -127,7 +129,7 @@ while read -r program folder left_out; do
         CARGO_MANIFEST_DIR=$PWD
         export CARGO_MANIFEST_DIR
         # shellcheck disable=SC2086 # names of tests hold no blanks
-        exec timeout -k 10 "$limit" "$here/tests/bin/$program" --show-output "$@" $arguments
+        exec timeout -k 10 "$limit" ${AEGIS_RUNNER:-} "$here/tests/bin/$program" --show-output "$@" $arguments
     ) >"$logs/$program.log" 2>&1 </dev/null
     code=$?
     took=$(($(date +%s) - begun))
