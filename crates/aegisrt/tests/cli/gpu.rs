@@ -50,7 +50,7 @@ fn a_wrong_fleet_is_said_before_a_missing_device() {
     let folder = Folder::new();
     folder.calibrated();
     for (from, to, part) in [
-        ("\"kernel\"\nperiod", "\"onnx\"\nperiod", "\"kernel\" on the cuda device"),
+        ("\"kernel\"\nperiod", "\"tract\"\nperiod", "\"tensorrt\" on the cuda device"),
         ("sms = 8", "cores = [0]", "divided by sms"),
         ("cuda:0", "cuda:all", "no such device"),
         ("kind = \"cuda:0\"", "kind = \"cuda:0\"\nwait = \"never\"", "no such way to wait"),
