@@ -15,9 +15,6 @@ const CI_LIMIT: Duration = Duration::from_secs(60 * 60);
 /// The most that the board's tests may take: an emulator is slow, and the rest matters more.
 const BOARD_LIMIT: Duration = Duration::from_secs(10 * 60);
 
-/// The variable that asks for the stages that take longest, too.
-const WHOLE: &str = "AEGIS_TEST_WHOLE";
-
 /// Simulated task sets of the release-profile stage.
 const SIMULATED_SETS: &str = "10000";
 
@@ -36,7 +33,17 @@ enum Work {
 struct Outcome {
     stage: &'static str,
     took: Duration,
-    error: Option<Error>,
+    result: Result<Ending, Error>,
+}
+
+/// How a stage that did not fail ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    Passed,
+    /// Its time was up before its end: slowness is no fault of what is tested, and what did run passed.
+    Cut,
+    /// This machine lacks what it needs.
+    NotHere,
 }
 
 /// Runs all stages, prints their times and fails with the first failure.
@@ -65,7 +72,7 @@ fn stages(workspace: &Workspace) -> Vec<(&'static str, Work)> {
     // The model checker replaces the atomics of the ring, so it has a build of its own.
     let mut loom = test_command(root, &cache, &["--release", "-p", "aegis-trace", "--test", "loom"]);
     loom.arg("--target-dir").arg(root.join("target").join("loom")).env("RUSTFLAGS", "--cfg loom");
-    let mut stages = vec![
+    vec![
         ("fetch", Work::Fetch),
         ("lint", Work::Lint),
         ("ptx", Work::Ptx),
@@ -74,13 +81,10 @@ fn stages(workspace: &Workspace) -> Vec<(&'static str, Work)> {
         ("doc tests", Work::Command(documentation)),
         ("loom", Work::Command(loom)),
         ("simulation", Work::Command(simulation)),
-    ];
-    // A second processor and every combination of features take as long as all of the above together.
-    if std::env::var_os(WHOLE).is_some() {
-        stages.push(("board", Work::Board(workspace.clone())));
-        stages.push(("features", Work::Features));
-    }
-    stages
+        // Before the combinations of features, which are checked for the board, too, once its compiler is there.
+        ("board", Work::Board(workspace.clone())),
+        ("features", Work::Features),
+    ]
 }
 
 fn test_command(root: &Path, cache: &Path, selection: &[&str]) -> Command {
@@ -99,14 +103,14 @@ fn run_stages(stages: Vec<(&'static str, Work)>, limit: Option<Duration>) -> Vec
         let needed_by_the_rest = matches!(work, Work::Fetch);
         let begun = Instant::now();
         let left = limit.map(|limit| limit.saturating_sub(start.elapsed()));
-        let error = perform(work, left).err();
-        if let Some(error) = &error {
+        let result = perform(work, left);
+        if let Err(error) = &result {
             eprintln!("{stage}: {error}");
         }
         let took = begun.elapsed();
         println!("== {stage}: {}", table::spelled(took));
-        let stop = needed_by_the_rest && error.is_some();
-        outcomes.push(Outcome { stage, took, error });
+        let stop = needed_by_the_rest && result.is_err();
+        outcomes.push(Outcome { stage, took, result });
         if stop {
             break;
         }
@@ -114,33 +118,46 @@ fn run_stages(stages: Vec<(&'static str, Work)>, limit: Option<Duration>) -> Vec
     outcomes
 }
 
-fn perform(work: Work, left: Option<Duration>) -> Result<(), Error> {
+fn perform(work: Work, left: Option<Duration>) -> Result<Ending, Error> {
     match work {
         Work::Fetch => fetch::run(&[]),
         Work::Lint => lint::run(&[]),
         Work::Ptx => ptx::run(&["--check".to_owned()]),
         Work::Bindgen => bindgen::run(&["--check".to_owned()]),
         Work::Features => features::within(left),
-        Work::Board(workspace) => board(&workspace, left),
+        Work::Board(workspace) => return board(&workspace, left),
         Work::Command(mut command) => run_command(&mut command, left),
     }
+    .map(|()| Ending::Passed)
 }
 
 /// The tests for the board under emulation, where this machine can run them; elsewhere what is missing, in words.
 ///
 /// They are a program of their own, because only so can all of it be ended at the limit.
-fn board(workspace: &Workspace, left: Option<Duration>) -> Result<(), Error> {
+fn board(workspace: &Workspace, left: Option<Duration>) -> Result<Ending, Error> {
     match jetson::readiness(workspace) {
         jetson::Readiness::Ready => {
             let mut command = cargo(workspace.root());
             command.args(["xtask", "jetson", "--test"]);
-            run_command(&mut command, Some(left.map_or(BOARD_LIMIT, |left| left.min(BOARD_LIMIT))))
+            capped(&mut command, BOARD_LIMIT, left)
         }
         jetson::Readiness::Missing(missing) => {
             println!("not run here; missing: {}", missing.join("; "));
             println!("`cargo xtask jetson --test` runs it, and installs what it can");
-            Ok(())
+            Ok(Ending::NotHere)
         }
+    }
+}
+
+/// Runs a command that may be cut at `cap`, or fails at what is left of the time for everything if that is sooner.
+fn capped(command: &mut Command, cap: Duration, left: Option<Duration>) -> Result<Ending, Error> {
+    let allowed = left.map_or(cap, |left| left.min(cap));
+    match run_command(command, Some(allowed)) {
+        Err(Error::TimedOut { .. }) if allowed == cap => {
+            println!("cut after {}; what ran until then passed", table::spelled(cap));
+            Ok(Ending::Cut)
+        }
+        result => result.map(|()| Ending::Passed),
     }
 }
 
@@ -149,7 +166,12 @@ fn closing_table(outcomes: &[Outcome]) -> String {
     let mut rows: Vec<[String; 3]> = outcomes
         .iter()
         .map(|outcome| {
-            let result = if outcome.error.is_none() { "ok" } else { "FAILED" };
+            let result = match outcome.result {
+                Ok(Ending::Passed) => "ok",
+                Ok(Ending::Cut) => "cut at its limit",
+                Ok(Ending::NotHere) => "not run here",
+                Err(_) => "FAILED",
+            };
             [outcome.stage.to_owned(), table::spelled(outcome.took), result.to_owned()]
         })
         .collect();
@@ -159,7 +181,7 @@ fn closing_table(outcomes: &[Outcome]) -> String {
 
 fn verdict(outcomes: Vec<Outcome>, limit: Option<Duration>) -> Result<(), Error> {
     let took: Duration = outcomes.iter().map(|outcome| outcome.took).sum();
-    if let Some(error) = outcomes.into_iter().find_map(|outcome| outcome.error) {
+    if let Some(error) = outcomes.into_iter().find_map(|outcome| outcome.result.err()) {
         return Err(error);
     }
     match limit {
@@ -179,7 +201,7 @@ mod tests {
     }
 
     fn done(took: Duration) -> Vec<Outcome> {
-        vec![Outcome { stage: "tests", took, error: None }]
+        vec![Outcome { stage: "tests", took, result: Ok(Ending::Passed) }]
     }
 
     #[test]
@@ -204,7 +226,21 @@ mod tests {
     #[test]
     fn a_stage_that_hangs_is_ended_when_the_limit_is_reached() {
         let outcomes = run_stages(vec![("hangs", shell("sleep 60"))], Some(Duration::from_millis(50)));
-        assert!(matches!(outcomes[0].error, Some(Error::TimedOut { .. })));
+        assert!(matches!(outcomes[0].result, Err(Error::TimedOut { .. })));
+    }
+
+    #[test]
+    fn a_capped_command_is_cut_at_its_cap_and_fails_at_the_limit_of_all() {
+        let run = |script: &str, cap, left| {
+            let mut command = Command::new("sh");
+            capped(command.args(["-c", script]), cap, left)
+        };
+        let (short, long) = (Duration::from_millis(50), Duration::from_secs(60));
+        assert!(matches!(run("sleep 60", short, None), Ok(Ending::Cut)));
+        assert!(matches!(run("sleep 60", short, Some(long)), Ok(Ending::Cut)));
+        assert!(matches!(run("sleep 60", long, Some(short)), Err(Error::TimedOut { .. })));
+        assert!(matches!(run("true", long, None), Ok(Ending::Passed)));
+        assert!(run("exit 3", long, None).is_err());
     }
 
     #[test]
