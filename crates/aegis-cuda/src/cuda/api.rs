@@ -102,6 +102,15 @@ table! {
 }
 
 table! {
+    /// Edges of graphs whose kernels overlap on purpose, which older queries refuse to name (CUDA 12.3).
+    EdgeApi {
+        graph_edges = "cuGraphGetEdges_v2"(
+            sys::CUgraph, *mut sys::CUgraphNode, *mut sys::CUgraphNode, *mut sys::CUgraphEdgeData, *mut usize
+        );
+    }
+}
+
+table! {
     /// Green contexts (CUDA 12.4).
     GreenApi {
         device_resource = "cuDeviceGetDevResource"(sys::CUdevice, *mut sys::CUdevResource, c_uint);
@@ -126,6 +135,13 @@ table! {
 }
 
 impl LoadApi {
+    /// Its functions, if the driver has them.
+    pub(super) fn probe() -> Option<Self> {
+        Self::find().ok()
+    }
+}
+
+impl EdgeApi {
     /// Its functions, if the driver has them.
     pub(super) fn probe() -> Option<Self> {
         Self::find().ok()

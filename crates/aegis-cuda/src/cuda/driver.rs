@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use cudarc::driver::sys;
 
-use super::api::{Api, Code, GreenApi, GreenStreamApi, LoadApi};
+use super::api::{Api, Code, EdgeApi, GreenApi, GreenStreamApi, LoadApi};
 use super::code::{Class, SUCCESS, class};
 use super::context::PartitionContext;
 use super::retire::Retired;
@@ -43,6 +43,7 @@ pub(super) struct Driver {
     pub(super) green: Option<GreenApi>,
     pub(super) green_stream: Option<GreenStreamApi>,
     pub(super) load: Option<LoadApi>,
+    pub(super) edges: Option<EdgeApi>,
     pub(super) device: sys::CUdevice,
     pub(super) waker: Waker,
     name: String,
@@ -70,6 +71,7 @@ impl Driver {
             green: GreenApi::probe(),
             green_stream: GreenStreamApi::probe(),
             load: LoadApi::probe(),
+            edges: EdgeApi::probe(),
             device,
             waker: Waker::default(),
             name,

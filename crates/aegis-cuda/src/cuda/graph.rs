@@ -109,26 +109,44 @@ impl Template {
         // SAFETY: `cuGraphGetNodes` wants a live graph and a place for the number; no room for nodes asks for it only.
         let code = unsafe { (api.graph_nodes)(self.raw.0, std::ptr::null_mut(), &raw mut nodes) };
         self.driver.check(code, "cuGraphGetNodes")?;
-        // SAFETY: `cuGraphGetEdges` wants the same.
-        let code = unsafe {
-            let none = std::ptr::null_mut();
-            (api.graph_edges)(self.raw.0, none, none, &raw mut edges)
-        };
-        self.driver.check(code, "cuGraphGetEdges")?;
+        let none = std::ptr::null_mut();
+        // SAFETY: `edges` wants room for as many edges as it is told, or no room at all.
+        unsafe { self.edges(none, none, none.cast(), &mut edges) }?;
         let (mut from, mut to) = (vec![std::ptr::null_mut(); edges], vec![std::ptr::null_mut(); edges]);
+        let plain = sys::CUgraphEdgeData { from_port: 0, to_port: 0, type_: 0, reserved: [0; 5] };
+        let mut kinds = vec![plain; edges];
         if edges > 0 {
-            // SAFETY: as above, with room for as many edges as there are.
-            let code = unsafe {
-                let (from, to) = (from.as_mut_ptr(), to.as_mut_ptr());
-                (api.graph_edges)(self.raw.0, from, to, &raw mut edges)
-            };
-            self.driver.check(code, "cuGraphGetEdges")?;
+            // SAFETY: as above, and there is room for as many as there are.
+            unsafe { self.edges(from.as_mut_ptr(), to.as_mut_ptr(), kinds.as_mut_ptr(), &mut edges) }?;
         }
         if is_chain(nodes, &from, &to) {
             Ok(nodes)
         } else {
             Err(DeviceError::Unsupported { what: "a captured graph with parallel branches" })
         }
+    }
+
+    /// The graph's edges. Kernels of vendor libraries may begin before the one before them ends and wait for it on the
+    /// device; such an edge has data, and only the newer query names it. What it orders is the chain all the same.
+    ///
+    /// # Safety
+    /// There is room for `count` edges in each place, or the places are null.
+    unsafe fn edges(
+        &self,
+        from: *mut sys::CUgraphNode,
+        to: *mut sys::CUgraphNode,
+        kinds: *mut sys::CUgraphEdgeData,
+        count: &mut usize,
+    ) -> Result<(), DeviceError> {
+        // SAFETY: both calls want a live graph and room for as many edges as they are told, or none: the caller's
+        //  promise.
+        let code = unsafe {
+            match &self.driver.edges {
+                Some(api) => (api.graph_edges)(self.raw.0, from, to, kinds, count),
+                None => (self.driver.api.graph_edges)(self.raw.0, from, to, count),
+            }
+        };
+        self.driver.check(code, "cuGraphGetEdges")
     }
 }
 
