@@ -200,6 +200,15 @@ impl ExecutionContext {
         &self.description
     }
 
+    /// What the backend has to say of how the model was loaded; empty if nothing.
+    ///
+    /// # Errors
+    /// [`ContextError::Backend`] if the backend panics.
+    pub fn remarks(&self) -> Result<Vec<String>, ContextError> {
+        let Some(backend) = &self.backend else { return Ok(Vec::new()) };
+        Ok(guarded(&self.description.name, || Ok(backend.remarks())).flatten()?)
+    }
+
     /// What it is doing.
     pub const fn state(&self) -> ExecutionState {
         self.state

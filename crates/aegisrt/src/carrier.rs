@@ -95,6 +95,8 @@ pub struct ModelReport {
     pub outputs: Vec<(u64, Vec<Vec<u8>>)>,
     /// The last error of a segment that failed, for people.
     pub failure: Option<String>,
+    /// What its backend said of how it was loaded, for people.
+    pub remarks: Vec<String>,
 }
 
 /// Makes the work of a lane, on the lane's thread.

@@ -2,8 +2,12 @@
 
 use aegis_cuda::{ElementType, TensorSpec};
 
-/// Samples that a feed holds; job k reads sample k modulo this number.
+/// Samples that a seeded feed holds; job k reads sample k modulo this number.
 pub const SAMPLES: usize = 8;
+
+/// Seeded inputs of more bytes for one job are one sample, which stays where the device reads it ([`Feed::stays`]). A
+/// camera's frames, too, come into such memory by themselves: copying them would cost more than many models.
+const LARGE: usize = 256 << 10;
 
 /// Prepared inputs of one task: for each sample, one buffer for each input that is not state.
 #[derive(Clone, Debug)]
@@ -23,8 +27,15 @@ impl Feed {
     /// Seeded inputs: normally distributed numbers for floating-point tensors, bytes for integers, bits for booleans.
     pub fn seeded(seed: u64, inputs: &[TensorSpec]) -> Self {
         let mut random = SplitMix(seed ^ 0xA076_1D64_78BD_642F);
+        let bytes: u64 = inputs.iter().map(|input| input.bytes.get()).sum();
+        let count = if bytes > LARGE as u64 { 1 } else { SAMPLES };
         let sample = |_| inputs.iter().map(|input| fill(&mut random, input)).collect();
-        Self { samples: (0..SAMPLES).map(sample).collect() }
+        Self { samples: (0..count).map(sample).collect() }
+    }
+
+    /// Whether every job reads the same sample, so that it need be written only once.
+    pub fn stays(&self) -> bool {
+        self.samples.len() == 1
     }
 
     /// Recorded inputs: for each job in turn, the bytes of every input in order.
@@ -147,6 +158,14 @@ mod tests {
             assert_ne!(a.sample(0), a.sample(1), "{element:?}");
             assert_ne!(a.sample(0), Feed::seeded(8, &inputs).sample(0), "{element:?}");
         }
+    }
+
+    #[test]
+    fn large_inputs_are_one_sample() {
+        let (small, large) = (spec(ElementType::F32, 65_536), spec(ElementType::F32, 65_537));
+        assert!(!Feed::seeded(1, std::slice::from_ref(&small)).stays());
+        let feed = Feed::seeded(1, std::slice::from_ref(&large));
+        assert!(feed.stays() && feed.sample(7) == feed.sample(0) && !feed.sample(7).is_empty());
     }
 
     #[test]

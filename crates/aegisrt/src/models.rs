@@ -5,6 +5,7 @@ use std::sync::Arc;
 use aegis_context::{BudgetWatch, ExecutionContext, Lane, LaunchError, MemoryUse, Slot, Staging};
 use aegis_cuda::{DeviceError, DeviceMemory, DeviceSlice};
 use aegis_memory::{TaskGrant, TaskUsage};
+use aegis_sched::Arrival;
 use aegis_types::records::{JobOutcome, SegmentOutcome};
 use aegis_types::{Extent, MemoryClass, Nanos, ResourceBudget, Sink, TaskId, Time};
 
@@ -111,6 +112,9 @@ struct Loaded {
     /// Where outputs go that only the profiler reads.
     probe: Vec<Vec<u8>>,
     failure: Option<String>,
+    remarks: Vec<String>,
+    /// Whether the inputs of all jobs lie in their slots already.
+    standing: bool,
     /// Visits to segments of the model.
     turns: Turns,
 }
@@ -146,17 +150,45 @@ impl Loaded {
         let (request, loader) = (model.request(), model.loader.as_ref());
         let context =
             ExecutionContext::create(&request, &budget, loader, lane, memory, &io, staging.as_ref())?;
+        let remarks = context.remarks()?;
+        // A client brings inputs and takes outputs, whose copies must be in what is measured before there is one.
+        let client = config.arrival == Arrival::Sporadic;
+        let own_memory = staging.is_some();
         let is_state = |name: &str| config.state.iter().any(|pair| pair.input == name);
         let inputs = model.description.inputs.iter().enumerate();
-        let fed = inputs.filter(|(_, input)| !is_state(&input.name)).map(|(index, _)| index).collect();
+        let fed =
+            inputs.filter(|(_, input)| !is_state(&input.name)).map(|(index, _)| index).collect::<Vec<_>>();
         let size = |spec: &aegis_cuda::TensorSpec| vec![0; usize::try_from(spec.bytes.get()).unwrap_or(0)];
         let buffers = || -> Vec<Vec<u8>> { model.description.outputs.iter().map(size).collect() };
         let kept = (0..keep).map(|_| (0, buffers())).collect();
-        let probe = if probe { buffers() } else { Vec::new() };
+        let probe = if probe && (client || !own_memory) { buffers() } else { Vec::new() };
+        let standing = match &source {
+            Source::Feed(feed) if feed.stays() && own_memory && !client => Some(feed),
+            _ => None,
+        };
+        if let Some(feed) = standing {
+            (0..slots).for_each(|slot| write_inputs(&context, Slot(slot), &fed, feed.sample(0)));
+        }
+        let standing = standing.is_some();
         let watch = BudgetWatch::new(model.task, budget);
         let task = model.task;
         let (packet, room, failure, turns) = (None, 0, None, Turns::new()?);
-        Ok(Self { task, context, usage, watch, source, fed, packet, kept, room, probe, failure, turns })
+        Ok(Self {
+            task,
+            context,
+            usage,
+            watch,
+            source,
+            fed,
+            packet,
+            kept,
+            room,
+            probe,
+            failure,
+            remarks,
+            standing,
+            turns,
+        })
     }
 
     /// Takes what a job left to whoever wants it, once it is over: its last segment ran, or one failed. Returns whether
@@ -172,6 +204,7 @@ impl Loaded {
     fn fill(&mut self, launch: &Launch) -> bool {
         let slot = Slot(launch.slot);
         match &self.source {
+            Source::Feed(_) if self.standing => true,
             Source::Feed(feed) => {
                 write_inputs(&self.context, slot, &self.fed, feed.sample(launch.job.number));
                 true
@@ -355,6 +388,7 @@ impl Work for LaneModels {
                 turn: model.turns.mark(draining),
                 outputs,
                 failure: model.failure,
+                remarks: model.remarks,
             }
         };
         LaneReport { models: self.models.into_iter().map(report).collect() }

@@ -23,6 +23,7 @@ use super::pressure::{Fullness, Held};
 use super::progress::line;
 use super::setup::{FleetArgs, Setup};
 use super::{Environment, chains, figures, stored, summary, target, verdict};
+use crate::carrier::ModelReport;
 use crate::config::Fleet;
 use crate::error::RuntimeError;
 use crate::live::Live;
@@ -170,6 +171,10 @@ impl Run {
         for failure in failures(setup, report) {
             text.push_str(&format!("{failure}\n"));
         }
+        for remark in remarks(setup, report) {
+            text.push_str(&summary::folded(&remark));
+            text.push('\n');
+        }
         for task in ended.compared.iter().flatten() {
             text.push_str(&compared_text(setup, task));
         }
@@ -207,6 +212,7 @@ impl Run {
             "notes": idle(&setup.prepared.set),
             "incidents": incidents,
             "failures": failures(setup, report),
+            "remarks": remarks(setup, report),
             "claim": summary::claim(&report.tally),
             "outputs": ended.compared.as_ref().map(|all| all.iter().map(compared).collect::<Vec<_>>()),
             "decisions_lost": ended.lost,
@@ -287,12 +293,22 @@ impl Drop for ClaimedTrace {
 
 /// What backends said of segments that failed.
 fn failures(setup: &Setup, report: &RunReport) -> Vec<String> {
+    said(setup, report, |model| model.failure.as_slice())
+}
+
+/// What backends said of how models were loaded.
+fn remarks(setup: &Setup, report: &RunReport) -> Vec<String> {
+    said(setup, report, |model| &model.remarks)
+}
+
+/// Sentences about models, each after the name of its task.
+fn said(setup: &Setup, report: &RunReport, of: impl Fn(&ModelReport) -> &[String]) -> Vec<String> {
     let models = report.lanes.iter().flat_map(|lane| &lane.models);
-    let said = models.filter_map(|model| {
-        let failure = model.failure.as_ref()?;
-        Some(format!("{}: {failure}", verdict::name(model.task, &setup.prepared.set)))
+    let sentences = models.flat_map(|model| {
+        let name = verdict::name(model.task, &setup.prepared.set);
+        of(model).iter().map(move |sentence| format!("{name}: {sentence}")).collect::<Vec<_>>()
     });
-    said.collect()
+    sentences.collect()
 }
 
 /// Records of the ring of decisions that are missing.
