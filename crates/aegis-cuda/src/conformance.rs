@@ -9,6 +9,7 @@ mod copies;
 mod device;
 mod grant;
 mod kernels;
+mod record;
 
 use std::panic::resume_unwind;
 use std::thread;
@@ -20,6 +21,7 @@ pub use backend::{BackendCase, backend};
 pub use device::device;
 pub use grant::CountingGrant;
 pub use kernels::KernelProbe;
+pub use record::{RECORD_VARIABLE, Row, markdown};
 
 /// What was checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use aegis_types::{Bytes, DispatchSeq, Extent, LaneId, MemoryClass, MemoryGrant, PartitionId, SegmentIndex};
 
 use super::grant::CountingGrant;
-use super::{Report, Stop, Violation, ensure, on_thread, run};
+use super::record::{Subject, record};
+use super::{Check, Report, Stop, Violation, ensure, on_thread, run};
 use crate::backend::{
     BackendLoader, BindingId, Bindings, ModelDescription, ModelMemory, ModelRequest, RuntimeBackend,
     TensorSpec,
@@ -14,7 +15,7 @@ use crate::backend::{
 use crate::device::Device;
 use crate::error::BackendError;
 use crate::memory::{DeviceMemory, DeviceSlice, MemorySpace};
-use crate::stream::Stream;
+use crate::stream::{Graph, Stream};
 
 /// Judges outputs: given the inputs and outputs of one job, says what is wrong with them.
 type Judge<'a> = &'a (dyn Fn(&[Vec<u8>], &[Vec<u8>]) -> Result<(), String> + Sync);
@@ -36,23 +37,38 @@ pub struct BackendCase<'a> {
     pub memory: Bytes,
 }
 
-/// Checks the contract of [`BackendLoader`] and [`RuntimeBackend`].
+/// What is checked, in this order.
+fn checks<'a>() -> [Check<'a, BackendCase<'a>>; 10] {
+    [
+        ("a model is described without loading it", description),
+        ("bindings that do not fit are refused", misfits),
+        ("outputs are a function of inputs alone", outputs),
+        ("a captured job answers as one that is enqueued", captured),
+        ("memory stays within the grant, scratch ends with its segment", memory),
+        ("serving asks for no memory", serving),
+        ("unloading gives all memory back", unloading),
+        ("a budget that is too small is refused and all is given back", refusal),
+        ("a damaged artifact is refused and all is given back", damage),
+        ("two lanes run two contexts", two_lanes),
+    ]
+}
+
+/// Checks the contract of [`BackendLoader`] and [`RuntimeBackend`]. Where the environment names a file
+/// ([`RECORD_VARIABLE`](super::RECORD_VARIABLE)), what came of it is added there.
 ///
 /// # Errors
-/// The first [`Violation`].
+/// The first [`Violation`], or that the file cannot be written.
 pub fn backend(case: &BackendCase<'_>) -> Result<Report, Violation> {
-    run(
-        case,
-        &[
-            ("a model is described without loading it", description),
-            ("bindings that do not fit are refused", misfits),
-            ("outputs are a function of inputs alone", outputs),
-            ("memory stays within the grant, scratch ends with its segment", memory),
-            ("a budget that is too small is refused and all is given back", refusal),
-            ("a damaged artifact is refused and all is given back", damage),
-            ("two lanes run two contexts", two_lanes),
-        ],
-    )
+    let outcome = unrecorded(case);
+    let subject =
+        Subject { backend: case.loader.name(), device: case.device.context().kind, model: case.request.name };
+    let recorded = record(&subject, &checks().map(|(check, _)| check), &outcome);
+    outcome.and_then(|report| recorded.map(|()| report))
+}
+
+/// The checks alone: for backends that are made to fail them, which are in no table.
+pub(super) fn unrecorded(case: &BackendCase<'_>) -> Result<Report, Violation> {
+    run(case, &checks())
 }
 
 /// A loaded model with all that it stands on; dropped from the top.
@@ -119,6 +135,25 @@ impl Loaded {
         }
         self.seq = self.seq.next();
         Ok(self.stream.signal(self.seq)?)
+    }
+
+    /// As [`job`](Self::job), by a graph of the whole job; outputs are overwritten before.
+    fn replayed(
+        &mut self,
+        io: &Bindings,
+        graph: &dyn Graph,
+        inputs: &[Vec<u8>],
+    ) -> Result<Vec<Vec<u8>>, Stop> {
+        for (slice, bytes) in io.inputs.iter().zip(inputs) {
+            slice.write(bytes);
+        }
+        for slice in &io.outputs {
+            slice.write(&vec![0xA5; usize::try_from(slice.len().get()).unwrap_or(0)]);
+        }
+        self.stream.replay(graph)?;
+        self.seq = self.seq.next();
+        self.stream.signal(self.seq)?;
+        self.collect(io)
     }
 
     /// Waits for the job that was enqueued last and returns its outputs.
@@ -209,7 +244,86 @@ fn memory(case: &BackendCase<'_>) -> Result<(), Stop> {
     let after = loaded.grant.used_total();
     ensure(before == after, || format!("{before} were taken before the jobs, {after} after"))?;
     let scratch = loaded.grant.used(MemoryClass::Scratch);
-    ensure(scratch.is_zero(), || format!("{scratch} of scratch outlived its segment"))?;
+    ensure(scratch.is_zero(), || format!("{scratch} of scratch outlived its segment"))
+}
+
+/// A model whose every segment can be captured, recorded once as a whole for a set of I/O.
+fn whole_job(loaded: &mut Loaded, id: BindingId) -> Result<Option<Box<dyn Graph>>, Stop> {
+    let Loaded { model, stream, .. } = loaded;
+    let segments = u16::try_from(model.describe().graph.segments()).unwrap_or(u16::MAX);
+    if !(0..segments).all(|segment| model.capturable(SegmentIndex::new(segment))) {
+        return Ok(None);
+    }
+    let graph = stream.capture(&mut |stream| {
+        (0..segments).try_for_each(|segment| model.enqueue(stream, SegmentIndex::new(segment), id))
+    })?;
+    Ok(Some(graph))
+}
+
+/// A job is enqueued before it is captured, as whoever serves it does: what a library makes at its first call is there
+/// then.
+fn captured(case: &BackendCase<'_>) -> Result<(), Stop> {
+    if !case.device.context().capabilities.graphs {
+        return Err(Stop::Skip("the device replays no graphs".into()));
+    }
+    let mut loaded = load(case, 0)?;
+    let io = loaded.lend(case, 0)?;
+    let id = loaded.model.bind(io.clone())?;
+    loaded.judged(case, &io, id)?;
+    let Some(graph) = whole_job(&mut loaded, id)? else {
+        let reason = loaded.model.remarks().join("; ");
+        let reason = if reason.is_empty() { "the model is not captured".to_owned() } else { reason };
+        return Err(Stop::Skip(reason));
+    };
+    for _ in 0..2 {
+        for inputs in case.jobs {
+            let outputs = loaded.replayed(&io, graph.as_ref(), inputs)?;
+            (case.judge)(inputs, &outputs).map_err(|wrong| Stop::Violated(format!("replayed: {wrong}")))?;
+        }
+    }
+    loaded.judged(case, &io, id)
+}
+
+/// Every class of memory.
+const CLASSES: [MemoryClass; 3] = [MemoryClass::Persistent, MemoryClass::Exchange, MemoryClass::Scratch];
+
+/// Jobs as they are served: replayed where they can be captured, enqueued elsewhere.
+fn serving(case: &BackendCase<'_>) -> Result<(), Stop> {
+    let mut loaded = load(case, 0)?;
+    let io = loaded.lend(case, 0)?;
+    let id = loaded.model.bind(io.clone())?;
+    loaded.judged(case, &io, id)?;
+    let graph = if case.device.context().capabilities.graphs { whole_job(&mut loaded, id)? } else { None };
+    let before = CLASSES.map(|class| loaded.grant.requests(class));
+    for _ in 0..2 {
+        for inputs in case.jobs {
+            match &graph {
+                Some(graph) => loaded.replayed(&io, graph.as_ref(), inputs)?,
+                None => loaded.job(&io, id, inputs)?,
+            };
+        }
+    }
+    for (class, before) in CLASSES.into_iter().zip(before) {
+        let asked = loaded.grant.requests(class) - before;
+        let jobs = 2 * case.jobs.len();
+        match class {
+            _ if asked == 0 => {}
+            MemoryClass::Scratch => {
+                return Err(Stop::Skip(format!(
+                    "{asked} requests of scratch in {jobs} jobs, all given back"
+                )));
+            }
+            _ => return Err(Stop::Violated(format!("{asked} requests of {class:?} memory in {jobs} jobs"))),
+        }
+    }
+    Ok(())
+}
+
+fn unloading(case: &BackendCase<'_>) -> Result<(), Stop> {
+    let mut loaded = load(case, 0)?;
+    let io = loaded.lend(case, 0)?;
+    let id = loaded.model.bind(io.clone())?;
+    loaded.judged(case, &io, id)?;
     let Loaded { model, stream, grant, region, .. } = loaded;
     drop((io, model, stream));
     ensure(grant.used_total().is_zero(), || format!("{} outlived the model", grant.used_total()))?;

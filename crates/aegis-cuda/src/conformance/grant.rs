@@ -17,6 +17,7 @@ struct Book {
     /// Sorted by offset.
     lent: Vec<(Extent, MemoryClass)>,
     high_water: [Bytes; 3],
+    requests: [u64; 3],
 }
 
 impl CountingGrant {
@@ -29,6 +30,11 @@ impl CountingGrant {
     pub fn used_total(&self) -> Bytes {
         let sum = self.lock().lent.iter().map(|(extent, _)| extent.len.get()).sum();
         Bytes::new(sum)
+    }
+
+    /// How often memory of that class was asked for, granted or not.
+    pub fn requests(&self, class: MemoryClass) -> u64 {
+        self.lock().requests[class as usize]
     }
 
     fn lock(&self) -> MutexGuard<'_, Book> {
@@ -63,6 +69,7 @@ impl MemoryGrant for CountingGrant {
 
     fn allocate(&self, class: MemoryClass, bytes: Bytes, align: Bytes) -> Result<Extent, GrantRefused> {
         let mut book = self.lock();
+        book.requests[class as usize] += 1;
         let Some(extent) = self.place(&book, bytes, align) else {
             let (used, limit) = (book.used(class), self.within.len);
             return Err(GrantRefused { owner: self.owner(), class, asked: bytes, used, limit });

@@ -1,8 +1,9 @@
 //! The suite on the devices and the backend of this crate, and proof that it can fail.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use aegis_types::Bytes;
+use aegis_types::{Bytes, MemoryClass};
 
 use super::*;
 use crate::backend::{BackendLoader, ModelDescription, ModelMemory, ModelRequest, RuntimeBackend};
@@ -25,7 +26,9 @@ fn sim() -> Result<Box<dyn Device>, DeviceError> {
     Ok(Box::new(SimDevice::new(options, SimClock::new())?))
 }
 
-fn check_backend(device: &dyn Device, loader: &dyn BackendLoader) -> Result<Report, Violation> {
+type Suite = fn(&BackendCase<'_>) -> Result<Report, Violation>;
+
+fn check_backend(device: &dyn Device, loader: &dyn BackendLoader, suite: Suite) -> Result<Report, Violation> {
     let shapes = BTreeMap::new();
     let request =
         ModelRequest { name: "m", artifact: MODEL.as_bytes(), shapes: &shapes, allow_control_flow: false };
@@ -35,7 +38,7 @@ fn check_backend(device: &dyn Device, loader: &dyn BackendLoader) -> Result<Repo
         if expected == outputs { Ok(()) } else { Err(format!("{outputs:?}, expected {expected:?}")) }
     };
     let memory = Bytes::new(8192);
-    backend(&BackendCase { device, loader, request, jobs: &jobs, judge: &judge, memory })
+    suite(&BackendCase { device, loader, request, jobs: &jobs, judge: &judge, memory })
 }
 
 fn passes(report: Result<Report, Violation>) {
@@ -58,13 +61,13 @@ fn the_simulated_device_conforms() {
 #[test]
 fn scripts_conform_on_the_simulated_device() {
     let device = sim().expect("legal options");
-    passes(check_backend(&*device, &ScriptedLoader::new(Durations::Seeded(1))));
+    passes(check_backend(&*device, &ScriptedLoader::new(Durations::Seeded(1)), backend));
 }
 
 #[test]
 fn scripts_conform_on_the_host_device() {
     let device = host().expect("a thread has cores");
-    passes(check_backend(&*device, &ScriptedLoader::new(Durations::Seeded(1))));
+    passes(check_backend(&*device, &ScriptedLoader::new(Durations::Seeded(1)), backend));
 }
 
 /// A host device that says of itself what is not true, and may forget to copy slices of one length.
@@ -215,8 +218,107 @@ impl BackendLoader for Leaky {
 fn a_leak_is_found() {
     let device = sim().expect("legal options");
     let leaky = Leaky(ScriptedLoader::new(Durations::Longest));
-    let violation = check_backend(&*device, &leaky).expect_err("a leak");
+    let violation = check_backend(&*device, &leaky, backend::unrecorded).expect_err("a leak");
     assert!(violation.detail.contains("outlived"), "{violation}");
+}
+
+/// Asks for exchange memory in every segment and gives it back at once.
+struct Hungry(ScriptedLoader);
+
+struct HungryModel {
+    model: Box<dyn RuntimeBackend>,
+    grant: Shared,
+}
+
+type Shared = Arc<Mutex<Box<dyn aegis_types::MemoryGrant>>>;
+
+struct Forwarded(Shared);
+
+impl Forwarded {
+    fn grant(&self) -> MutexGuard<'_, Box<dyn aegis_types::MemoryGrant>> {
+        self.0.lock().expect("nobody panics")
+    }
+}
+
+impl aegis_types::MemoryGrant for Forwarded {
+    fn owner(&self) -> aegis_types::TaskId {
+        self.grant().owner()
+    }
+
+    fn allocate(
+        &self,
+        class: MemoryClass,
+        bytes: Bytes,
+        align: Bytes,
+    ) -> Result<aegis_types::Extent, aegis_types::GrantRefused> {
+        self.grant().allocate(class, bytes, align)
+    }
+
+    fn free(&self, class: MemoryClass, extent: aegis_types::Extent) {
+        self.grant().free(class, extent);
+    }
+
+    fn used(&self, class: MemoryClass) -> Bytes {
+        self.grant().used(class)
+    }
+
+    fn high_water(&self, class: MemoryClass) -> Bytes {
+        self.grant().high_water(class)
+    }
+}
+
+impl BackendLoader for Hungry {
+    fn name(&self) -> &'static str {
+        "hungry"
+    }
+
+    fn inspect(&self, request: &ModelRequest<'_>) -> Result<ModelDescription, BackendError> {
+        self.0.inspect(request)
+    }
+
+    fn load(
+        &self,
+        request: &ModelRequest<'_>,
+        stream: &mut dyn Stream,
+        memory: ModelMemory,
+    ) -> Result<Box<dyn RuntimeBackend>, BackendError> {
+        let grant: Shared = Arc::new(Mutex::new(memory.grant));
+        let lent = ModelMemory { grant: Box::new(Forwarded(Arc::clone(&grant))), region: memory.region };
+        Ok(Box::new(HungryModel { model: self.0.load(request, stream, lent)?, grant }))
+    }
+}
+
+impl RuntimeBackend for HungryModel {
+    fn describe(&self) -> &ModelDescription {
+        self.model.describe()
+    }
+
+    fn bind(&mut self, bindings: crate::Bindings) -> Result<crate::BindingId, BackendError> {
+        self.model.bind(bindings)
+    }
+
+    fn enqueue(
+        &mut self,
+        stream: &mut dyn Stream,
+        segment: aegis_types::SegmentIndex,
+        binding: crate::BindingId,
+    ) -> Result<(), BackendError> {
+        let grant = self.grant.lock().expect("nobody panics");
+        if let Ok(taken) = grant.allocate(MemoryClass::Exchange, Bytes::new(1), Bytes::new(1)) {
+            grant.free(MemoryClass::Exchange, taken);
+        }
+        drop(grant);
+        self.model.enqueue(stream, segment, binding)
+    }
+}
+
+#[test]
+fn asking_for_memory_while_serving_is_found() {
+    let device = sim().expect("legal options");
+    let hungry = Hungry(ScriptedLoader::new(Durations::Longest));
+    let violation = check_backend(&*device, &hungry, backend::unrecorded).expect_err("it asks");
+    assert_eq!(violation.check, "serving asks for no memory");
+    assert!(violation.detail.contains("Exchange"), "{violation}");
 }
 
 /// Claims its units twice.

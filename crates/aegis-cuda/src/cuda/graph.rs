@@ -138,13 +138,12 @@ impl Template {
         kinds: *mut sys::CUgraphEdgeData,
         count: &mut usize,
     ) -> Result<(), DeviceError> {
-        // SAFETY: both calls want a live graph and room for as many edges as they are told, or none: the caller's
-        //  promise.
-        let code = unsafe {
-            match &self.driver.edges {
-                Some(api) => (api.graph_edges)(self.raw.0, from, to, kinds, count),
-                None => (self.driver.api.graph_edges)(self.raw.0, from, to, count),
-            }
+        let code = match &self.driver.edges {
+            // SAFETY: `cuGraphGetEdges_v2` wants a live graph and room for as many edges as it is told, or none: the
+            //  caller's promise.
+            Some(api) => unsafe { (api.graph_edges)(self.raw.0, from, to, kinds, count) },
+            // SAFETY: `cuGraphGetEdges` wants the same.
+            None => unsafe { (self.driver.api.graph_edges)(self.raw.0, from, to, count) },
         };
         self.driver.check(code, "cuGraphGetEdges")
     }
