@@ -7,6 +7,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use aegis_benches::CountingAllocator;
+use aegis_benches::gpu::backends::Libraries;
 use aegis_benches::gpu::capacity::Effort;
 use aegis_benches::gpu::card::{Gpu, QUEUES_VARIABLE};
 use aegis_benches::gpu::error::ExperimentError;
@@ -95,6 +96,21 @@ enum Stage {
         /// Seconds of all slices together.
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3_600))]
         seconds: u64,
+    },
+    /// What a job costs over its backend's own loop; or whether the outputs of a served fleet are right.
+    Backends {
+        /// The fleet whose tasks are measured one by one, or served.
+        fleet: PathBuf,
+        /// The folder of TVM's libraries, for tasks that run on it.
+        #[arg(long, value_name = "FOLDER")]
+        tvm: Option<PathBuf>,
+        /// Only these tasks.
+        #[arg(long, value_name = "TASK", value_delimiter = ',', conflicts_with = "served")]
+        tasks: Vec<String>,
+        /// Serve the fleet for so many seconds, as it was calibrated and profiled, and compare the outputs of its first
+        /// jobs with plain runs.
+        #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3_600))]
+        served: Option<u64>,
     },
     /// What the whole runtime adds to the floor.
     Overhead {
@@ -224,6 +240,14 @@ fn perform(arguments: &Arguments, queues: u32) -> Result<String, ExperimentError
     match &arguments.stage {
         Stage::Floor { count } => stages::floor(&bench, *count),
         Stage::Copies { seconds } => stages::copies(&bench, *seconds),
+        Stage::Backends { fleet, tvm, tasks, served } => {
+            let gpu = match &arguments.onnx {
+                None => bench.gpu.clone(),
+                path => bench.gpu.clone().with_networks(path.as_deref())?,
+            };
+            let libraries = Libraries { tvm: tvm.clone() };
+            stages::backends(&Bench { gpu, ..bench }, &libraries, fleet, tasks, *served)
+        }
         Stage::Overhead { tasks, repetitions } => stages::overhead(&bench, tasks, *repetitions),
         Stage::Jobs { divisions, total, care } => {
             stages::jobs(&bench, &chosen(divisions), *total, care.care(SHORT_CAMPAIGN))

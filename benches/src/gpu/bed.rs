@@ -92,6 +92,7 @@ impl Bed {
         let (result, reports) = with_crew(&self.system, SPIN.realtime, |plant| {
             drive(&mut Circuit::new(plant, &tasks), &mut SplitMix(1))
         })?;
+        tell(&tasks, &reports);
         result.map_err(|error| explain(error, &tasks, &reports))
     }
 
@@ -123,6 +124,21 @@ impl Bed {
         drop(system);
         if let Err(error) = device.close() {
             eprintln!("note: {error}");
+        }
+    }
+}
+
+/// Visits of a launcher that are longer than this keep its other lanes waiting noticeably.
+const LONG_TURN: Nanos = Nanos::from_micros(20);
+
+/// Says what an experiment's figures may come from: how models were loaded, and who holds the launcher for long.
+fn tell(tasks: &[Carried], reports: &[LaneReport]) {
+    let models = reports.iter().flat_map(|report| &report.models);
+    for model in models {
+        let name = tasks.iter().find(|carried| carried.task == model.task).map_or("", |task| &task.name);
+        model.remarks.iter().for_each(|remark| eprintln!("note: {name}: {remark}"));
+        if model.turn > LONG_TURN {
+            eprintln!("note: {name}: holds its launcher for {} at the median", model.turn);
         }
     }
 }

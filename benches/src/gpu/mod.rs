@@ -12,9 +12,11 @@
 //! | [`spread`], [`store`], [`error`] | results |
 //! | [`card`], [`fleet`], [`workload`], [`recipe`], [`bed`] | the device, and models on it |
 //! | [`serve`] | a certified set in the whole runtime |
+//! | [`backends`] | a job over its backend's own loop; outputs of a served fleet |
 //! | [`rivals`] | a fleet of networks beside other ways to share the device |
 
 pub mod anatomy;
+pub mod backends;
 pub mod bed;
 pub mod capacity;
 pub mod card;

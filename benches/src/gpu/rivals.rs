@@ -10,7 +10,7 @@ use aegisrt::profile::ProfileOptions;
 use serde::{Deserialize, Serialize};
 
 use super::bed::Bed;
-use super::capacity::outline;
+use super::capacity::{next_lanes, outline};
 use super::card::Gpu;
 use super::case::Case;
 use super::certify::{self, Certified, Outline, Search};
@@ -22,7 +22,7 @@ use super::recipe::Recipe;
 use super::serve::{Contract, serve_report};
 use super::spread::{Spread, SpreadRow};
 use super::store::Store;
-use super::wide::{self, arrivals};
+use super::wide::{self, WideReport, arrivals};
 use super::workload::Specimen;
 
 /// A network of the fleet under test.
@@ -71,6 +71,9 @@ pub struct Cell {
     /// Covered jobs beyond their bound: none, or the certificate is wrong.
     pub beyond_bound: u64,
 }
+
+/// How long a pair of tasks runs side by side: a dozen jobs of a network.
+const PAIR: Nanos = Nanos::from_millis(20);
 
 /// Counts of a cell while it is measured.
 struct Meter<'a> {
@@ -135,6 +138,27 @@ pub fn baselines(
         }
         Ok(cells)
     })
+}
+
+/// The highest load at which naive sharing misses nothing, in thousandths.
+///
+/// # Errors
+/// What device or models refuse.
+pub fn naive_clean(gpu: &Gpu, store: &Store, members: &[Member]) -> Result<u64, ExperimentError> {
+    let specimens: Vec<Specimen> = members.iter().map(|member| member.specimen.clone()).collect();
+    let case = case_of(members)?;
+    wide::visit(gpu, store, &specimens, &case, |bed| bed.sweep(store).map(|(_, clean)| clean))
+}
+
+/// Slowdown of each task beside each other one, in thousandths.
+///
+/// # Errors
+/// What device or models refuse.
+pub fn pairs(gpu: &Gpu, store: &Store, members: &[Member]) -> Result<Vec<Vec<u64>>, ExperimentError> {
+    let specimens: Vec<Specimen> = members.iter().map(|member| member.specimen.clone()).collect();
+    let case = case_of(members)?;
+    store.tell("rivals: every pair");
+    wide::visit(gpu, store, &specimens, &case, |bed| bed.pairs(PAIR))
 }
 
 /// Serves one load without a certificate.
@@ -268,6 +292,18 @@ pub struct LayoutRow {
     pub cells: Vec<Cell>,
 }
 
+/// How carefully a layout is measured.
+pub struct Care<'a> {
+    /// Seconds of each cell.
+    pub seconds: u64,
+    /// How budgets are measured.
+    pub options: ProfileOptions,
+    /// Rounds of campaign and search at most.
+    pub rounds: usize,
+    /// Which tasks slow each other, for the search on lanes of the whole device.
+    pub known: &'a WideReport,
+}
+
 /// Certifies the fleet on a layout and serves every load: with a certificate where the load has one, as the same lanes
 /// without beyond. The highest certified load itself is served, too.
 ///
@@ -279,16 +315,24 @@ pub fn ours(
     members: &[Member],
     layout: &Layout,
     loads: &[u64],
-    effort: (u64, ProfileOptions, usize),
+    care: Care<'_>,
 ) -> Result<LayoutRow, ExperimentError> {
-    let (seconds, options, rounds) = effort;
+    let Care { seconds, options, rounds, known } = care;
     let mut bed = Bed::open(gpu, store, &layout.plan(gpu, members))?;
     let calibration = bed.calibrate(store, &layout.label, 4)?;
     let outline = layout.outline(members);
     let search =
         Search { store, label: &layout.label, calibration: &calibration, outline: &outline, options, rounds };
     let start = certify::first_lanes(&outline);
-    let (certified, rows) = search.run(&mut bed, &start, |case, _, load| certify::best_fit(case, load))?;
+    let mut seed = 1;
+    let (certified, rows) = search.run(&mut bed, &start, |case, lanes, load| {
+        seed += 2;
+        match layout.critical {
+            // Who slows whom was measured on the whole device.
+            None if layout.pieces < 2 => next_lanes(case, known, lanes, load, seed),
+            _ => certify::best_fit(case, load),
+        }
+    })?;
     let mut row = LayoutRow {
         label: layout.label.clone(),
         certified: certified.fitted.load,

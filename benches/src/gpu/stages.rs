@@ -2,11 +2,13 @@
 //! short table.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use aegis_types::Nanos;
 use serde::{Deserialize, Serialize};
 
+use super::backends;
 use super::capacity::{self, CapacityRow, Effort, arrivals_case};
 use super::card::Gpu;
 use super::certify;
@@ -185,6 +187,24 @@ pub fn overhead(bench: &Bench, tasks: &[u16], repetitions: u32) -> Result<String
     Ok(tables::overhead(&report))
 }
 
+/// Measures the tasks of a fleet one by one, each beside its backend's own loop; with `served`, serves the fleet for so
+/// many seconds and compares outputs instead.
+///
+/// # Errors
+/// As [`backends::measure`] and [`backends::outputs::compare`].
+pub fn backends(
+    bench: &Bench,
+    libraries: &backends::Libraries,
+    fleet: &Path,
+    tasks: &[String],
+    served: Option<u64>,
+) -> Result<String, ExperimentError> {
+    match served {
+        None => backends::measure(bench, libraries, fleet, tasks),
+        Some(seconds) => backends::outputs::compare(bench, libraries, fleet, seconds),
+    }
+}
+
 fn distances(response: &Spread, floor: &Spread) -> [i64; 2] {
     LIMITS.map(|(quantile, _)| above(response, floor, quantile))
 }
@@ -337,6 +357,12 @@ pub struct RivalsReport {
     pub alone_ns: BTreeMap<String, u64>,
     /// Ways that certify nothing.
     pub baselines: Vec<Cell>,
+    /// Highest load at which naive sharing misses nothing, in thousandths; zero before it was looked for.
+    #[serde(default)]
+    pub naive_clean: u64,
+    /// Slowdown of each task beside each other one, in thousandths.
+    #[serde(default)]
+    pub pairs_milli: Vec<Vec<u64>>,
     /// Ours, by layout.
     pub ours: Vec<LayoutRow>,
 }
@@ -372,13 +398,29 @@ pub fn rivals(
         report.baselines.extend(rivals::baselines(&gpu, store, &sorted, &way, loads, seconds)?);
         store.save(&file, &report)?;
     }
+    if report.naive_clean == 0 {
+        report.naive_clean = rivals::naive_clean(gpu, store, &members)?;
+        store.save(&file, &report)?;
+    }
+    if report.pairs_milli.is_empty() {
+        report.pairs_milli = rivals::pairs(gpu, store, &members)?;
+        store.save(&file, &report)?;
+    }
+    let known = WideReport { pairs_milli: report.pairs_milli.clone(), ..WideReport::default() };
     for layout in layouts {
         let needed = Duration::from_secs_f64(campaign * rounds as f64 + (seconds + 4) as f64 * 5.0);
         if report.ours.iter().any(|row| row.label == layout.label) || !bench.allowance.allows(needed) {
             continue;
         }
         let options = certify::campaign(members.len(), campaign, 100_000, 3);
-        report.ours.push(rivals::ours(gpu, store, &members, layout, loads, (seconds, options, rounds))?);
+        report.ours.push(rivals::ours(
+            gpu,
+            store,
+            &members,
+            layout,
+            loads,
+            rivals::Care { seconds, options, rounds, known: &known },
+        )?);
         store.save(&file, &report)?;
     }
     Ok(tables::rivals(&report))
