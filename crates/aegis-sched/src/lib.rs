@@ -9,6 +9,7 @@
 //! | [`assign`] | which lane a task belongs to, and which platform a fleet |
 //! | [`whatif`] | which single change would admit a refused set |
 //! | [`witness`](mod@witness) | a schedule in which a refused lane misses |
+//! | [`enact`](mod@enact) | that schedule, run by the engine itself |
 //! | [`chain`] | how late an output answers its input through several tasks, and how old it is |
 //! | [`contention`] | which budgets hold beside the rest of a set |
 //! | [`exclusion`] | what it costs to keep tasks from running at once |
@@ -29,6 +30,7 @@ pub mod assign;
 pub mod chain;
 pub mod contention;
 pub mod counterfactual;
+pub mod enact;
 pub mod engine;
 pub mod error;
 pub mod exclusion;
@@ -54,4 +56,4 @@ pub use model::{Arrival, Basis, Criticality, OccupancyBudget, OnOverrun, Task, T
 pub use platform::{Overheads, PartitionModel, Platform, charge};
 pub use policy::{POLICIES, PolicyClass, SchedulingPolicy};
 pub use referee::certificate::{Certificate, CertifiedTask, LaneCertificate, Rung, Term, TermKind};
-pub use replay::{Replay, ReplayEnd, replay};
+pub use replay::{Replay, ReplayEnd, replay, replay_changes};

@@ -1,9 +1,11 @@
 //! Replay: the recorded inputs of a trace, fed to a new engine, must give the recorded decisions byte for byte.
 
-use aegis_types::records::EngineStarted;
-use aegis_types::{RawRecord, Record};
+use std::sync::Arc;
 
-use crate::engine::{Engine, Input, Misuse, Outbox};
+use aegis_types::records::EngineStarted;
+use aegis_types::{RawRecord, Record, TaskId, Time};
+
+use crate::engine::{ChangeError, Engine, Input, Misuse, Outbox};
 use crate::error::ModelError;
 use crate::explain::{TraceGap, decision_ring, gap_between, is_decision};
 use crate::model::TaskSet;
@@ -55,8 +57,57 @@ pub enum ReplayEnd {
         /// Which duty it breaks.
         misuse: Misuse,
     },
+    /// Another engine took over there, and the change that was given does not make it.
+    NoSuccessor {
+        /// The position of the record of its start.
+        position: usize,
+    },
     /// The trace holds no decisions.
     NoStart,
+}
+
+/// A certificate that took over from the one before it in a trace.
+pub struct Change<'a> {
+    /// Its tasks.
+    pub set: &'a TaskSet,
+    /// The certificate.
+    pub certificate: &'a Certificate,
+    /// The policy.
+    pub policy: Arc<dyn SchedulingPolicy>,
+    /// How it took over.
+    pub takeover: Takeover<'a>,
+}
+
+/// How a certificate took over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takeover<'a> {
+    /// [`Engine::successor`]: every lane was idle.
+    AtIdle,
+    /// [`Engine::widened`].
+    Widened {
+        /// Tasks that get no jobs any more.
+        retiring: &'a [TaskId],
+    },
+    /// [`Engine::narrowed`].
+    Narrowed {
+        /// For each task its number before.
+        numbers: &'a [TaskId],
+    },
+}
+
+impl Change<'_> {
+    /// The engine that takes over from `engine` at `now`.
+    ///
+    /// # Errors
+    /// [`ChangeError`]; `engine` goes on as if nothing had been asked.
+    pub fn after(&self, engine: &Engine, now: Time) -> Result<Engine, ChangeError> {
+        let (certificate, policy) = (self.certificate.clone(), Box::new(Arc::clone(&self.policy)));
+        match self.takeover {
+            Takeover::AtIdle => engine.successor(self.set, certificate, policy, now),
+            Takeover::Widened { retiring } => engine.widened(self.set, certificate, policy, retiring, now),
+            Takeover::Narrowed { numbers } => engine.narrowed(self.set, certificate, policy, numbers, now),
+        }
+    }
 }
 
 /// Feeds the recorded inputs to a new engine and compares what follows with what was recorded: stamp, kind and
@@ -70,13 +121,27 @@ pub fn replay(
     certificate: &Certificate,
     policy: Box<dyn SchedulingPolicy>,
 ) -> Result<Replay, ModelError> {
+    replay_changes(records, set, certificate, policy, &[])
+}
+
+/// As [`replay`], of a trace in which other certificates took over, in this order.
+///
+/// # Errors
+/// As [`replay`].
+pub fn replay_changes(
+    records: &[RawRecord],
+    set: &TaskSet,
+    certificate: &Certificate,
+    policy: Box<dyn SchedulingPolicy>,
+    changes: &[Change<'_>],
+) -> Result<Replay, ModelError> {
     let mut run = Replay { inputs: 0, equal: 0, end: ReplayEnd::NoStart };
     let Some(ring) = decision_ring(records) else { return Ok(run) };
     let stream = || records.iter().enumerate().filter(|(_, raw)| raw.producer() == ring);
     let Some((_, first)) = stream().find(|(_, raw)| is_decision(raw)) else { return Ok(run) };
     let engine = Engine::new(set, certificate.clone(), policy, first.stamp)?;
     let out = engine.outbox();
-    let mut replayer = Replayer { engine, out, matched: 0, start: None };
+    let mut replayer = Replayer { engine, out, matched: 0, start: None, changes: changes.iter() };
     let mut last: Option<&RawRecord> = None;
     for (position, raw) in stream() {
         if let Some(gap) = gap_between(last, raw) {
@@ -105,16 +170,18 @@ pub fn replay(
     Ok(run)
 }
 
-struct Replayer {
+struct Replayer<'a> {
     engine: Engine,
     out: Outbox,
     /// Records of the outbox that the trace has confirmed.
     matched: usize,
     /// The record that opens the trace, until the first input makes the engine tell its own.
     start: Option<(usize, RawRecord)>,
+    /// Changes that are still to come.
+    changes: std::slice::Iter<'a, Change<'a>>,
 }
 
-impl Replayer {
+impl Replayer<'_> {
     fn unmatched(&self) -> usize {
         self.out.records().len() - self.matched
     }
@@ -124,7 +191,8 @@ impl Replayer {
         if self.unmatched() > 0 {
             return self.compare(position, raw).map(|()| false);
         }
-        if raw.kind() == EngineStarted::SCHEMA.kind && self.start.is_none() && self.out.records().is_empty() {
+        if raw.kind() == EngineStarted::SCHEMA.kind && self.start.is_none() {
+            self.follow(position, raw)?;
             self.start = Some((position, *raw));
             return Ok(false);
         }
@@ -141,6 +209,21 @@ impl Replayer {
             self.compare(position, &start)?;
         }
         self.compare(position, raw).map(|()| true)
+    }
+
+    /// Makes the engine whose start is recorded: the first one is there already.
+    fn follow(&mut self, position: usize, raw: &RawRecord) -> Result<(), Box<ReplayEnd>> {
+        if self.out.records().is_empty() {
+            return Ok(());
+        }
+        let Some(change) = self.changes.next() else {
+            return Err(Box::new(ReplayEnd::Diverged { position, recorded: *raw, replayed: None }));
+        };
+        let next = change.after(&self.engine, raw.stamp);
+        self.engine = next.map_err(|_| Box::new(ReplayEnd::NoSuccessor { position }))?;
+        self.out = self.engine.outbox();
+        self.matched = 0;
+        Ok(())
     }
 
     fn compare(&mut self, position: usize, recorded: &RawRecord) -> Result<(), Box<ReplayEnd>> {

@@ -102,13 +102,7 @@ impl<P: Plant> Driver<P> {
 
     /// Runs cycles and waits until the engine is idle after `end`, or for at most `grace` more.
     pub fn run(&mut self, end: Time, grace: Nanos, sink: &mut dyn Sink) {
-        // The engine's time begins at its start; whatever comes earlier is told then.
-        while self.plant.now() < self.engine.now() {
-            let start = self.engine.now();
-            let _late = self.plant.wait(Some(start));
-        }
-        // Whatever kept the thread from looking before the first cycle delayed nobody.
-        let _before = self.plant.gap();
+        self.begin();
         // When the run ends at the latest; known once it drains, by the clock or by the operator.
         let mut last: Option<Time> = None;
         loop {
@@ -124,12 +118,61 @@ impl<P: Plant> Driver<P> {
                 }
             }
             if !happened {
-                let limit = last.unwrap_or(end);
-                let until = self.wake.map_or(limit, |wake| wake.min(limit));
-                let stall = self.plant.wait(Some(until));
-                self.stall = self.stall.max(stall);
+                self.rest(last.unwrap_or(end));
             }
         }
+    }
+
+    /// Waits for the engine's start, from which its time counts; whatever comes earlier is told then.
+    pub fn begin(&mut self) {
+        while self.plant.now() < self.engine.now() {
+            let start = self.engine.now();
+            let _late = self.plant.wait(Some(start));
+        }
+        // Whatever kept the thread from looking before the first cycle delayed nobody.
+        let _before = self.plant.gap();
+    }
+
+    /// Runs cycles until one in which nothing happened, or until `until`. Returns whether that lies ahead still; whoever
+    /// has nothing else to do then [rests](Self::rest).
+    pub fn serve(&mut self, until: Time, sink: &mut dyn Sink) -> bool {
+        loop {
+            let happened = self.cycle(sink);
+            let now = if happened { self.plant.now() } else { self.looked };
+            if now >= until {
+                return false;
+            }
+            if !happened {
+                return true;
+            }
+        }
+    }
+
+    /// Lets another engine take over between two cycles: one that this driver's engine was followed by, so that it has
+    /// the same lanes and knows what is in flight. `sporadic` are its tasks with clients. It decides at once, so that its
+    /// start is recorded. Allocates.
+    ///
+    /// # Panics
+    /// If the engine has another number of lanes.
+    pub fn follow(&mut self, engine: Engine, sporadic: Vec<TaskId>, sink: &mut dyn Sink) {
+        assert_eq!(engine.lanes().count(), self.in_flight.len(), "an engine follows one of the same lanes");
+        if self.cycles == 0 {
+            // An engine that was told nothing has not recorded its start.
+            self.decide(self.engine.now(), sink);
+        }
+        self.outbox = engine.outbox();
+        self.arrived = Vec::with_capacity(sporadic.len());
+        let start = engine.now();
+        (self.engine, self.sporadic) = (engine, sporadic);
+        self.cycles += 1;
+        self.decide(start, sink);
+    }
+
+    /// Waits until something may have happened, at the latest until `limit`.
+    pub fn rest(&mut self, limit: Time) {
+        let until = self.wake.map_or(limit, |wake| wake.min(limit));
+        let stall = self.plant.wait(Some(until));
+        self.stall = self.stall.max(stall);
     }
 
     /// Whether everything that is still in flight is on lanes that were lost, after a stop: nothing will happen any more.

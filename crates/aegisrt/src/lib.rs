@@ -9,6 +9,7 @@
 //! | [`plant`], [`mailbox`], [`carrier`], [`models`] | the real world: a thread for each lane, and what it carries |
 //! | [`client`], [`feed`] | where jobs and their inputs come from |
 //! | [`calibrate`], [`profile`] | what the runtime and the models cost here |
+//! | [`online`] | tasks added and removed while a driver serves |
 //! | [`run`], [`tally`], [`live`] | a run, and what is counted of it |
 //! | [`cli`] | the command line `aegis` |
 #![forbid(unsafe_code)]
@@ -28,6 +29,7 @@ pub mod machine;
 pub mod mailbox;
 pub mod measure;
 pub mod models;
+pub mod online;
 pub mod plant;
 pub mod profile;
 pub mod realtime;

@@ -28,7 +28,7 @@ impl Engine {
     fn refusal(&self, now: Time, task: TaskId) -> Option<Refusal> {
         match self.tasks.get(task.index()) {
             Some(slot) if slot.sporadic => {
-                let early = slot.next_arrival > now && self.mode == Mode::Serving;
+                let early = slot.next_arrival > now && self.mode == Mode::Serving && !slot.retired;
                 if early { Some(Refusal::TooEarly) } else { self.obstacle(task.index()) }
             }
             Some(_) | None => Some(Refusal::NotSporadic),
@@ -38,7 +38,7 @@ impl Engine {
     /// What stands in the way of any release of a task, timer or client.
     pub(super) fn obstacle(&self, task: usize) -> Option<Refusal> {
         let slot = &self.tasks[task];
-        if self.mode != Mode::Serving {
+        if self.mode != Mode::Serving || slot.retired {
             Some(Refusal::Stopping)
         } else if slot.sheds && self.lanes[slot.lane.index()].trust == Trust::Shedding {
             Some(Refusal::LaneVoid)

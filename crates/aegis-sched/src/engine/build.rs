@@ -131,6 +131,7 @@ fn task_slot(
         next_arrival: first,
         accepted: 0,
         queue: JobQueue::new(certified.queue as usize),
+        retired: false,
     })
 }
 
@@ -181,6 +182,8 @@ fn lane(index: usize, set: &TaskSet, certificate: &Certificate, start: Time) -> 
         tasks,
         shed_order: shed_order.into_iter().map(|(_, task)| task).collect(),
         certificate: position,
+        former: None,
+        kept: false,
     }
 }
 

@@ -18,7 +18,7 @@ impl Engine {
         let Phase::Running(flight) = self.lanes[lane].phase else { return };
         let task = &self.tasks[flight.task.index()];
         let job = *task.head().expect("a task in flight has a job");
-        let budget = task.budgets[job.segment.index()];
+        let budget = flight.budget;
         let segments = task.budgets.len();
         let retries = task.retries;
         let occupancy = now.since(flight.since);
@@ -104,18 +104,16 @@ impl Engine {
         }
         lane.ended += 1;
         let (overrun, trust) = (lane.overrun, lane.trust);
-        let certified = lane.certificate.and_then(|position| self.certificate.lanes().get(position));
-        let bound = certified.and_then(|lane| lane.bound(task.position, overrun));
+        let bound = lane.bound(job.id.task.index(), task.position, overrun, &self.certificate);
         let claimed = outcome == JobOutcome::Completed && !job.void && !trust.is_void();
         let (standing, bound) = match (bound, trust) {
             (Some(bound), Trust::Whole) if claimed => (Standing::Covered, bound),
             (Some(bound), Trust::Strained) if claimed => (Standing::Tolerated, bound),
             _ => (Standing::Void, Nanos::MAX),
         };
-        let Job { id, arrival, deadline, .. } = job;
+        let Job { id, arrival, deadline, slot, .. } = job;
         let response = now.since(arrival);
         out.tell(now, JobFinished { job: id, outcome, response, bound, standing, overrun });
-        let slot = task.slot(id);
         out.end(JobEnd { job: id, slot, outcome, arrival, deadline, ended: now, bound, standing });
     }
 
@@ -130,6 +128,7 @@ impl Engine {
             lane.trust = Trust::Whole;
             lane.overrun = Nanos::ZERO;
             lane.ended = 0;
+            lane.settle_bounds(&self.certificate);
         }
     }
 }

@@ -125,8 +125,10 @@ impl Engine {
             job.advance(JobEvent::Dispatch);
         }
         let dispatch = self.lanes[lane].last_dispatch.next();
-        let flight = InFlight { task: self.tasks[choice.task].id, dispatch, since: now, first: now };
-        self.watch_running(lane, &flight);
+        let task = &self.tasks[choice.task];
+        let budget = task.head().map_or(Nanos::MAX, |job| task.budgets[job.segment.index()]);
+        let flight = InFlight { task: task.id, dispatch, since: now, first: now, budget };
+        self.lanes[lane].expires = Some(flight.expiry());
         self.launch(lane, PhaseEvent::Dispatch(flight), flight, choice.reason, now, out);
     }
 
@@ -144,10 +146,10 @@ impl Engine {
         self.lanes[lane].last_dispatch = flight.dispatch;
         let (id, task) = (self.lanes[lane].id, &self.tasks[flight.task.index()]);
         let job = task.head().expect("a task in flight has a job");
-        let (job, segment, dispatch) = (job.id, job.segment, flight.dispatch);
-        let budget = task.budgets[segment.index()];
+        let (job, segment, slot, dispatch) = (job.id, job.segment, job.slot, flight.dispatch);
+        let budget = flight.budget;
         out.tell(now, SegmentDispatched { job, lane: id, segment, dispatch, budget, reason });
-        let command = Dispatch { lane: id, job, segment, dispatch, slot: task.slot(job) };
+        let command = Dispatch { lane: id, job, segment, dispatch, slot };
         match self.ahead_of(lane, &flight) {
             Some(ahead) => self.hold(lane, command, ahead, now, out),
             None => out.command(command),

@@ -86,6 +86,8 @@ pub(super) struct Job {
     pub(super) segment: SegmentIndex,
     /// Launches of the segment that failed before anything ran.
     pub(super) attempts: u32,
+    /// Its input slot.
+    pub(super) slot: u32,
     /// An assumption broke that touches this job alone.
     pub(super) void: bool,
     pub(super) state: JobState,

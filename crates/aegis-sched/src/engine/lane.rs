@@ -1,12 +1,13 @@
 //! The slabs of the engine: what it knows of each task and each lane, sized once.
 
-use aegis_types::{DispatchSeq, JobId, LaneId, Nanos, TaskId, Time};
+use aegis_types::{DispatchSeq, LaneId, Nanos, TaskId, Time};
 
 use super::job::Job;
 use super::outbox::Dispatch;
 use super::phase::{Phase, PhaseEvent, Trust};
 use super::queue::JobQueue;
 use super::turn::Turn;
+use crate::referee::certificate::{Certificate, LaneCertificate};
 
 /// A task under contract, with its pending jobs.
 #[derive(Debug)]
@@ -32,15 +33,11 @@ pub(super) struct TaskSlot {
     /// Jobs accepted so far.
     pub(super) accepted: u64,
     pub(super) queue: JobQueue,
+    /// Whether no job of it is accepted any more.
+    pub(super) retired: bool,
 }
 
 impl TaskSlot {
-    /// The input slot of a job. Pending jobs of a task are consecutive and at most as many as there are slots, so no
-    /// two of them share one.
-    pub(super) fn slot(&self, job: JobId) -> u32 {
-        u32::try_from(job.number % self.queue.bound() as u64).expect("the queue bound fits u32")
-    }
-
     /// The job that runs or is ready.
     pub(super) fn head(&self) -> Option<&Job> {
         self.queue.head()
@@ -78,6 +75,18 @@ pub(super) struct Lane {
     pub(super) shed_order: Box<[usize]>,
     /// Position in the certificate; a lane without tasks may have none.
     pub(super) certificate: Option<usize>,
+    /// The bounds of the certificate before, where a busy period began under it.
+    pub(super) former: Option<Former>,
+    /// Whether the busy period is still that one.
+    pub(super) kept: bool,
+}
+
+/// Bounds of a lane under the certificate before the one in force.
+#[derive(Debug)]
+pub(super) struct Former {
+    pub(super) bounds: LaneCertificate,
+    /// Of each task of the lane, by its number: its position in the bounds.
+    pub(super) positions: Box<[(usize, usize)]>,
 }
 
 impl Lane {
@@ -94,6 +103,44 @@ impl Lane {
     /// The place of one of its tasks in the order of turns.
     pub(super) fn place(&self, task: usize) -> usize {
         self.tasks.partition_point(|&other| other < task)
+    }
+
+    /// Keeps bounds until the lane idles.
+    pub(super) fn keep(&mut self, former: Former) {
+        self.tolerance = former.bounds.tolerance();
+        self.former = Some(former);
+        self.kept = true;
+    }
+
+    /// Whether its jobs have bounds of the certificate before the one in force.
+    pub(super) const fn is_former(&self) -> bool {
+        self.kept
+    }
+
+    /// A refereed bound of a task with pending jobs, under overrun `x`; `certificate` is the one in force.
+    pub(super) fn bound(
+        &self,
+        task: usize,
+        position: usize,
+        x: Nanos,
+        certificate: &Certificate,
+    ) -> Option<Nanos> {
+        let own = self.certificate.and_then(|position| certificate.lanes().get(position));
+        match self.former.as_ref().filter(|_| self.kept) {
+            None => own?.bound(position, x),
+            Some(former) => {
+                let (_, position) = former.positions.iter().find(|(known, _)| *known == task)?;
+                former.bounds.bound(*position, x)
+            }
+        }
+    }
+
+    /// The lane idles: from here on the certificate in force bounds its jobs.
+    pub(super) fn settle_bounds(&mut self, certificate: &Certificate) {
+        if std::mem::take(&mut self.kept) {
+            let own = self.certificate.and_then(|position| certificate.lanes().get(position));
+            self.tolerance = own.map_or(Nanos::ZERO, LaneCertificate::tolerance);
+        }
     }
 
     /// What was learnt of the certificate.

@@ -24,10 +24,12 @@
 //! | `overrun` | broken assumptions: what still holds, what is shed; budgets that are over while a segment runs |
 //! | `control` | draining and stopping |
 //! | `succeed` | another set takes over where every lane is idle |
+//! | `change` | tasks are added and removed while jobs are pending |
 //! | `job`, `phase`, `queue`, `lane` | state machines and the slabs that hold them |
 
 mod arrival;
 mod build;
+mod change;
 mod complete;
 mod control;
 mod dispatch;
@@ -111,7 +113,8 @@ impl Engine {
     /// The earliest timer that is not handled yet, a release or the end of the budget of a segment in flight; the driver
     /// tells [`Input::Tick`] no later. `None` when no timer is running.
     pub fn wake_at(&self) -> Option<Time> {
-        let releases = self.tasks.iter().filter(|task| !task.sporadic).map(|task| task.next_arrival);
+        let releases =
+            self.tasks.iter().filter(|task| !task.sporadic && !task.retired).map(|task| task.next_arrival);
         let release = if self.mode == Mode::Serving { releases.min() } else { None };
         let expiry = self.lanes.iter().filter_map(|lane| lane.expires).min();
         release.into_iter().chain(expiry).min()

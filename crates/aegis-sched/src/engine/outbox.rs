@@ -14,7 +14,8 @@ pub struct Dispatch {
     pub segment: SegmentIndex,
     /// The number that the completion flag must carry.
     pub dispatch: DispatchSeq,
-    /// The input slot of the job: its number modulo the task's queue bound.
+    /// The input slot of the job: its number modulo the task's queue bound, but where a change has moved the bound and
+    /// another pending job has that slot.
     pub slot: u32,
 }
 

@@ -32,24 +32,17 @@ record! {
 pub const SCHEMAS: &[Schema] = &[OverrunRunning::SCHEMA, SegmentHeld::SCHEMA, SegmentLaunched::SCHEMA];
 
 impl Engine {
-    /// Sets the lane's timer: a segment that never ends is told of when its budget is over, not when it has ended.
-    pub(super) fn watch_running(&mut self, lane: usize, flight: &InFlight) {
-        let task = &self.tasks[flight.task.index()];
-        let budget = task.head().map_or(Nanos::MAX, |job| task.budgets[job.segment.index()]);
-        self.lanes[lane].expires = Some(flight.first.saturating_add(budget).saturating_add(Nanos::new(1)));
-    }
-
-    /// Tells of every segment in flight whose budget is over.
+    /// Tells of every segment in flight whose budget is over: one that never ends is told of then, and not when it has
+    /// ended.
     pub(super) fn tell_running(&mut self, now: Time, out: &mut Outbox) {
         for lane in &mut self.lanes {
-            let Phase::Running(InFlight { task, dispatch, first, .. }) = lane.phase else { continue };
+            let Phase::Running(InFlight { task, dispatch, first, budget, .. }) = lane.phase else { continue };
             if lane.expires.take_if(|expires| *expires <= now).is_none() {
                 continue;
             }
             let task = &self.tasks[task.index()];
             if let Some(job) = task.head() {
                 let (lane, segment, seen) = (lane.id, job.segment, now.since(first));
-                let budget = task.budgets[segment.index()];
                 out.tell(now, OverrunRunning { lane, job: job.id, segment, dispatch, seen, budget });
             }
         }

@@ -1,6 +1,6 @@
 //! What a lane does, and how far its certificate can be trusted: two state machines with one door each.
 
-use aegis_types::{DispatchSeq, TaskId, Time};
+use aegis_types::{DispatchSeq, Nanos, TaskId, Time};
 
 /// What a lane does.
 ///
@@ -31,6 +31,15 @@ pub(super) struct InFlight {
     pub(super) since: Time,
     /// Stamp of the segment's first dispatch: the budget covers every attempt.
     pub(super) first: Time,
+    /// The occupancy budget C' that it was dispatched under.
+    pub(super) budget: Nanos,
+}
+
+impl InFlight {
+    /// The first instant at which the budget is over.
+    pub(super) fn expiry(&self) -> Time {
+        self.first.saturating_add(self.budget).saturating_add(Nanos::new(1))
+    }
 }
 
 /// What happens to a lane.
@@ -111,6 +120,7 @@ mod tests {
             dispatch: DispatchSeq::new(dispatch),
             since: Time::new(3),
             first: Time::new(2),
+            budget: Nanos::new(5),
         };
         let (old, new) = (flight(1), flight(2));
         let ready = Phase::Ready { since: Time::new(1) };

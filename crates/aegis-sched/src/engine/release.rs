@@ -19,7 +19,7 @@ impl Engine {
         }
         for index in 0..self.tasks.len() {
             let slot = &self.tasks[index];
-            if !slot.sporadic && slot.next_arrival <= now {
+            if !slot.sporadic && !slot.retired && slot.next_arrival <= now {
                 self.expire(now, index, out);
             }
         }
@@ -74,6 +74,7 @@ impl Engine {
         let deadline = arrival.saturating_add(task.deadline);
         task.accepted += 1;
         task.next_arrival = arrival.saturating_add(task.period);
+        let slot = task.queue.free_slot(id.number);
         task.queue.push(Job {
             id,
             arrival,
@@ -81,6 +82,7 @@ impl Engine {
             released: now,
             segment: SegmentIndex::new(0),
             attempts: 0,
+            slot,
             void: false,
             state: JobState::Queued,
         });
@@ -91,6 +93,6 @@ impl Engine {
         lane.advance(PhaseEvent::Release(now));
         let pending = task.queue.len() as u64;
         out.tell(now, JobReleased { job: id, lane: lane.id, arrival, deadline, pending, token });
-        (id, task.slot(id))
+        (id, slot)
     }
 }

@@ -6,10 +6,11 @@
 //! falls apart; fed again in order, each engine made from the one before, its inputs give the same records. Which changes need not wait, and what then has to be
 //! certified together, says [`crate::mode`].
 
-use aegis_types::{LaneId, Time};
+use aegis_types::{LaneId, TaskId, Time};
 
 use super::Engine;
 use super::control::Mode;
+use super::phase::Trust;
 use crate::error::ModelError;
 use crate::model::TaskSet;
 use crate::policy::SchedulingPolicy;
@@ -54,6 +55,59 @@ pub enum ChangeError {
         /// Lanes of the device.
         lanes: usize,
     },
+    /// While jobs are pending the order of jobs cannot change.
+    #[error("policy `{given}` cannot follow `{serving}` while jobs are pending; legal is the same policy")]
+    Policy {
+        /// The policy given.
+        given: &'static str,
+        /// The policy that serves.
+        serving: &'static str,
+    },
+    /// A task is not the same before and after, beyond budgets and jitter that move the way of the change.
+    #[error("{task} changes its {field}; legal while jobs are pending are contracts that stay")]
+    Contract {
+        /// The task, by its number in the new set.
+        task: TaskId,
+        /// What differs.
+        field: &'static str,
+    },
+    /// No such task.
+    #[error("{task} is named; there are {tasks} tasks")]
+    Unknown {
+        /// The number given.
+        task: TaskId,
+        /// How many tasks there are.
+        tasks: usize,
+    },
+    /// Each task of the new set needs its number in the engine.
+    #[error("{given} numbers are given for {tasks} tasks; legal is one for each")]
+    Numbers {
+        /// How many numbers are given.
+        given: usize,
+        /// How many tasks the new set has.
+        tasks: usize,
+    },
+    /// A task leaves or changes its number while it has jobs.
+    #[error(
+        "{task} has {pending} pending jobs and does not keep its number; a change waits until it has none"
+    )]
+    Pending {
+        /// The task.
+        task: TaskId,
+        /// How many.
+        pending: usize,
+    },
+    /// A lane is in a busy period of which not all is under the certificate in force.
+    #[error(
+        "{lane} has to idle first (it is {trust:?}): an assumption broke, or its jobs have the bounds of the \
+         certificate before the one in force"
+    )]
+    Unsettled {
+        /// The lane.
+        lane: LaneId,
+        /// How far its certificate holds.
+        trust: Trust,
+    },
     /// Set, certificate and policy make no engine.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -78,6 +132,22 @@ impl Engine {
         if let Some(busy) = self.lanes.iter().find(|lane| lane.pending > 0) {
             return Err(ChangeError::Busy { lane: busy.id, pending: busy.pending });
         }
+        self.may_be_followed(set, &certificate, now)?;
+        let mut next = Self::new(set, certificate, policy, now)?;
+        for (lane, old) in next.lanes.iter_mut().zip(&self.lanes) {
+            lane.last_dispatch = old.last_dispatch;
+            lane.last_breach = old.last_breach;
+        }
+        Ok(next)
+    }
+
+    /// What holds wherever another engine takes over.
+    pub(super) fn may_be_followed(
+        &self,
+        set: &TaskSet,
+        certificate: &Certificate,
+        now: Time,
+    ) -> Result<(), ChangeError> {
         if self.mode != Mode::Serving {
             return Err(ChangeError::Stopping);
         }
@@ -92,11 +162,6 @@ impl Engine {
         if given != lanes {
             return Err(ChangeError::Lanes { given, lanes });
         }
-        let mut next = Self::new(set, certificate, policy, now)?;
-        for (lane, old) in next.lanes.iter_mut().zip(&self.lanes) {
-            lane.last_dispatch = old.last_dispatch;
-            lane.last_breach = old.last_breach;
-        }
-        Ok(next)
+        Ok(())
     }
 }

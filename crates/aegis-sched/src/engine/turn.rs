@@ -21,6 +21,16 @@ impl Turn {
         Self { holder: tasks.saturating_sub(1), left: 0 }
     }
 
+    /// The place that has or last had the turn, and the segments left of it.
+    pub(super) const fn state(self) -> (usize, u64) {
+        (self.holder, self.left)
+    }
+
+    /// The turn of the task at `place`, with so many segments left.
+    pub(super) const fn resumed(place: usize, left: u64) -> Self {
+        Self { holder: place, left }
+    }
+
     /// How many places on the task at `place` is, of `tasks`: zero where its turn goes on, else 1 to `tasks`.
     pub(super) const fn distance(self, place: usize, tasks: usize) -> u64 {
         if place == self.holder && self.left > 0 {

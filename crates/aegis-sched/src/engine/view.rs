@@ -60,6 +60,11 @@ impl Engine {
         self.lanes.iter().filter_map(|lane| self.lane(lane.id))
     }
 
+    /// Every task, by number.
+    pub fn tasks(&self) -> impl Iterator<Item = TaskId> {
+        self.tasks.iter().map(|task| task.id)
+    }
+
     /// Jobs of a task that are pending; zero if there is no such task.
     pub fn pending(&self, task: TaskId) -> usize {
         self.tasks.get(task.index()).map_or(0, |slot| slot.queue.len())

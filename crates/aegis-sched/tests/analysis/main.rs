@@ -7,6 +7,7 @@ mod admission;
 mod agreement;
 mod assignment;
 mod bounded;
+mod enacted;
 mod exact;
 mod fair;
 mod generate;

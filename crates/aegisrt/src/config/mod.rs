@@ -36,5 +36,5 @@ pub use fleet::{
 };
 pub use observed::{CalibratedDevice, DeviceLimits, Figure, HostStalls};
 pub use platform::{Calibration, CalibrationMethod};
-pub use prepare::{ContextGap, Facts, Prepared, prepare};
+pub use prepare::{ContextGap, Facts, Prepared, prepare, prepare_apart};
 pub use profile::{Exceedance, MemoryProfile, Profile, SegmentProfile, TaskProfile, shapes_hash};

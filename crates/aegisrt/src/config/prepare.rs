@@ -76,6 +76,25 @@ pub fn prepare(
     lanes: &[LaneId],
     facts: &[Facts],
 ) -> Result<Prepared, ConfigError> {
+    let prepared = prepare_apart(fleet, profile, calibration, lanes, facts)?;
+    Ok(Prepared { set: beside_excluded(fleet, prepared.set)?, ..prepared })
+}
+
+/// As [`prepare`], with budgets that leave out the waiting for excluded tasks: what segments take when they need not
+/// wait. Neither admission nor an engine may be given such a set.
+///
+/// # Errors
+/// As [`prepare`].
+///
+/// # Panics
+/// As [`prepare`].
+pub fn prepare_apart(
+    fleet: &Fleet,
+    profile: Option<&Profile>,
+    calibration: &Calibration,
+    lanes: &[LaneId],
+    facts: &[Facts],
+) -> Result<Prepared, ConfigError> {
     assert_eq!(lanes.len(), fleet.tasks().len(), "one lane for each task");
     assert_eq!(facts.len(), fleet.tasks().len(), "facts of one model for each task");
     let model = |reason: ModelError| ConfigError::Model { file: fleet.path().into(), reason };
@@ -120,7 +139,6 @@ pub fn prepare(
         });
     }
     let set = TaskSet::new(tasks, platform).map_err(model)?;
-    let set = beside_excluded(fleet, set)?;
     Ok(Prepared { set, requests: fleet.partition_requests(), gaps })
 }
 

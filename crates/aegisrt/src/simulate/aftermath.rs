@@ -7,6 +7,9 @@
 //! | a segment fails, or does not start | one job each, nothing else | untouched |
 //! | a flood of arrivals | untouched: what exceeds the contract is refused | untouched |
 //! | late timers, a stall, two lanes at once | judged by checker 1 alone | the same |
+//! | an overrun or a hang where tasks exclude each other | judged by checker 1 alone | the same |
+//!
+//! Lanes that exclude each other wait for each other, so what overruns on one may be an overrun on the next.
 //!
 //! "Untouched" is: every job covered. That a struck lane is whole again in its next busy period follows from checker 1,
 //! which compares the engine's standings with an account of its own.
@@ -17,8 +20,17 @@ use super::check::LaneCounts;
 use super::episode::Outcome;
 use super::faults::{FaultClass, FaultPlan};
 
-/// What the fault did not leave standing, for people.
-pub fn check(plan: &FaultPlan, outcome: &Outcome) -> Vec<String> {
+/// What the fault did not leave standing, for people. `excludes`: whether some tasks must not run beside each other.
+pub fn check(plan: &FaultPlan, outcome: &Outcome, excludes: bool) -> Vec<String> {
+    let overruns = |class| {
+        matches!(
+            class,
+            FaultClass::Exactly(..) | FaultClass::Tolerated | FaultClass::Excessive | FaultClass::Hang
+        )
+    };
+    if excludes && overruns(plan.class) {
+        return Vec::new();
+    }
     let struck = match plan.class {
         FaultClass::Exactly(lane, _) => Some(lane),
         FaultClass::None | FaultClass::Flood => None,
@@ -92,7 +104,7 @@ mod tests {
         for (class, first, second, expected) in table {
             let plan = FaultPlan { class, ..FaultPlan::none() };
             let outcome = Outcome { lanes: vec![(lane, first), (other, second)], ..Outcome::default() };
-            assert_eq!(check(&plan, &outcome).len(), expected, "{class:?} {first:?} {second:?}");
+            assert_eq!(check(&plan, &outcome, false).len(), expected, "{class:?} {first:?} {second:?}");
         }
     }
 }

@@ -6,7 +6,7 @@
 //! | number | what must hold | where |
 //! |---|---|---|
 //! | 1 | responses within R(X) wherever no assumption broke; the covered share is reported | `jobs` |
-//! | 2 | one segment in flight per lane | `lanes`, [`SimPlant`](super::plant::SimPlant) |
+//! | 2 | one segment in flight per lane, none beside one that it excludes | `lanes`, `apart`, [`SimPlant`](super::plant::SimPlant) |
 //! | 3 | bytes in use within reservations within capacity | `memory` |
 //! | 4 | every accepted job reaches exactly one terminal state | `jobs` |
 //! | 5 | nothing illegal happens: arrivals, queues, order of segments, who is dropped, who runs | `jobs`, `lanes` |
@@ -16,15 +16,17 @@
 //! | 9 | a fault leaves standing what it must | `aftermath` |
 //! | 10 | a policy that inverts its order is caught | `canary` |
 
+mod apart;
 mod jobs;
 mod lanes;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 
-use aegis_sched::engine::OverrunRunning;
+use aegis_sched::engine::{OverrunRunning, SegmentHeld, SegmentLaunched};
+use aegis_sched::exclusion::Exclusion;
 use aegis_sched::{Certificate, PolicyClass, TaskSet};
 use aegis_types::records::{
     AssumptionBroken, CompletionHandled, ControlHandled, DecideHandled, Decided, EngineStarted, JobFinished,
@@ -139,6 +141,8 @@ struct LaneShadow {
     tasks: Vec<usize>,
     tolerance: Nanos,
     running: Option<RunShadow>,
+    /// Whether what runs was decided and waits to be launched.
+    held: bool,
     /// The task that last had a turn, and the segments left of it.
     turn: Option<(usize, u64)>,
     /// The segment that must be launched again at this stamp.
@@ -168,6 +172,8 @@ pub struct Checks<'a> {
     calm: bool,
     tasks: Vec<TaskShadow>,
     lanes: Vec<LaneShadow>,
+    /// Tasks that must not run at once, the lower number first.
+    excluded: BTreeSet<(usize, usize)>,
     largest: Nanos,
     /// How long the driver may be kept from looking without a word: a declared stall, and the wake-up before it.
     unseen: Nanos,
@@ -193,6 +199,9 @@ impl<'a> Checks<'a> {
             set.tasks().iter().filter_map(|task| shadow(task, certificate)).collect();
         let lanes = (0u16..).take(set.platform().lanes()).map(LaneId::new);
         let largest = tasks.iter().flat_map(|task| task.budgets.iter().copied()).max().unwrap_or(Nanos::ZERO);
+        let exclusion = Exclusion::of(set);
+        let on = |task| set.task(task).map(|task| task.lane);
+        let pairs = exclusion.pairs().filter(|(a, b)| on(*a) != on(*b));
         Self {
             class: certificate.class(),
             lanes: lanes.map(|lane| lane_shadow(lane, set, certificate)).collect(),
@@ -200,6 +209,7 @@ impl<'a> Checks<'a> {
             own,
             calm,
             tasks,
+            excluded: pairs.map(|(a, b)| (a.index(), b.index())).collect(),
             largest,
             unseen: set.platform().overheads.stall.saturating_add(set.platform().overheads.wakeup),
             decided: None,
@@ -240,6 +250,7 @@ impl<'a> Checks<'a> {
     /// Ends the run: every accepted job must have ended. Returns what was violated, and how much more was not kept.
     pub fn finish(mut self) -> (Counts, Vec<Violation>, u64) {
         self.settle_decision();
+        self.settle_apart();
         let (seen, told) = (self.common_causes, self.counts.device_voids);
         let agrees = !self.own || seen == told;
         self.expect(agrees, 9, || format!("{seen} breaches had a common cause, {told} were told"));
@@ -275,10 +286,12 @@ impl<'a> Checks<'a> {
             let id = lane.id;
             self.expect(!late, 5, || format!("{id} stands free with ready jobs after the decision at {at}"));
         }
+        self.settle_held();
     }
 
     fn input(&mut self, raw: &RawRecord) {
         self.settle_decision();
+        self.settle_apart();
         if let Some(record) = CompletionHandled::read(raw) {
             if let Some(lane) = self.lanes.get_mut(record.lane.index()) {
                 lane.reported = Some(record.outcome);
@@ -327,6 +340,10 @@ impl Sink for Checks<'_> {
             self.idled(&record);
         } else if let Some(record) = OverrunRunning::read(&raw) {
             self.running_over(&record);
+        } else if let Some(record) = SegmentHeld::read(&raw) {
+            self.held(&record);
+        } else if let Some(record) = SegmentLaunched::read(&raw) {
+            self.launched(&record);
         } else if let Some(record) = Decided::read(&raw) {
             let other = record.job != record.runner_up && record.ready > 1;
             self.expect(other, 5, || format!("{} was decided against itself", record.job));
@@ -364,6 +381,7 @@ fn lane_shadow(id: LaneId, set: &TaskSet, certificate: &Certificate) -> LaneShad
         tasks: set.on_lane(id).map(|task| task.id.index()).collect(),
         tolerance: certified.map_or(Nanos::ZERO, aegis_sched::LaneCertificate::tolerance),
         running: None,
+        held: false,
         turn: None,
         retry: None,
         reported: None,

@@ -2,6 +2,7 @@
 
 use aegis_sched::engine::{Answer, Decision};
 use aegis_sched::platform::ChargedTask;
+use aegis_sched::{Arrival, Task, TaskSet};
 use aegis_types::{Nanos, TaskId, Time};
 
 use super::faults::Flood;
@@ -45,26 +46,45 @@ impl Clients {
         let client = scenario.set.platform().overheads.client;
         let mut ports: Vec<Option<Port>> = scenario.set.tasks().iter().map(|_| None).collect();
         for task in scenario.sporadic() {
-            // In a crisp world detection takes no time, so the client uses all of J'.
-            let delay = match scenario.latency {
-                Latency::Crisp => charged[task.id.index()].jitter,
-                Latency::Drawn | Latency::Slowest => task.jitter.saturating_add(client),
-            };
+            let delay = delay(task, &charged[task.id.index()], client, scenario.latency);
             let period = task.period.get();
             let nominal = if draw.below(2) == 0 { 0 } else { draw.below(period) };
-            let mut port = Port {
-                period,
-                delay: delay.get(),
-                nominal,
-                visible: Time::ZERO,
-                extra: floods.iter().filter(|flood| flood.task == task.id).flat_map(instants).collect(),
-                token: 0,
-            };
+            let extra = floods.iter().filter(|flood| flood.task == task.id).flat_map(instants).collect();
+            let mut port = Port { period, delay: delay.get(), nominal, visible: Time::ZERO, extra, token: 0 };
             port.extra.sort_unstable_by(|a, b| b.cmp(a));
             port.schedule(draw);
             ports[task.id.index()] = Some(port);
         }
         Self { ports, counts: Counts::default() }
+    }
+
+    /// Clients of the tasks of `set`, of which those with a number were here before under it. New ones begin after `now`.
+    pub fn change(
+        &mut self,
+        set: &TaskSet,
+        charged: &[ChargedTask],
+        numbers: &[Option<TaskId>],
+        (latency, now): (Latency, Time),
+        draw: &mut SplitMix,
+    ) {
+        let mut before = std::mem::take(&mut self.ports);
+        for ((task, charged), number) in set.tasks().iter().zip(charged).zip(numbers) {
+            let mut known = number.and_then(|number| before.get_mut(number.index())?.take());
+            let delay = delay(task, charged, set.platform().overheads.client, latency);
+            if let Some(port) = &mut known {
+                port.period = task.period.get();
+                port.delay_at_most(delay.get(), now);
+            }
+            let fresh = |draw: &mut SplitMix| {
+                let (period, delay) = (task.period.get(), delay.get());
+                let nominal = now.get() + 1 + draw.below(period);
+                let mut port = Port { period, delay, nominal, visible: now, extra: Vec::new(), token: 0 };
+                port.schedule(draw);
+                port
+            };
+            let port = (task.arrival == Arrival::Sporadic).then(|| known.unwrap_or_else(|| fresh(draw)));
+            self.ports.push(port);
+        }
     }
 
     /// The next instant at which a submission becomes visible.
@@ -99,6 +119,16 @@ impl Clients {
 }
 
 impl Port {
+    /// What is to be submitted next comes no later after its nominal arrival than `delay`: where it would, it arrives
+    /// later.
+    fn delay_at_most(&mut self, delay: u64, now: Time) {
+        self.delay = delay;
+        if self.visible.get() > self.nominal + delay {
+            self.nominal = self.nominal.max(now.get().saturating_sub(delay));
+            self.visible = Time::new(self.nominal + delay);
+        }
+    }
+
     /// At once, as late as allowed, or in between.
     fn schedule(&mut self, draw: &mut SplitMix) {
         let delay = match draw.below(3) {
@@ -111,6 +141,15 @@ impl Port {
 
     fn next(&self) -> Time {
         self.extra.last().map_or(self.visible, |&extra| extra.min(self.visible))
+    }
+}
+
+/// Longest time from a nominal arrival to its visibility. In a crisp world detection takes no time, so that the client
+/// uses all of J'.
+fn delay(task: &Task, charged: &ChargedTask, client: Nanos, latency: Latency) -> Nanos {
+    match latency {
+        Latency::Crisp => charged.jitter,
+        Latency::Drawn | Latency::Slowest => task.jitter.saturating_add(client),
     }
 }
 

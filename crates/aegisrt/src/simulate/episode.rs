@@ -115,6 +115,9 @@ impl Episode<'_> {
         for (at, lane) in &plant.collisions {
             checks.report(2, format!("{lane} was launched at {at} while a segment was in flight"));
         }
+        for (at, job, other) in &plant.meetings {
+            checks.report(2, format!("{job} was launched at {at} beside {other}, which it excludes"));
+        }
         if let Some(what) = plant.unanswered() {
             checks.report(4, what);
         }

@@ -6,6 +6,7 @@
 //! times: what is left refused is counted as such.
 
 use aegis_sched::analysis::{LaneProblem, decide};
+use aegis_sched::exclusion::{Exclusion, ExclusionError};
 use aegis_sched::{
     Arrival, Basis, Criticality, ModelError, OccupancyBudget, OnOverrun, Overheads, PartitionModel, Platform,
     PolicyClass, SchedulingPolicy, Task, TaskSet, charge,
@@ -53,6 +54,8 @@ pub struct Scenario {
     pub shortest: Vec<u64>,
     /// By task: how many of 256 segments take their longest occupancy.
     pub longest_share: Vec<u64>,
+    /// By task: the part of each of its budgets that is waiting for excluded segments, and no execution.
+    pub waits: Vec<Nanos>,
 }
 
 impl Scenario {
@@ -73,8 +76,15 @@ impl Scenario {
         shrink(&mut tasks, &platform, policy)?;
         let shortest = tasks.iter().map(|_| [WHOLE, 900_000, 300_000][draw.below(3) as usize]).collect();
         let longest_share = tasks.iter().map(|_| [256, 200, 64][draw.below(3) as usize]).collect();
+        let waits = keep_apart(seed, &mut tasks, &platform, policy)?;
         let set = TaskSet::new(tasks, platform)?;
-        Ok(Self { seed, set, policy, latency, slowdown, shortest, longest_share })
+        Ok(Self { seed, set, policy, latency, slowdown, shortest, longest_share, waits })
+    }
+
+    /// Whether some tasks must not run beside each other: lanes then wait for each other, and what one overruns
+    /// others may overrun too.
+    pub fn excludes(&self) -> bool {
+        self.set.tasks().iter().any(|task| !task.excludes.is_empty())
     }
 
     /// The tasks that clients submit to.
@@ -212,21 +222,74 @@ fn shrink(tasks: &mut [Task], platform: &Platform, policy: PolicyChoice) -> Resu
     let policy: Box<dyn SchedulingPolicy> = policy.make();
     for _ in 0..SHRINKS {
         let set = TaskSet::new(tasks.to_vec(), platform.clone())?;
-        let charged = charge(&set)?;
-        let lanes = (0..platform.lanes()).filter_map(|lane| u16::try_from(lane).ok()).map(LaneId::new);
-        let tight: Vec<LaneId> = lanes
-            .filter(|&lane| decide(&LaneProblem::of_lane(&set, &charged, policy.as_ref(), lane)).is_err())
-            .collect();
+        let tight = tight_lanes(&set, policy.as_ref())?;
         if tight.is_empty() {
             return Ok(());
         }
-        for task in tasks.iter_mut().filter(|task| tight.contains(&task.lane)) {
-            for segment in &mut task.segments {
-                *segment = budget(segment.bound.get() * 2 / 3);
+        tasks.iter_mut().filter(|task| tight.contains(&task.lane)).for_each(by_a_third);
+    }
+    Ok(())
+}
+
+fn by_a_third(task: &mut Task) {
+    for segment in &mut task.segments {
+        *segment = budget(segment.bound.get() * 2 / 3);
+    }
+}
+
+/// Lanes that are not feasible.
+fn tight_lanes(set: &TaskSet, policy: &dyn SchedulingPolicy) -> Result<Vec<LaneId>, ModelError> {
+    let charged = charge(set)?;
+    let lanes = (0..set.platform().lanes()).filter_map(|lane| u16::try_from(lane).ok()).map(LaneId::new);
+    let tight = |lane: &LaneId| decide(&LaneProblem::of_lane(set, &charged, policy, *lane)).is_err();
+    Ok(lanes.filter(tight).collect())
+}
+
+/// Keeps some tasks of one set in five apart, and adds their waiting to the budgets; returns it by task. Waiting comes
+/// from other lanes, so that budgets are shrunk on all of them. Drawn from a stream of its own: sets without exclusion are
+/// what they would be if there were none.
+fn keep_apart(
+    seed: u64,
+    tasks: &mut Vec<Task>,
+    platform: &Platform,
+    policy: PolicyChoice,
+) -> Result<Vec<Nanos>, ModelError> {
+    let mut draw = SplitMix(seed ^ 0x4558_434C_5544_4531);
+    let count = tasks.len() as u64;
+    if platform.lanes() > 1 && draw.below(5) == 0 {
+        for _ in 0..1 + draw.below(4) {
+            let (one, other) = (draw.below(count) as usize, draw.below(count) as usize);
+            if tasks[one].lane != tasks[other].lane {
+                let other = tasks[other].id;
+                tasks[one].excludes.push(other);
             }
         }
     }
-    Ok(())
+    if tasks.iter().all(|task| task.excludes.is_empty()) {
+        return Ok(vec![Nanos::ZERO; tasks.len()]);
+    }
+    let mut shrinks = 0;
+    loop {
+        let apart = TaskSet::new(tasks.clone(), platform.clone())?;
+        let beside = match Exclusion::of(&apart).beside(&apart) {
+            Ok(beside) => beside,
+            Err(ExclusionError::Model(error)) => return Err(error),
+            Err(error) => return Err(ModelError::Platform { reason: error.to_string() }),
+        };
+        if shrinks == SHRINKS || tight_lanes(&beside, policy.make().as_ref())?.is_empty() {
+            *tasks = beside.tasks().to_vec();
+            return Ok(waits(&beside, &apart));
+        }
+        tasks.iter_mut().for_each(by_a_third);
+        shrinks += 1;
+    }
+}
+
+/// By task, what each budget of a set has more than that of the same set without waiting.
+pub fn waits(beside: &TaskSet, apart: &TaskSet) -> Vec<Nanos> {
+    let first = |task: &Task| task.segments.first().map_or(Nanos::ZERO, |segment| segment.bound);
+    let pairs = beside.tasks().iter().zip(apart.tasks());
+    pairs.map(|(beside, apart)| first(beside).saturating_sub(first(apart))).collect()
 }
 
 #[cfg(test)]
@@ -246,6 +309,8 @@ mod tests {
         assert!(count(|it| it.set.platform().partitions.len() == 4) > 0);
         assert!(count(|it| it.sporadic().count() > 0) > 80);
         assert!(count(|it| !it.slowdown.is_empty()) > 10);
+        assert!(count(|it| it.excludes() && it.waits.iter().any(|wait| !wait.is_zero())) > 5);
+        assert!(count(|it| it.waits.len() == it.set.tasks().len()) == 90);
         for policy in PolicyChoice::ALL {
             assert!(scenarios.iter().any(|it| it.policy == *policy), "{policy:?}");
         }

@@ -12,16 +12,18 @@ use aegis_cuda::{
     Stream, Units,
 };
 use aegis_sched::engine::{Answer, Dispatch};
+use aegis_sched::exclusion::Exclusion;
 use aegis_sched::platform::ChargedTask;
-use aegis_sched::{Overheads, TaskSet};
+use aegis_sched::{Arrival, Overheads, Task, TaskSet, charge};
 use aegis_types::records::{Control, SegmentOutcome, SegmentRan};
-use aegis_types::{DispatchSeq, LaneId, Nanos, PartitionId, RawRecord, Record, TaskId, Time};
+use aegis_types::{DispatchSeq, JobId, LaneId, Nanos, PartitionId, RawRecord, Record, TaskId, Time};
 
 use super::clients::Clients;
 use super::faults::{FaultPlan, PlannedStrike, Strike};
 use super::generate::{Latency, Scenario};
 use crate::driver::Plant;
 use crate::feed::SplitMix;
+use crate::online::Changeable;
 
 /// Memory of the simulated device; the light work reserves none of it.
 const MEMORY: u64 = 64 << 20;
@@ -114,6 +116,8 @@ pub struct SimPlant<W> {
     pub work: W,
     /// Launches on a lane that had a segment in flight; a correct runtime leaves it empty.
     pub collisions: Vec<(Time, LaneId)>,
+    /// Launches of a job while one that it excludes was in flight; a correct runtime leaves it empty.
+    pub meetings: Vec<(Time, JobId, JobId)>,
     /// Planned strikes that met their launch.
     pub struck: u64,
     /// What carriers would record, for blame.
@@ -123,7 +127,9 @@ pub struct SimPlant<W> {
     lanes: Vec<LaneState>,
     clients: Clients,
     behaviours: Vec<Behaviour>,
+    /// What is charged for execution, without waiting for excluded segments.
     charged: Vec<ChargedTask>,
+    exclusion: Exclusion,
     strikes: Vec<PlannedStrike>,
     stalls: Vec<(Time, Nanos)>,
     draw: SplitMix,
@@ -187,6 +193,7 @@ impl<W: Work> SimPlant<W> {
         Self {
             work,
             collisions: Vec::new(),
+            meetings: Vec::new(),
             struck: 0,
             ran: Vec::new(),
             clock: device.clock().clone(),
@@ -195,7 +202,8 @@ impl<W: Work> SimPlant<W> {
             timers: (set.tasks().len() - scenario.sporadic().count()) as u64,
             clients,
             behaviours: behaviours(scenario, charged),
-            charged: charged.to_vec(),
+            charged: executions(scenario, charged),
+            exclusion: Exclusion::of(set),
             strikes: plan.strikes.clone(),
             stalls: plan.stalls.clone(),
             draw,
@@ -291,21 +299,66 @@ impl<W: Work> SimPlant<W> {
     }
 }
 
+/// What is charged for every segment when it need not wait for excluded ones. Each attempt at it may wait anew.
+fn executions(scenario: &Scenario, charged: &[ChargedTask]) -> Vec<ChargedTask> {
+    let tasks = scenario.set.tasks().iter().zip(&scenario.waits).zip(charged);
+    let execution = |((task, wait), charged): ((&Task, &Nanos), &ChargedTask)| {
+        let waits = Nanos::new(wait.get() * (u64::from(task.retries) + 1));
+        let segments = charged.segments.iter().map(|segment| segment.saturating_sub(waits)).collect();
+        ChargedTask { segments, jitter: charged.jitter }
+    };
+    tasks.map(execution).collect()
+}
+
 /// Crisp worlds spend nothing outside segments, so that segments take everything that is charged.
 pub fn behaviours(scenario: &Scenario, charged: &[ChargedTask]) -> Vec<Behaviour> {
     let slowest = scenario.slowdown.iter().copied().max().unwrap_or(1_000_000);
-    let alone = |bound: Nanos| Nanos::new((u128::from(bound.get()) * 1_000_000 / u128::from(slowest)) as u64);
-    let tasks = scenario.set.tasks().iter().zip(charged);
+    let tasks = scenario.set.tasks().iter().zip(&scenario.waits).zip(executions(scenario, charged));
     tasks
         .zip(scenario.shortest.iter().zip(&scenario.longest_share))
-        .map(|((task, charged), (&shortest_ppm, &longest_share))| {
-            let longest = match scenario.latency {
-                Latency::Crisp => charged.segments.clone(),
-                Latency::Drawn | Latency::Slowest => task.segments.iter().map(|it| alone(it.bound)).collect(),
-            };
+        .map(|(((task, &wait), charged), (&shortest_ppm, &longest_share))| {
+            let longest = longest(task, wait, charged, (scenario.latency, slowest));
             Behaviour { longest, shortest_ppm, longest_share }
         })
         .collect()
+}
+
+/// Longest spans of a task's segments; `charged` is what is charged when none waits, `slowest` what contention makes of
+/// them at most, in parts per million.
+fn longest(task: &Task, wait: Nanos, charged: ChargedTask, (latency, slowest): (Latency, u64)) -> Vec<Nanos> {
+    let alone = |bound: Nanos| Nanos::new((u128::from(bound.get()) * 1_000_000 / u128::from(slowest)) as u64);
+    match latency {
+        Latency::Crisp => charged.segments,
+        Latency::Drawn | Latency::Slowest => {
+            task.segments.iter().map(|it| alone(it.bound.saturating_sub(wait))).collect()
+        }
+    }
+}
+
+/// Tasks that come are as fast and as slow as they may be.
+impl<W: Work> Changeable for SimPlant<W> {
+    fn change(&mut self, set: &TaskSet, numbers: &[Option<TaskId>]) {
+        // What is certified could be charged.
+        let Ok(charged) = charge(set) else { return };
+        let slowest = u64::try_from(self.slowest).unwrap_or(u64::MAX);
+        let before = |number: Option<TaskId>| number.and_then(|number| self.behaviours.get(number.index()));
+        let tasks = set.tasks().iter().zip(numbers).zip(&charged);
+        let behaviours = tasks.map(|((task, &number), charged)| {
+            let longest = longest(task, Nanos::ZERO, charged.clone(), (self.latency, slowest));
+            let (shortest_ppm, longest_share) =
+                before(number).map_or((300_000, 128), |it| (it.shortest_ppm, it.longest_share));
+            Behaviour { longest, shortest_ppm, longest_share }
+        });
+        self.behaviours = behaviours.collect();
+        let clients = set.tasks().iter().filter(|task| task.arrival == Arrival::Sporadic).count();
+        self.timers = (set.tasks().len() - clients) as u64;
+        self.clients.change(set, &charged, numbers, (self.latency, self.clock.now()), &mut self.draw);
+        self.charged = charged;
+        // Looking, and finding nothing, leaves nothing to handle.
+        self.owed = Nanos::ZERO;
+        self.overheads = set.platform().overheads;
+        self.exclusion = Exclusion::of(set);
+    }
 }
 
 impl<W: Work> Plant for SimPlant<W> {
@@ -373,6 +426,10 @@ impl<W: Work> Plant for SimPlant<W> {
             self.collisions.push((now, command.lane));
         }
         state.outcome = self.work.launch(command, span.saturating_add(before));
+        let meets = |other: &&Dispatch| self.exclusion.excludes(command.job.task, other.job.task);
+        let others = self.lanes.iter().filter_map(|lane| lane.in_flight.as_ref()).filter(meets);
+        self.meetings.extend(others.map(|other| (now, command.job, other.job)));
+        let state = &mut self.lanes[command.lane.index()];
         state.in_flight = Some(*command);
         state.entered = now.saturating_add(before);
     }

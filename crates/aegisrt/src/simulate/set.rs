@@ -76,7 +76,7 @@ impl SetReport {
         Ok(())
     }
 
-    /// One overrun of exactly X, in a world where occupancies are exact.
+    /// One overrun of exactly X, in a world where occupancies are exact: not where a launch may have waited before.
     fn overrun(
         &mut self,
         draw: &mut SplitMix,
@@ -84,7 +84,9 @@ impl SetReport {
         certificate: &Certificate,
         horizon: Nanos,
     ) -> Result<(), SimulateError> {
-        let Some(plan) = FaultPlan::exact(draw, certificate) else { return Ok(()) };
+        let Some(plan) = FaultPlan::exact(draw, certificate).filter(|_| !scenario.excludes()) else {
+            return Ok(());
+        };
         let mut crisp = scenario.clone();
         (crisp.latency, crisp.slowdown) = (Latency::Crisp, Vec::new());
         crisp.longest_share.fill(256);
@@ -133,7 +135,7 @@ impl SetReport {
         let violations =
             outcome.violations.iter().map(|violation| (name, format!("{:?}: {violation}", plan.class)));
         self.found.extend(violations);
-        let left = aftermath::check(plan, &outcome).into_iter();
+        let left = aftermath::check(plan, &outcome, scenario.excludes()).into_iter();
         self.found.extend(left.map(|what| (name, format!("checker 9: {what}"))));
         Ok(outcome)
     }

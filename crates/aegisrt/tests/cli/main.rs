@@ -3,6 +3,7 @@
 //! Tests that need models take them from the folder in `AEGIS_CACHE` and print that they are skipped where it is not
 //! set.
 
+mod apart;
 mod arguments;
 mod assign;
 mod bench;

@@ -1,5 +1,6 @@
 //! Behaviour of the engine: rule by rule, against a naive scheduler on random sets, and against certified bounds.
 
+mod change;
 mod hold;
 mod oracle;
 mod rules;

@@ -3,10 +3,12 @@
 
 use std::path::PathBuf;
 
-use aegis_sched::witness::replay;
+use aegis_sched::analysis::LaneProblem;
+use aegis_sched::enact::enact;
+use aegis_sched::witness::{Witness, replay};
 use aegis_sched::{AdmissionReport, Certificate, POLICIES, Task, TaskSet};
+use aegis_types::Nanos;
 use aegis_types::record::Discard;
-use aegis_types::{Nanos, TaskId};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -16,11 +18,11 @@ use super::super::figures::{self, span};
 use super::super::setup::{FleetArgs, Setup};
 use super::super::table::Grid;
 use super::super::{Environment, verdict};
-use crate::config::Fleet;
+use crate::config::{Facts, Fleet, prepare_apart};
 use crate::simulate::SimulateError;
 use crate::simulate::episode::{Episode, Outcome};
 use crate::simulate::faults::FaultPlan;
-use crate::simulate::generate::{Latency, Scenario};
+use crate::simulate::generate::{self, Latency, Scenario};
 use crate::simulate::policy::PolicyChoice;
 
 /// Shares of the simulated device, one for each partition.
@@ -65,12 +67,6 @@ fn simulated(args: &FleetArgs, runs: Runs, environment: &Environment) -> Result<
         let legal = format!("at most {PARTITIONS_MAX} partitions");
         return Err(fleet.complain_partition(PARTITIONS_MAX, "name", problem, legal).into());
     }
-    if let Some(position) = fleet.tasks().iter().position(|task| !task.excludes.is_empty()) {
-        // Of a budget that includes waiting it does not know how much a segment may take when it need not wait.
-        let problem = "the simulated world cannot tell waiting from running in a budget";
-        let task = TaskId::new(u16::try_from(position).unwrap_or(u16::MAX));
-        return Err(fleet.complain(task, "exclude", problem, "a fleet without exclusions").into());
-    }
     let setup = Setup::judge(args, fleet, environment)?;
     let report = setup.analyze();
     let mut answer = match report.certificate() {
@@ -93,11 +89,13 @@ fn refused(setup: &Setup, report: &AdmissionReport) -> Result<Answer, CliError> 
     json["witness"] = miss::json(shown.as_ref(), set);
     match shown.as_ref().map(|shown| (&shown.problem, &shown.found)) {
         Some((problem, Ok(found))) => {
-            let again = replay(problem, &found.jobs, Some(found.miss.task));
-            let same = again == Some(found.miss);
+            let same = replay(problem, &found.jobs, Some(found.miss.task)) == Some(found.miss);
+            let (by_engine, how) = by_engine(problem, found);
             json["replayed"] = same.into();
-            let said = if same { "replayed" } else { "NOT REPLAYED, which is a defect" };
-            text.push_str(&format!("{said}: {} jobs\n{}\n", found.jobs.len(), miss::told(found, set)));
+            json["engine"] = by_engine.into();
+            let defect = !same || by_engine == Some(false);
+            let said = if defect { "NOT REPLAYED, which is a defect" } else { "replayed" };
+            text.push_str(&format!("{said}: {} jobs, {how}\n{}\n", found.jobs.len(), miss::told(found, set)));
         }
         _ => text.push_str(&miss::text(
             shown.as_ref(),
@@ -108,14 +106,27 @@ fn refused(setup: &Setup, report: &AdmissionReport) -> Result<Answer, CliError> 
     Ok(Answer { text, json, exit: Exit::Refused })
 }
 
+/// Whether the engine itself makes the miss of a witness, and that in words; `None` where it was not run.
+fn by_engine(problem: &LaneProblem, found: &Witness) -> (Option<bool>, String) {
+    match enact(problem, &found.jobs) {
+        Err(why) => (None, format!("by the witness's simulator and not by the engine: {why}")),
+        Ok(enacted) if enacted.miss(problem, Some(found.miss.task)) == Some(found.miss) => {
+            (Some(true), "by the engine".to_owned())
+        }
+        Ok(_) => (Some(false), "and the engine makes another schedule of them".to_owned()),
+    }
+}
+
 /// Runs that differ in what everything takes, each within its budget.
 fn ran(setup: &Setup, certificate: &Certificate, runs: Runs) -> Result<Answer, CliError> {
     let name = setup.system.fleet().policy();
     let policy = POLICIES.iter().find(|known| **known == name).copied().unwrap_or("edf");
     let count = setup.prepared.set.tasks().len();
+    let waits = waits(setup)?;
     let mut total = Total { longest: vec![Nanos::ZERO; count], found: Vec::new(), jobs: 0, more: 0 };
     for seed in (0..runs.count).map(|index| runs.seed.wrapping_add(index)) {
-        let scenario = scenario(setup, PolicyChoice::Named(policy), seed);
+        let scenario =
+            Scenario { waits: waits.clone(), ..scenario(setup, PolicyChoice::Named(policy), seed) };
         let plan = FaultPlan::none();
         let (judged, horizon) = (certificate, runs.horizon);
         let episode = Episode { scenario: &scenario, certificate, judged, plan: &plan, horizon, seed };
@@ -123,6 +134,15 @@ fn ran(setup: &Setup, certificate: &Certificate, runs: Runs) -> Result<Answer, C
         total.absorb(seed, &outcome);
     }
     Ok(total.answer(&setup.prepared.set, certificate, runs))
+}
+
+/// By task, what of its budgets is waiting for excluded tasks.
+fn waits(setup: &Setup) -> Result<Vec<Nanos>, CliError> {
+    let (system, set) = (&setup.system, &setup.prepared.set);
+    let lanes: Vec<_> = set.tasks().iter().map(|task| task.lane).collect();
+    let facts: Vec<Facts> = system.models().iter().map(|model| Facts::from(&model.description)).collect();
+    let apart = prepare_apart(system.fleet(), setup.profile.as_ref(), &setup.calibration, &lanes, &facts)?;
+    Ok(generate::waits(set, &apart.set))
 }
 
 /// The worst that the theorem allows, the slowest runtime, and drawn spans, in turn.
@@ -142,6 +162,7 @@ fn scenario(setup: &Setup, policy: PolicyChoice, seed: u64) -> Scenario {
         slowdown: Vec::new(),
         shortest: vec![shortest; count],
         longest_share: vec![longest; count],
+        waits: vec![Nanos::ZERO; count],
     }
 }
 

@@ -18,6 +18,7 @@ impl Checks<'_> {
         let retry = lane.retry.take();
         let late = lane.ready_since.take().filter(|&since| since < now && retry.is_none());
         lane.last_dispatch = record.dispatch;
+        lane.held = false;
         lane.running = Some(RunShadow {
             task: id.task.index(),
             dispatch: record.dispatch,

@@ -2,6 +2,9 @@
 //! `AEGIS_SIM_SEED` where to start. One set again: `AEGIS_SIM_SEED=<seed> AEGIS_SIM_SETS=1`, or
 //! `aegis simulate --seed <seed> --sets 1`.
 
+mod apart;
+mod online;
+
 use aegis_sched::{AdmissionController, AdmissionRequest, Certificate, Engine, Task, TaskSet};
 use aegis_types::record::Discard;
 use aegis_types::{Nanos, Time};
