@@ -5,7 +5,8 @@
 //! the engine orders them (the class's key, then the task's number). A miss in it is therefore a miss that the contracts
 //! allow, whatever the analysis thinks. The patterns that are tried are the critical instants of the analyses: every
 //! task at its densest from an instant on, with all of its jitter used up, one tick after the longest segment of another
-//! task has started (George, Rivierre, Spuri 1996; Davis, Burns, Bril, Lukkien 2007).
+//! task has started (George, Rivierre, Spuri 1996; Davis, Burns, Bril, Lukkien 2007). In turns, nobody blocks: the task
+//! has just had a turn of its own, so that all others come before it.
 //!
 //! Where none of them misses, the refusal rests on a test that is sufficient and not necessary for this lane, and
 //! [`NoWitness`] says why.
@@ -71,6 +72,12 @@ pub enum NoWitness {
         "the policy orders jobs by more than a number of each; the bound holds for every order that it may choose"
     )]
     Free,
+    /// No pattern of turns misses.
+    #[error(
+        "no pattern of turns that was tried misses: the bound counts every turn of every other task as full and as one \
+         of its longest segments"
+    )]
+    Turns,
     /// No pattern of critical instants misses.
     #[error(
         "no critical instant that was tried misses: the test is sufficient and not necessary here (blocking counts \
@@ -90,12 +97,11 @@ pub enum NoWitness {
 /// # Errors
 /// [`NoWitness`] where no run is found: the refusal stands, for the reason that it gives.
 pub fn witness(problem: &LaneProblem, position: Option<usize>) -> Result<Witness, NoWitness> {
-    match problem.class {
-        // A critical instant of turns is not known: the bound counts every turn as full.
-        PolicyClass::WorkConserving | PolicyClass::Fair => return Err(NoWitness::Free),
-        _ => {}
-    }
-    let mut why = NoWitness::Sufficient;
+    let mut why = match problem.class {
+        PolicyClass::WorkConserving => return Err(NoWitness::Free),
+        PolicyClass::Fair => NoWitness::Turns,
+        _ => NoWitness::Sufficient,
+    };
     let mut looks = LOOKS_MAX;
     // A miss of another task is a reason to refuse the lane too, but not the one that was given.
     for target in if position.is_some() { vec![position, None] } else { vec![None] } {
@@ -127,11 +133,13 @@ pub fn replay(problem: &LaneProblem, jobs: &[WitnessJob], task: Option<TaskId>) 
     play(problem, &jobs, task.and_then(position))?.miss(problem, 0)
 }
 
-/// Which task blocks, and which comes a tick after the others, so that it loses ties of arrival.
-#[derive(Clone, Copy)]
+/// Which task blocks, which comes a tick after the others, so that it loses ties of arrival, and which has had a turn of
+/// its own before them.
+#[derive(Clone, Copy, Default)]
 struct Pattern {
     blocker: Option<usize>,
     late: Option<usize>,
+    turned: Option<usize>,
 }
 
 /// A job with instants of any sign: releases of the pattern begin at zero.
@@ -166,8 +174,13 @@ impl Ended {
     }
 }
 
-/// Blockers by the length of their longest segment, longest first, then none.
+/// Blockers by the length of their longest segment, longest first, then none; in turns, who has had one.
 fn patterns(problem: &LaneProblem, position: Option<usize>) -> Vec<Pattern> {
+    if problem.class == PolicyClass::Fair {
+        let all = position.map_or(0..problem.tasks.len(), |position| position..position + 1);
+        let turned = all.map(|turned| Pattern { turned: Some(turned), ..Pattern::default() });
+        return turned.chain([Pattern::default()]).take(PATTERNS_MAX).collect();
+    }
     let blocks = |other: &usize| match (problem.class, position) {
         (PolicyClass::ArrivalOrder, _) => false,
         (_, Some(position)) if *other == position => false,
@@ -180,8 +193,9 @@ fn patterns(problem: &LaneProblem, position: Option<usize>) -> Vec<Pattern> {
     blockers.sort_by_key(|&other| (std::cmp::Reverse(longest(&problem.tasks[other])), other));
     let choices = blockers.into_iter().map(Some).chain([None]);
     let with_ties = |blocker| {
-        let lost = position.map(|position| Pattern { blocker, late: Some(position) });
-        [Some(Pattern { blocker, late: None }), lost].into_iter().flatten()
+        let alone = Pattern { blocker, ..Pattern::default() };
+        let lost = position.map(|position| Pattern { late: Some(position), ..alone });
+        [Some(alone), lost].into_iter().flatten()
     };
     choices.flat_map(with_ties).take(PATTERNS_MAX).collect()
 }
@@ -244,6 +258,11 @@ fn released(problem: &LaneProblem, pattern: Pattern, end: i128) -> Option<Vec<Jo
         }
         let from = i128::from(pattern.late == Some(position));
         let mut arrival = from - i128::from(task.jitter.get());
+        if pattern.turned == Some(position) {
+            // It arrives a period earlier, is released at once, and leaves nothing pending.
+            let release = arrival - i128::from(task.period.get());
+            jobs.push(Job { position, arrival: release, release, segments: task.segments.clone() });
+        }
         while arrival <= end {
             if jobs.len() >= JOBS_MAX {
                 return None;
@@ -262,23 +281,33 @@ fn play(problem: &LaneProblem, jobs: &[Job], target: Option<usize>) -> Option<En
     let mut waiting: Vec<VecDeque<(&Job, usize)>> = vec![VecDeque::new(); problem.tasks.len()];
     let mut coming = jobs.iter().peekable();
     let mut now = coming.peek()?.release;
+    // As an engine begins: the first task is next.
+    let mut turn = Turn { holder: problem.tasks.len().checked_sub(1)?, left: 0 };
     loop {
         while let Some(job) = coming.next_if(|job| job.release <= now) {
             waiting[job.position].push_back((job, 0));
         }
         let heads =
             waiting.iter().enumerate().filter_map(|(position, queue)| Some((position, queue.front()?)));
-        let urgent = heads.min_by_key(|(position, (job, _))| (key(problem, job), *position));
+        let urgent = heads.min_by_key(|(position, (job, _))| (key(problem, job, turn), *position));
         let Some((position, &(job, segment))) = urgent else {
             now = coming.peek()?.release;
             continue;
         };
         now += i128::from(job.segments.get(segment).map_or(0, |segment| segment.get()));
+        turn.take(position, problem.tasks[position].key);
         if segment + 1 < job.segments.len() {
             waiting[position][0].1 += 1;
             continue;
         }
         waiting[position].pop_front();
+        // What is released at the very end of a segment is released after it.
+        while let Some(job) = coming.next_if(|job| job.release < now) {
+            waiting[job.position].push_back((job, 0));
+        }
+        if waiting[position].is_empty() {
+            turn.left = 0;
+        }
         let late = now > job.arrival + i128::from(problem.tasks[position].deadline.get());
         if late && target.is_none_or(|target| target == position) {
             return Some(Ended { position, arrival: job.arrival, end: now });
@@ -286,14 +315,37 @@ fn play(problem: &LaneProblem, jobs: &[Job], target: Option<usize>) -> Option<En
     }
 }
 
+/// Whose turn it is, and how many segments are left of it.
+#[derive(Clone, Copy)]
+struct Turn {
+    holder: usize,
+    left: u64,
+}
+
+impl Turn {
+    /// How many tasks on a task is: zero where its turn goes on.
+    fn distance(self, position: usize, tasks: usize) -> i128 {
+        let ahead = (position + tasks - self.holder - 1) % tasks + 1;
+        if position == self.holder && self.left > 0 { 0 } else { ahead as i128 }
+    }
+
+    fn take(&mut self, position: usize, weight: u64) {
+        if position != self.holder || self.left == 0 {
+            *self = Self { holder: position, left: weight };
+        }
+        self.left = self.left.saturating_sub(1);
+    }
+}
+
 /// What the engine orders ready jobs by.
-fn key(problem: &LaneProblem, job: &Job) -> i128 {
+fn key(problem: &LaneProblem, job: &Job, turn: Turn) -> i128 {
     let key = i128::from(problem.tasks[job.position].key);
     match problem.class {
         PolicyClass::StaticPriority => key,
         PolicyClass::AbsoluteDeadline => job.arrival + key,
         PolicyClass::ArrivalOrder => job.release,
-        PolicyClass::WorkConserving | PolicyClass::Fair => 0,
+        PolicyClass::Fair => turn.distance(job.position, problem.tasks.len()),
+        PolicyClass::WorkConserving => 0,
     }
 }
 

@@ -38,6 +38,24 @@ pub(crate) const fn trial_steps(tasks: usize) -> u64 {
     }
 }
 
+/// Why a fixed point was given up: a [`Cause`] that costs nothing to hand on.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Halt {
+    /// It lies beyond the horizon, or beyond what the caller asked for.
+    Horizon,
+    /// All steps are spent.
+    Undecided { steps: u64 },
+}
+
+impl From<Halt> for Cause {
+    fn from(halt: Halt) -> Self {
+        match halt {
+            Halt::Horizon => Self::Horizon,
+            Halt::Undecided { steps } => Self::Undecided { steps },
+        }
+    }
+}
+
 /// Counts steps, so that no input makes an analysis run for long.
 pub(super) struct Work {
     left: u64,
@@ -49,13 +67,13 @@ impl Work {
         Self { left: steps, all: steps }
     }
 
-    pub(super) fn spend(&mut self, steps: usize) -> Result<(), Cause> {
+    pub(super) fn spend(&mut self, steps: usize) -> Result<(), Halt> {
         match self.left.checked_sub(steps as u64 + 1) {
             Some(left) => {
                 self.left = left;
                 Ok(())
             }
-            None => Err(Cause::Undecided { steps: self.all }),
+            None => Err(Halt::Undecided { steps: self.all }),
         }
     }
 }
@@ -152,9 +170,9 @@ impl Rows {
     }
 
     /// L: the least L > 0 with L = overrun + sum of eta_j(L) C_j.
-    pub(super) fn busy_period(&self, work: &mut Work) -> Result<u64, Cause> {
+    pub(super) fn busy_period(&self, work: &mut Work) -> Result<u64, Halt> {
         let mut front = Front::with_capacity(self.rows.len());
-        self.rows.iter().for_each(|row| front.push(Releases::new(row)));
+        self.rows.iter().for_each(|row| front.push(&Releases::new(row)));
         front.least(self.overrun, 1, Window::HalfOpen, work)
     }
 }

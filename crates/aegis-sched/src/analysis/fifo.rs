@@ -34,7 +34,7 @@ pub(super) fn claim_within(problem: &LaneProblem, stop: Stop, steps: u64) -> Res
     }
     let mut work = Work::of(steps);
     let lane_at_fault = |cause| Failure { position: None, cause };
-    let busy = lane.busy_period(&mut work).map_err(lane_at_fault)?;
+    let busy = lane.busy_period(&mut work).map_err(|halt| lane_at_fault(halt.into()))?;
     let (delay, offset) = search(&lane, busy, &mut work).map_err(lane_at_fault)?;
     claim.busy.push(span(busy));
     for (position, me) in lane.rows.iter().enumerate() {

@@ -2,7 +2,8 @@
 //!
 //! What a change cannot make worse is not analysed again. Under static priorities a new task reaches a more urgent one
 //! by its longest segment only, so levels that are blocked for as long already stay as they are. A task that leaves
-//! takes work away, and every test here is monotone: what fitted fits. The utilisation is kept as a sum, and
+//! takes work away, and every test here is monotone: what fitted fits. Of the other levels, those with enough to spare
+//! need no fixed point (`spare`). The utilisation is kept as a sum, and
 //! added up anew only where that comes close to one.
 
 use aegis_types::{LaneId, Nanos, TaskId};
@@ -11,6 +12,7 @@ use super::claim::Claim;
 use super::demand::{Row, Rows, STEPS_MAX, WHOLE, check_utilisation, share_up};
 use super::np_fp::{self, Ranks};
 use super::problem::{Blocking, LaneProblem, LaneTask};
+use super::spare::Spares;
 use super::verdict::Judge;
 use super::{Failure, decide};
 use crate::policy::PolicyClass;
@@ -21,6 +23,7 @@ pub struct AdmittedLane {
     problem: LaneProblem,
     rows: Rows,
     ranks: Ranks,
+    spares: Spares,
     /// The sum of the shares of all tasks, rounded up.
     shares: u128,
 }
@@ -45,7 +48,7 @@ impl AdmittedLane {
         let problem = LaneProblem { lane, tasks: Vec::new(), class, blocking, overrun: Nanos::ZERO };
         let rows = Rows { rows: Vec::new(), overrun: 0 };
         let ranks = Ranks::of(&rows);
-        Self { problem, rows, ranks, shares: 0 }
+        Self { problem, rows, ranks, spares: Spares::default(), shares: 0 }
     }
 
     /// A lane with the tasks of `problem`.
@@ -57,7 +60,9 @@ impl AdmittedLane {
         let rows = Rows::of(&problem)?;
         let ranks = Ranks::of(&rows);
         let shares = rows.rows.iter().map(share_up).sum();
-        Ok(Self { problem, rows, ranks, shares })
+        let ranked = problem.class == PolicyClass::StaticPriority;
+        let spares = if ranked { Spares::of(&rows) } else { Spares::default() };
+        Ok(Self { problem, rows, ranks, spares, shares })
     }
 
     /// The tasks, by number.
@@ -96,20 +101,25 @@ impl AdmittedLane {
             return Ok(());
         }
         self.rows.rows.remove(position);
-        if self.is_ranked() {
-            self.ranks.remove(&self.rows, position);
-        }
+        self.forget(position, &row);
         Err(Rejection::Deadline(id))
     }
 
     /// Takes a task away; `None` if it is not on the lane.
     pub fn remove(&mut self, id: TaskId) -> Option<LaneTask> {
         let position = self.problem.tasks.binary_search_by_key(&id, |other| other.id).ok()?;
-        self.shares -= share_up(&self.rows.rows.remove(position));
-        if self.is_ranked() {
-            self.ranks.remove(&self.rows, position);
-        }
+        let row = self.rows.rows.remove(position);
+        self.shares -= share_up(&row);
+        self.forget(position, &row);
         Some(self.problem.tasks.remove(position))
+    }
+
+    /// Takes a row that stood at `position` out of what is kept beside the rows.
+    fn forget(&mut self, position: usize, row: &Row) {
+        if self.is_ranked() {
+            self.ranks.remove(position);
+            self.spares.remove(&self.rows, position, row);
+        }
     }
 
     fn is_ranked(&self) -> bool {
@@ -123,10 +133,12 @@ impl AdmittedLane {
         }
         let added = self.rows.rows[position];
         let rank = self.ranks.insert(&self.rows, position);
+        self.spares.insert(&self.rows, position);
         // A level above is as before unless the new segment is the one that blocks it. One of its own key ranks by
         // number, so levels of that key are looked at wherever they stand.
-        let changed = |other: usize, key: u64, blocking: u64| {
-            other >= rank || key == added.key || blocking == added.blocks
+        let changed = |other: usize, at: usize, blocking: u64| {
+            let reached = other >= rank || self.rows.rows[at].key == added.key || blocking == added.blocks;
+            reached && !self.spares.suffice(at, blocking + self.rows.overrun)
         };
         (self.shares + share_up(&added) < WHOLE || check_utilisation(&self.rows).is_ok())
             && np_fp::first_late(&self.rows, &self.ranks, STEPS_MAX, changed).is_none()

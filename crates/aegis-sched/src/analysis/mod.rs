@@ -33,6 +33,7 @@ pub mod policy_free;
 pub mod priority;
 pub mod problem;
 pub mod sensitivity;
+mod spare;
 mod tally;
 mod verdict;
 

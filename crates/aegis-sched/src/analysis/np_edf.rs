@@ -274,7 +274,7 @@ fn busy(lane: &Rows, work: &mut Work) -> Result<u64, Failure> {
     if at.is_some() {
         return Err(Failure { position: at, cause: Cause::Horizon });
     }
-    lane.busy_period(work).map_err(|cause| Failure { position: None, cause })
+    lane.busy_period(work).map_err(|halt| Failure { position: None, cause: halt.into() })
 }
 
 /// The longest window to look at, where no deadline from `longest` and the largest key on is missed.
@@ -331,7 +331,7 @@ fn walk(
     let mut t = *windows.end();
     while t >= *windows.start() {
         *reached = Some(t);
-        work.spend(lane.rows.len()).map_err(|cause| Failure { position: None, cause })?;
+        work.spend(lane.rows.len()).map_err(|halt| Failure { position: None, cause: halt.into() })?;
         let demand = demand(lane, extra, t);
         if demand > t {
             return Err(violation(lane, t, demand, blocker));

@@ -24,7 +24,7 @@ use aegis_types::{Nanos, TaskId};
 
 use super::Stop;
 use super::claim::{Cause, Claim, Failure, TaskClaim};
-use super::demand::{HORIZON, Row, Rows, STEPS_MAX, Work, check_utilisation, closed_jobs, span};
+use super::demand::{HORIZON, Halt, Row, Rows, STEPS_MAX, Work, check_utilisation, closed_jobs, span};
 use super::front::{Front, Releases, Window};
 use super::problem::LaneProblem;
 use super::tally::Tally;
@@ -47,10 +47,10 @@ pub(super) fn claim_within(problem: &LaneProblem, stop: Stop, steps: u64) -> Res
     let ranks = Ranks::of(&lane);
     let mut levels = Levels::new(&lane, &ranks, steps);
     for rank in 0..lane.rows.len() {
-        let position = ranks.order[rank].2;
+        let position = ranks.order[rank].at;
         let fail = |cause| Failure { position: Some(position), cause };
         levels.descend(rank);
-        let solved = levels.solve(rank, stop).map_err(fail)?;
+        let solved = levels.solve(rank, stop).map_err(|halt| fail(halt.into()))?;
         busy[position] = span(solved.busy);
         tasks[position] = Some(levels.task_claim(rank, &solved, stop).map_err(fail)?);
     }
@@ -66,11 +66,10 @@ pub(super) fn bounds(lane: &Rows) -> Result<Vec<Nanos>, Failure> {
     let ranks = Ranks::of(lane);
     let mut levels = Levels::new(lane, &ranks, STEPS_MAX);
     for rank in 0..lane.rows.len() {
-        let position = ranks.order[rank].2;
+        let position = ranks.order[rank].at;
         levels.descend(rank);
-        let bound =
-            levels.bound(rank, u64::MAX).map_err(|cause| Failure { position: Some(position), cause })?;
-        bounds[position] = span(bound);
+        let failure = |halt: Halt| Failure { position: Some(position), cause: halt.into() };
+        bounds[position] = span(levels.bound(rank, u64::MAX).map_err(failure)?);
     }
     Ok(bounds)
 }
@@ -83,7 +82,7 @@ pub fn bound(problem: &LaneProblem, position: usize) -> Result<Nanos, Failure> {
     let lane = Rows::of(problem)?;
     let ranks = Ranks::of(&lane);
     let bound = Levels::new(&lane, &ranks, STEPS_MAX).bound_at(position, u64::MAX);
-    bound.map(span).map_err(|cause| Failure { position: Some(position), cause })
+    bound.map(span).map_err(|halt| Failure { position: Some(position), cause: halt.into() })
 }
 
 /// Whether one task meets its deadline.
@@ -95,93 +94,137 @@ pub(super) fn row_fits(lane: &Rows, ranks: &Ranks, position: usize, steps: u64) 
 }
 
 /// The position of the most urgent task that is not shown to meet its deadline, where those of the levels that are not
-/// `changed` are known to do: told by rank, key and longest segment of a less urgent task.
+/// `changed` are known to do: told by rank, position and longest segment of a less urgent task.
 pub(super) fn first_late(
     lane: &Rows,
     ranks: &Ranks,
     steps: u64,
-    changed: impl Fn(usize, u64, u64) -> bool,
+    changed: impl Fn(usize, usize, u64) -> bool,
 ) -> Option<usize> {
     let mut levels = Levels::new(lane, ranks, steps);
     let late = (0..lane.rows.len()).find(|&rank| {
         levels.descend(rank);
         let row = levels.row(rank);
-        let (key, deadline) = (row.key, row.deadline);
+        let deadline = row.deadline;
         levels.urgent.limit(deadline);
-        let as_before = !changed(rank, key, levels.blocking - lane.overrun);
+        let as_before = !changed(rank, ranks.order[rank].at, levels.blocking - lane.overrun);
         !as_before && levels.bound(rank, deadline).map_or(true, |bound| bound > deadline)
     });
-    late.map(|rank| ranks.order[rank].2)
+    late.map(|rank| ranks.order[rank].at)
 }
 
-/// The tasks of a lane by priority.
+/// The tasks of a lane by priority: most urgent first, ties by number.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ranks {
-    /// By rank, most urgent first and ties by number: key, number and position of the task.
-    order: Vec<(u64, TaskId, usize)>,
-    /// Their releases at the start of a busy period.
-    fresh: Vec<Releases>,
-    /// By rank: the longest segment from there on down; one more than there are tasks.
-    longest: Vec<Option<(TaskId, u64)>>,
+    order: Vec<Rank>,
+}
+
+/// What the walk down the levels reads of a task.
+#[derive(Clone, Copy, Debug)]
+struct Rank {
+    key: u64,
+    id: TaskId,
+    /// Its position on the lane.
+    at: usize,
+    /// Its releases at the start of a busy period.
+    fresh: Releases,
+    /// What its longest segment blocks for.
+    blocks: u64,
+    /// The longest of those from here on down, and whose it is.
+    longest: (TaskId, u64),
+}
+
+impl Rank {
+    fn of(row: &Row, at: usize) -> Self {
+        let Row { key, id, blocks, .. } = *row;
+        Self { key, id, at, fresh: Releases::new(row), blocks, longest: (id, blocks) }
+    }
+}
+
+/// Where a task belongs: one wide number, because that is compared without a branch.
+fn place(key: u64, id: TaskId) -> u128 {
+    u128::from(key) << 16 | u128::from(id.get())
 }
 
 impl Ranks {
     pub(super) fn of(lane: &Rows) -> Self {
-        let rows = &lane.rows;
-        let mut order: Vec<_> = rows.iter().zip(0..).map(|(row, at)| (row.key, row.id, at)).collect();
-        order.sort_unstable();
-        let fresh = order.iter().map(|&(_, _, at)| Releases::new(&rows[at])).collect();
-        let mut ranks = Self { longest: vec![None; order.len() + 1], order, fresh };
-        ranks.find_longest(lane);
+        let mut ranks = Self { order: Vec::with_capacity(lane.rows.len()) };
+        ranks.sort(lane);
         ranks
+    }
+
+    fn sort(&mut self, lane: &Rows) {
+        let placed = |(at, row): (usize, &Row)| (place(row.key, row.id), at);
+        let mut places: Vec<_> = lane.rows.iter().enumerate().map(placed).collect();
+        places.sort_unstable_by_key(|&(place, _)| place);
+        self.order.clear();
+        self.order.extend(places.iter().map(|&(_, at)| Rank::of(&lane.rows[at], at)));
+        self.find_longest();
     }
 
     /// Takes over the lane's numbers; ranks anew only where keys have changed.
     pub(super) fn refresh(&mut self, lane: &Rows) {
-        // Fresh ranks have no place for the level below all others yet, not even those of a lane without tasks.
-        let same = self.longest.len() == lane.rows.len() + 1
-            && self.order.iter().all(|&(key, id, at)| (key, id) == (lane.rows[at].key, lane.rows[at].id));
+        let same = self.order.len() == lane.rows.len()
+            && self
+                .order
+                .iter()
+                .all(|rank| (rank.key, rank.id) == (lane.rows[rank.at].key, lane.rows[rank.at].id));
         if !same {
-            *self = Self::of(lane);
+            self.sort(lane);
             return;
         }
-        for (fresh, &(.., at)) in self.fresh.iter_mut().zip(&self.order) {
-            *fresh = Releases::new(&lane.rows[at]);
+        for rank in &mut self.order {
+            *rank = Rank::of(&lane.rows[rank.at], rank.at);
         }
-        self.find_longest(lane);
+        self.find_longest();
+    }
+
+    /// Takes over the numbers of the task at `position`, whose key is as before.
+    pub(super) fn renew(&mut self, lane: &Rows, position: usize) {
+        let Some(rank) = self.order.iter_mut().find(|rank| rank.at == position) else { return };
+        let before = std::mem::replace(rank, Rank::of(&lane.rows[position], position));
+        if before.blocks != rank.blocks {
+            self.find_longest();
+        } else {
+            rank.longest = before.longest;
+        }
     }
 
     /// Ranks a task that now stands at `position` of the lane; returns its rank.
     pub(super) fn insert(&mut self, lane: &Rows, position: usize) -> usize {
-        let row = &lane.rows[position];
-        self.order.iter_mut().filter(|(.., at)| *at >= position).for_each(|(.., at)| *at += 1);
-        let rank = self.order.partition_point(|&(key, id, _)| (key, id) < (row.key, row.id));
-        self.order.insert(rank, (row.key, row.id, position));
-        self.fresh.insert(rank, Releases::new(row));
-        self.longest.push(None);
-        self.find_longest(lane);
+        let new = Rank::of(&lane.rows[position], position);
+        for rank in &mut self.order {
+            rank.at += usize::from(rank.at >= position);
+        }
+        let rank = self.order.partition_point(|rank| place(rank.key, rank.id) < place(new.key, new.id));
+        self.order.insert(rank, new);
+        self.find_longest();
         rank
     }
 
     /// Forgets the task that stood at `position` of the lane.
-    pub(super) fn remove(&mut self, lane: &Rows, position: usize) {
-        if let Some(rank) = self.order.iter().position(|&(.., at)| at == position) {
-            self.order.remove(rank);
-            self.fresh.remove(rank);
-            self.longest.pop();
+    pub(super) fn remove(&mut self, position: usize) {
+        self.order.retain(|rank| rank.at != position);
+        for rank in &mut self.order {
+            rank.at -= usize::from(rank.at > position);
         }
-        self.order.iter_mut().filter(|(.., at)| *at > position).for_each(|(.., at)| *at -= 1);
-        self.find_longest(lane);
+        self.find_longest();
     }
 
-    fn find_longest(&mut self, lane: &Rows) {
-        let mut below: Option<(TaskId, u64)> = None;
-        self.longest[self.order.len()] = None;
-        for (rank, &(_, id, at)) in self.order.iter().enumerate().rev() {
-            let blocks = lane.rows[at].blocks;
-            below = below.filter(|&(_, below)| below >= blocks).or(Some((id, blocks)));
-            self.longest[rank] = below;
+    fn find_longest(&mut self) {
+        let mut below = None;
+        for rank in self.order.iter_mut().rev() {
+            rank.longest = match below {
+                Some((by, blocks)) if blocks >= rank.blocks => (by, blocks),
+                _ => (rank.id, rank.blocks),
+            };
+            below = Some(rank.longest);
         }
+    }
+
+    /// The longest segment from `rank` on down, and whose it is.
+    fn longest(&self, rank: usize) -> Option<(TaskId, u64)> {
+        self.order.get(rank).map(|rank| rank.longest)
     }
 }
 
@@ -239,60 +282,68 @@ impl<'a> Levels<'a> {
         }
     }
 
-    fn row(&self, rank: usize) -> &Row {
-        &self.lane.rows[self.ranks.order[rank].2]
+    fn row(&self, rank: usize) -> &'a Row {
+        &self.lane.rows[self.ranks.order[rank].at]
     }
 
     /// Moves to the task at `rank`, the one after the task that was solved last.
     fn descend(&mut self, rank: usize) {
         if rank >= self.level.end {
-            let Ranks { order, fresh, .. } = self.ranks;
-            for &releases in &fresh[self.level.clone()] {
-                self.urgent.push(releases);
-                self.owed = self.owed.saturating_sub(releases.burst);
+            let order = &self.ranks.order;
+            for passed in &order[self.level.clone()] {
+                self.urgent.push(&passed.fresh);
+                self.owed = self.owed.saturating_sub(passed.fresh.burst);
             }
-            let same = order[rank..].iter().take_while(|(key, ..)| *key == order[rank].0).count();
+            let same = order[rank..].iter().take_while(|other| other.key == order[rank].key).count();
             self.enter(rank..rank + same);
         }
     }
 
     /// The bound of the task at `position`, for levels that nothing was asked of before.
-    fn bound_at(&mut self, position: usize, enough: u64) -> Result<u64, Cause> {
-        let rank = self.ranks.order.iter().position(|&(.., at)| at == position).unwrap_or(0);
-        let key = self.ranks.order[rank].0;
-        let level = self.ranks.order.partition_point(|&(other, ..)| other < key)
-            ..self.ranks.order.partition_point(|&(other, ..)| other <= key);
-        for &releases in &self.ranks.fresh[..level.start] {
-            self.urgent.push(releases);
-        }
+    fn bound_at(&mut self, position: usize, enough: u64) -> Result<u64, Halt> {
+        let order = &self.ranks.order;
+        let rank = order.iter().position(|rank| rank.at == position).unwrap_or(0);
+        let key = order[rank].key;
+        let level =
+            order.partition_point(|other| other.key < key)..order.partition_point(|other| other.key <= key);
+        order[..level.start].iter().for_each(|rank| self.urgent.push(&rank.fresh));
         self.enter(level);
         self.bound(rank, enough)
     }
 
     fn enter(&mut self, level: Range<usize>) {
-        self.blocking = self.lane.overrun + self.ranks.longest[level.end].map_or(0, |(_, blocks)| blocks);
+        self.blocking = self.lane.overrun + self.ranks.longest(level.end).map_or(0, |(_, blocks)| blocks);
         self.level = level;
     }
 
     /// The bound of the task at `rank`; once it exceeds `enough`, some number that does.
-    fn bound(&mut self, rank: usize, enough: u64) -> Result<u64, Cause> {
-        let me = *self.row(rank);
-        let start = self.first_start(rank, &me)?;
+    fn bound(&mut self, rank: usize, enough: u64) -> Result<u64, Halt> {
+        let me = self.row(rank);
+        let start = self.first_start(rank, me)?;
         let response = start + me.last + me.jitter;
-        if response > enough || response <= me.period && self.first_is_worst(&me, start) {
+        if response > enough || response <= me.period && self.first_is_worst(me, start) {
             return Ok(response);
         }
         let mut worst = Worst { response, start, q: 0 };
-        let jobs = self.jobs(&me, start)?;
-        for q in 1..jobs {
-            // No job ends after the busy period, so where that is not worse, later jobs are not either.
-            let rest = (self.busy + me.jitter).saturating_sub(q * me.period);
-            if rest <= worst.response || worst.response > enough {
-                break;
-            }
-            self.later_start(&me, q, &mut worst, start)?;
+        if self.level.len() == 1 {
+            self.scratch.copy(&self.urgent);
+        }
+        // Later jobs start later: what limits the first start does not limit theirs.
+        self.scratch.limit(HORIZON);
+        let (mut start, mut q) = (start, 0);
+        while worst.response <= enough && !self.ends(me, q, start) {
+            q += 1;
+            start = self.later_start(me, q, &mut worst, start)?;
         }
         Ok(worst.response)
+    }
+
+    /// Whether the busy period ends with job `q`, which starts at `start`: before the next one can be released. The next
+    /// one would not start before that, and so the front has not gone too far.
+    fn ends(&mut self, me: &Row, q: u64, start: u64) -> bool {
+        let next = (q + 1).saturating_mul(me.period).saturating_sub(me.jitter);
+        let all = self.blocking.saturating_add((q + 1).saturating_mul(me.cost));
+        self.scratch.reaches(all, start.saturating_add(me.last), next, &mut self.work)
     }
 
     /// Whether R(0) <= T makes the first job the worst.
@@ -317,30 +368,32 @@ impl<'a> Levels<'a> {
 
     /// The length of the busy period, the start of each of its jobs, and the worst of them; stops at the first that
     /// misses, where misses matter.
-    fn solve(&mut self, rank: usize, stop: Stop) -> Result<Solved, Cause> {
-        let me = *self.row(rank);
-        let mut start = self.first_start(rank, &me)?;
+    fn solve(&mut self, rank: usize, stop: Stop) -> Result<Solved, Halt> {
+        let me = self.row(rank);
+        let mut start = self.first_start(rank, me)?;
         let mut worst = Worst { response: start + me.last + me.jitter, start, q: 0 };
-        let jobs = self.jobs(&me, start)?;
+        let jobs = self.jobs(me, start)?;
         self.starts.clear();
         self.starts.push(span(start));
         for q in 1..jobs {
             if stop == Stop::AtDeadline && worst.response > me.deadline {
                 break;
             }
-            start = self.later_start(&me, q, &mut worst, start)?;
+            start = self.later_start(me, q, &mut worst, start)?;
             self.starts.push(span(start));
         }
         Ok(Solved { busy: self.busy, worst })
     }
 
     /// Jobs of the busy period, which becomes known, where the first one starts at `start`.
-    fn jobs(&mut self, me: &Row, start: u64) -> Result<u64, Cause> {
+    fn jobs(&mut self, me: &Row, start: u64) -> Result<u64, Halt> {
         // The busy period holds the first job: at L - F all work but its last segment is done, so w_0 + F <= L.
         let from = self.busy.max(start + me.last);
-        for &releases in &self.ranks.fresh[self.all.len()..self.level.end] {
-            self.all.push(releases);
+        if self.all.len() == 0 {
+            self.all = Front::with_capacity(self.lane.rows.len());
         }
+        let joined = &self.ranks.order[self.all.len()..self.level.end];
+        joined.iter().for_each(|rank| self.all.push(&rank.fresh));
         self.busy = self.all.least(self.blocking, from, Window::HalfOpen, &mut self.work)?;
         let jobs = closed_jobs(me, self.busy - 1);
         if jobs > 1 && self.level.len() == 1 {
@@ -352,7 +405,7 @@ impl<'a> Levels<'a> {
     }
 
     /// w_q, where an earlier job starts at `earlier`; keeps the worst job.
-    fn later_start(&mut self, me: &Row, q: u64, worst: &mut Worst, earlier: u64) -> Result<u64, Cause> {
+    fn later_start(&mut self, me: &Row, q: u64, worst: &mut Worst, earlier: u64) -> Result<u64, Halt> {
         // A start that no release moves costs the front nothing, and there may be very many of them.
         self.work.spend(0)?;
         let base = self.blocking.saturating_add(q.saturating_mul(me.cost) + me.cost - me.last);
@@ -365,11 +418,11 @@ impl<'a> Levels<'a> {
     }
 
     /// w_0. Leaves what can delay later jobs in `urgent`, or in `scratch` where others share the level.
-    fn first_start(&mut self, rank: usize, me: &Row) -> Result<u64, Cause> {
+    fn first_start(&mut self, rank: usize, me: &Row) -> Result<u64, Halt> {
         let base = self.blocking + (me.cost - me.last);
         if base < self.owed {
             self.urgent.clear();
-            self.ranks.fresh[..self.level.start].iter().for_each(|&releases| self.urgent.push(releases));
+            self.ranks.order[..self.level.start].iter().for_each(|rank| self.urgent.push(&rank.fresh));
             self.owed = 0;
         }
         if self.level.len() == 1 {
@@ -379,7 +432,7 @@ impl<'a> Levels<'a> {
         }
         self.scratch.copy(&self.urgent);
         let equal = self.level.clone().filter(|&other| other != rank);
-        equal.for_each(|other| self.scratch.push(self.ranks.fresh[other]));
+        equal.for_each(|other| self.scratch.push(&self.ranks.order[other].fresh));
         self.scratch.least(base, base, Window::Closed, &mut self.work)
     }
 
@@ -404,7 +457,7 @@ impl<'a> Levels<'a> {
         });
         let tally = Tally {
             jitter: me.jitter,
-            blocking: self.ranks.longest[self.level.end],
+            blocking: self.ranks.longest(self.level.end),
             carry: worst.q * me.cost,
             own: me.cost,
             overrun: self.lane.overrun,

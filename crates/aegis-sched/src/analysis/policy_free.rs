@@ -31,7 +31,7 @@ pub(super) fn claim_within(problem: &LaneProblem, stop: Stop, steps: u64) -> Res
     if lane.rows.is_empty() {
         return Ok(claim);
     }
-    let busy = lane.busy_period(&mut Work::of(steps)).map_err(|cause| Failure { position: None, cause })?;
+    let busy = delay(&lane, steps).map_err(|cause| Failure { position: None, cause })?;
     claim.busy.push(span(busy));
     for (position, me) in lane.rows.iter().enumerate() {
         let bound = busy + me.jitter;
@@ -57,7 +57,7 @@ pub(super) fn bounds(lane: &Rows) -> Result<Vec<Nanos>, Failure> {
 
 /// The longest response from release: L.
 pub(super) fn delay(lane: &Rows, steps: u64) -> Result<u64, Cause> {
-    lane.busy_period(&mut Work::of(steps))
+    Ok(lane.busy_period(&mut Work::of(steps))?)
 }
 
 fn terms(lane: &Rows, position: usize, busy: u64) -> Vec<Term> {

@@ -194,10 +194,12 @@ impl Trial<'_> {
             let alone = row.deadline.saturating_sub(row.jitter).saturating_sub(row.cost);
             let known = self.responses.is_some();
             let most = if known { self.slack(at)? } else { alone };
+            self.judge.watch(&self.rows, at);
             let found = largest(0, most, |delay| {
                 self.rows.overrun = overrun.saturating_add(delay).min(HORIZON);
                 self.judge.task_fits(&self.rows, at)
             });
+            self.judge.release();
             self.rows.overrun = overrun;
             found
         };
@@ -217,7 +219,9 @@ impl Trial<'_> {
         set: impl Fn(&mut Row, u64) -> bool,
     ) -> Option<u64> {
         let natural = self.rows.rows[at];
+        self.judge.watch(&self.rows, at);
         let found = self.search(at, [low, now, high], &set);
+        self.judge.release();
         self.rows.rows[at] = natural;
         found
     }

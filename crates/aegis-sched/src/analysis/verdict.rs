@@ -1,6 +1,8 @@
 //! Verdicts without evidence: whether a lane fits, for searches that ask for many lanes that differ in one number.
 
-use super::demand::{RESPONSE_STEPS_MAX, Row, Rows, STEPS_MAX, check_utilisation, trial_steps};
+use super::demand::{
+    RESPONSE_STEPS_MAX, Row, Rows, STEPS_MAX, WHOLE, check_utilisation, share_up, trial_steps,
+};
 use super::np_edf::{Fit, Seen};
 use super::np_fp::Ranks;
 use super::problem::LaneProblem;
@@ -44,6 +46,8 @@ pub(super) struct Judge {
     seen: Seen,
     /// The priorities of the last lane, kept for the next one.
     ranks: Ranks,
+    /// The one task that changes from lane to lane, and what all others use of the lane.
+    moving: Option<(usize, u128)>,
 }
 
 impl Judge {
@@ -55,12 +59,40 @@ impl Judge {
             response_steps: RESPONSE_STEPS_MAX,
             seen: Seen::default(),
             ranks: Ranks::default(),
+            moving: None,
         }
     }
 
     /// A judge who gives up after so many steps.
     pub(super) fn hasty(class: PolicyClass, steps: u64) -> Self {
-        Self { class, steps, response_steps: steps, seen: Seen::default(), ranks: Ranks::default() }
+        Self { steps, response_steps: steps, ..Self::new(class) }
+    }
+
+    /// Until [`Judge::release`], lanes differ from this one in nothing but the overrun and the task at `at`, whose key
+    /// stays where keys are priorities. So nothing else is added up or ranked again.
+    pub(super) fn watch(&mut self, lane: &Rows, at: usize) {
+        let others = lane.rows.iter().enumerate().filter(|(other, _)| *other != at);
+        self.moving = Some((at, others.map(|(_, row)| share_up(row)).sum()));
+        if self.class == PolicyClass::StaticPriority {
+            self.ranks.refresh(lane);
+        }
+    }
+
+    /// Lanes may differ in anything again.
+    pub(super) const fn release(&mut self) {
+        self.moving = None;
+    }
+
+    fn is_overloaded(&self, lane: &Rows) -> bool {
+        let leaves_room = |(at, others): (usize, u128)| others + share_up(&lane.rows[at]) < WHOLE;
+        !self.moving.is_some_and(leaves_room) && check_utilisation(lane).is_err()
+    }
+
+    fn rank(&mut self, lane: &Rows) {
+        match self.moving {
+            Some((at, _)) => self.ranks.renew(lane, at),
+            None => self.ranks.refresh(lane),
+        }
     }
 
     /// Whether every deadline of the lane is met.
@@ -83,16 +115,16 @@ impl Judge {
     /// has become harder to serve in one thing. Until the judge has to [`forget`](Self::forget), a lane is easier to
     /// serve than all that did not fit.
     pub(super) fn obstacle(&mut self, lane: &Rows, moved: Option<usize>, fitted: bool) -> Option<Obstacle> {
-        if check_utilisation(lane).is_err() {
+        if self.is_overloaded(lane) {
             return Some(Obstacle::Utilisation);
         }
         match self.class {
             PolicyClass::StaticPriority => {
-                self.ranks.refresh(lane);
+                self.rank(lane);
                 // More urgent levels see the task only as the segment that blocks them.
                 let row = moved.filter(|_| fitted).map(|at| lane.rows[at]);
-                let changed = |_, key: u64, blocking: u64| {
-                    row.is_none_or(|row| key >= row.key || blocking == row.blocks)
+                let changed = |_, at: usize, blocking: u64| {
+                    row.is_none_or(|row| lane.rows[at].key >= row.key || blocking == row.blocks)
                 };
                 np_fp::first_late(lane, &self.ranks, self.steps, changed).map(Obstacle::Task)
             }
@@ -133,7 +165,7 @@ impl Judge {
     pub(super) fn passes(&mut self, lane: &Rows, moved: usize, obstacle: Obstacle) -> bool {
         match obstacle {
             Obstacle::Lane => true,
-            Obstacle::Utilisation => check_utilisation(lane).is_ok(),
+            Obstacle::Utilisation => !self.is_overloaded(lane),
             Obstacle::Endless => np_edf::ends_soon(lane, self.reach(lane)),
             Obstacle::Task(at) => self.task_fits(lane, at),
             Obstacle::Window(length, jobs) => {
@@ -148,12 +180,12 @@ impl Judge {
 
     /// Whether one task meets its deadline.
     pub(super) fn task_fits(&mut self, lane: &Rows, position: usize) -> bool {
-        if check_utilisation(lane).is_err() {
+        if self.is_overloaded(lane) {
             return false;
         }
         match self.class {
             PolicyClass::StaticPriority => {
-                self.ranks.refresh(lane);
+                self.rank(lane);
                 np_fp::row_fits(lane, &self.ranks, position, self.steps)
             }
             PolicyClass::AbsoluteDeadline => np_edf::row_fits(lane, position, self.response_steps),

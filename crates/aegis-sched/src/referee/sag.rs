@@ -22,6 +22,9 @@ pub enum CoverObjection {
     /// Completions on the one core do not release other jobs at once.
     #[error("a delay between jobs; a cover is checked for edges without delays")]
     Delay,
+    /// Some job is ended from outside.
+    #[error("an abort; a cover is checked for jobs that run to their end")]
+    Abort,
     /// Not one level for each number of dispatched jobs, or no state for a core that is free from the beginning.
     #[error("the cover does not begin with an idle core, or has not a level more than jobs")]
     Shape,
@@ -110,6 +113,9 @@ pub fn check(set: &JobSet, cover: &Cover) -> Result<CoveredSet, CoverObjection> 
 }
 
 fn predecessors(set: &JobSet) -> Result<Vec<Vec<usize>>, CoverObjection> {
+    if set.has_aborts() {
+        return Err(CoverObjection::Abort);
+    }
     let mut before = vec![Vec::new(); set.jobs().len()];
     for (from, to, longest) in set.edges() {
         if longest > Nanos::ZERO {

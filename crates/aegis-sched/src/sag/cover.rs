@@ -30,13 +30,13 @@ pub struct Cover {
     pub levels: Vec<Vec<CoverState>>,
 }
 
-/// Explores a set on one core and keeps every state. `None` where there are delays between jobs, where a deadline can
-/// be missed, where `limits` do not suffice, or where `keep_going` says no.
+/// Explores a set on one core and keeps every state. `None` where there are delays between jobs or aborts, where a
+/// deadline can be missed, where `limits` do not suffice, or where `keep_going` says no.
 pub fn cover(set: &JobSet, limits: Limits, keep_going: &mut dyn FnMut() -> bool) -> Option<Cover> {
-    if set.has_delays() {
+    if set.has_delays() || set.has_aborts() {
         return None;
     }
-    let table = Table::new(set.jobs(), set.links());
+    let table = Table::of(set);
     let mut search = Search::new(table, limits, OnMiss::Stop, keep_going);
     let mut lane = Lane::new(None, None).ok()?;
     let mut room = limits.bytes.get();

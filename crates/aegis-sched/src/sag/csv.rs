@@ -6,6 +6,7 @@
 //! ```text
 //! jobs     Task ID, Job ID, Arrival min, Arrival max, Cost min, Cost max, Deadline, Priority
 //! edges    Predecessor TID, Predecessor JID, Successor TID, Successor JID [, Sus_Min, Sus_Max]
+//! aborts   Task ID, Job ID, Trigger min, Trigger max, Cleanup min, Cleanup max
 //! results  Task ID, Job ID, BCCT, WCCT, BCRT, WCRT
 //! ```
 
@@ -13,6 +14,7 @@ use std::fmt::Write;
 
 use aegis_types::{Nanos, Time};
 
+use super::abort::Abort;
 use super::job::{Edge, Job, JobKey, JobSet, SagError};
 use super::report::JobBounds;
 
@@ -21,6 +23,8 @@ const JOB_COLUMNS: &str =
     "eight fields: task, job, earliest and latest release, shortest and longest cost, deadline, priority";
 const EDGE_COLUMNS: &str =
     "four or six fields: task and job before, task and job after, and perhaps shortest and longest delay";
+const ABORT_COLUMNS: &str =
+    "six fields: task, job, earliest and latest trigger, shortest and longest cleanup";
 const HEADINGS: &str = "a first line of headings, which is not a row of numbers";
 
 /// How much of a wrong value an error repeats.
@@ -65,6 +69,24 @@ pub fn edges(text: &str) -> Result<Vec<Edge>, SagError> {
             Some([a, b, c, d, min, max]) => Ok(edge([a, b], [c, d], [min, max])),
             None => Err(columns(line, fields, EDGE_COLUMNS)),
         }
+    };
+    rows(text)?.map(|(line, fields)| row(line, &fields)).collect()
+}
+
+/// Aborts from a file.
+///
+/// # Errors
+/// [`SagError::Csv`] with line and column.
+pub fn aborts(text: &str) -> Result<Vec<Abort>, SagError> {
+    let row = |line: usize, fields: &[&str]| match numbers::<6>(line, fields)? {
+        Some([task, job, trigger_min, trigger_max, cleanup_min, cleanup_max]) => Ok(Abort {
+            job: JobKey { task, job },
+            trigger_min: Time::new(trigger_min),
+            trigger_max: Time::new(trigger_max),
+            cleanup_min: Nanos::new(cleanup_min),
+            cleanup_max: Nanos::new(cleanup_max),
+        }),
+        None => Err(columns(line, fields, ABORT_COLUMNS)),
     };
     rows(text)?.map(|(line, fields)| row(line, &fields)).collect()
 }

@@ -27,7 +27,7 @@ use super::witness::Log;
 ///
 /// `keep_going` is asked now and then, and ends the exploration by saying no: this crate has no clock of its own.
 /// On one core without delays between jobs the bounds are [exact](Exactness::Exact); with inserted idle time, with
-/// delays, and on several cores they are safe.
+/// delays, with aborts, and on several cores they are safe.
 ///
 /// # Errors
 /// [`SagError::Unsupported`] for options that do not go together.
@@ -37,12 +37,13 @@ pub fn explore(
     keep_going: &mut dyn FnMut() -> bool,
 ) -> Result<SagReport, SagError> {
     let alone = options.cores == 1 && !set.has_delays();
-    check(options, alone)?;
-    let table = Table::new(set.jobs(), set.links());
+    check(options, alone && !set.has_aborts())?;
+    let table = Table::of(set);
     let mut search = Search::new(table, options.limits, options.on_miss, keep_going);
     let (end, exactness) = if alone {
         let rule = options.idle.map(|rule| Rule::new(rule, set.jobs(), &search.table));
-        let exactness = if rule.is_some() { Exactness::Sufficient } else { Exactness::Exact };
+        let exact = rule.is_none() && !set.has_aborts();
+        let exactness = if exact { Exactness::Exact } else { Exactness::Sufficient };
         (explore_lane(&mut search, rule, None).0, exactness)
     } else {
         (explore_cores(&mut search, options.cores as usize), Exactness::Sufficient)
@@ -78,8 +79,8 @@ fn check(options: &Options, alone: bool) -> Result<(), SagError> {
         return Err(SagError::Unsupported { what, legal: "1 to 1024" });
     }
     if options.idle.is_some() && !alone {
-        let what = "inserted idle time on several cores or with delays between jobs".to_owned();
-        return Err(SagError::Unsupported { what, legal: "one core, and edges without delays" });
+        let what = "inserted idle time on several cores, with delays between jobs or with aborts".to_owned();
+        return Err(SagError::Unsupported { what, legal: "one core, edges without delays, no aborts" });
     }
     Ok(())
 }

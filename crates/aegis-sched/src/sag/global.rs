@@ -98,7 +98,7 @@ impl Cores {
         for at in 0..self.scratch.dispatches.len() {
             let dispatch = self.scratch.dispatches[at];
             let cost = search.table.costs[dispatch.position];
-            let end = (dispatch.start_min + cost.min, dispatch.start_max + cost.max);
+            let end = search.table.completions(&dispatch);
             search.complete(dispatch.position, end.0, end.1)?;
             self.scratch.child.become_child(set, dispatch.position, cost.key);
             self.scratch.occupy(self.cores, dispatch.start_min, end);

@@ -5,6 +5,8 @@ use std::fmt;
 
 use aegis_types::{Nanos, Severity, Time};
 
+use super::abort::{self, Abort, Ending};
+
 /// The latest instant that a schedule may reach: two more bits than any sum of two such instants needs.
 pub const HORIZON_MAX: Time = Time::new(1 << 62);
 
@@ -105,6 +107,14 @@ pub enum SagError {
         /// One job of the cycle.
         job: JobKey,
     },
+    /// An abort that means nothing.
+    #[error("abort of {job}: {reason}")]
+    BadAbort {
+        /// Of which job.
+        job: JobKey,
+        /// What is wrong, and what would be legal.
+        reason: String,
+    },
     /// A schedule could pass the end of representable time.
     #[error("the last release and all costs together reach {sum}; legal is at most {}", HORIZON_MAX.get())]
     Overflow {
@@ -165,6 +175,8 @@ impl SagError {
 pub struct JobSet {
     jobs: Vec<Job>,
     links: Vec<Link>,
+    /// By position.
+    endings: BTreeMap<usize, Ending>,
 }
 
 impl JobSet {
@@ -187,7 +199,17 @@ impl JobSet {
         check_twice(edges)?;
         check_range(&jobs, &links)?;
         check_cycles(&jobs, &links)?;
-        Ok(Self { jobs, links })
+        Ok(Self { jobs, links, endings: BTreeMap::new() })
+    }
+
+    /// The same jobs, some of which are ended from outside; any that were before no longer are.
+    ///
+    /// # Errors
+    /// [`SagError::BadAbort`] for the first abort that is wrong.
+    pub fn with_aborts(mut self, aborts: &[Abort]) -> Result<Self, SagError> {
+        let places = self.jobs.iter().enumerate().map(|(place, job)| (job.key, place)).collect();
+        self.endings = abort::endings(aborts, &places)?;
+        Ok(self)
     }
 
     /// The jobs, in the order given.
@@ -211,6 +233,15 @@ impl JobSet {
 
     pub(super) fn links(&self) -> &[Link] {
         &self.links
+    }
+
+    pub(super) const fn endings(&self) -> &BTreeMap<usize, Ending> {
+        &self.endings
+    }
+
+    /// Whether some job is ended from outside.
+    pub fn has_aborts(&self) -> bool {
+        !self.endings.is_empty()
     }
 
     /// Whether some job waits longer than for the completion of another.

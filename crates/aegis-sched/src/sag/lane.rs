@@ -101,7 +101,7 @@ impl Lane {
         search.spend(work)?;
         for dispatch in &*dispatches {
             let cost = search.table.costs[dispatch.position];
-            let (mut min, mut max) = (dispatch.start_min + cost.min, dispatch.start_max + cost.max);
+            let (mut min, mut max) = search.table.completions(dispatch);
             if let Some(log) = &mut self.log {
                 let start = (dispatch.start_min, dispatch.start_max);
                 let position = dispatch.position;

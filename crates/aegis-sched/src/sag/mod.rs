@@ -9,6 +9,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`job`] | jobs, edges between them, and what is refused |
+//! | [`abort`] | jobs that are ended from outside |
 //! | [`csv`] | the text formats of the tool nptest |
 //! | [`report`] | options, limits, verdicts |
 //! | [`explore`](mod@explore) | every schedule of a set |
@@ -19,9 +20,10 @@
 //! | `global` | several cores under one queue, or delays between jobs: safe |
 //! | `table`, `level`, `search` | jobs, states and limits, laid out for speed |
 //!
-//! Nothing here makes a certificate; what a runtime may rely on, the referee decides. On one core, without delays and
-//! inserted idle time, it can replay the states ([`crate::referee::sag`]).
+//! Nothing here makes a certificate; what a runtime may rely on, the referee decides. On one core, without delays,
+//! aborts and inserted idle time, it can replay the states ([`crate::referee::sag`]).
 
+pub mod abort;
 pub mod cover;
 pub mod csv;
 pub mod explore;
@@ -36,6 +38,7 @@ mod search;
 mod table;
 pub mod witness;
 
+pub use abort::Abort;
 pub use cover::{Cover, CoverState, cover};
 pub use explore::explore;
 pub use job::{Edge, Job, JobKey, JobSet, SagError};

@@ -1,6 +1,10 @@
 //! The jobs in the order and the layout that exploring wants.
 
-use super::job::{Job, Link};
+use std::collections::BTreeMap;
+
+use super::abort::Ending;
+use super::job::{Job, JobSet, Link};
+use super::search::Dispatch;
 
 /// Bits of a word of a set of jobs.
 pub(super) const WORD: usize = 64;
@@ -44,6 +48,8 @@ pub(super) struct Table {
     pub(super) before: Vec<Vec<Before>>,
     /// Successors of a position; empty if the set has no edges.
     pub(super) after: Vec<Vec<usize>>,
+    /// What ends a job from outside, by position; empty if nothing ends any.
+    endings: Vec<Option<Ending>>,
     /// Position in the set given, for a position in the table.
     pub(super) origin: Vec<usize>,
 }
@@ -57,6 +63,29 @@ fn scatter(number: u64) -> u64 {
 }
 
 impl Table {
+    /// The table of a set.
+    pub(super) fn of(set: &JobSet) -> Self {
+        let mut table = Self::new(set.jobs(), set.links());
+        table.end(set.endings());
+        table
+    }
+
+    fn end(&mut self, endings: &BTreeMap<usize, Ending>) {
+        if !endings.is_empty() {
+            self.endings = self.origin.iter().map(|origin| endings.get(origin).copied()).collect();
+        }
+    }
+
+    /// The earliest and the latest completion of a job that is dispatched.
+    #[inline]
+    pub(super) fn completions(&self, dispatch: &Dispatch) -> (u64, u64) {
+        let cost = &self.costs[dispatch.position];
+        match self.endings.get(dispatch.position) {
+            Some(Some(ending)) => ending.completions(dispatch, (cost.min, cost.max)),
+            _ => (dispatch.start_min + cost.min, dispatch.start_max + cost.max),
+        }
+    }
+
     /// Sorts jobs by earliest release, task and job number.
     pub(super) fn new(jobs: &[Job], links: &[Link]) -> Self {
         let mut origin: Vec<usize> = (0..jobs.len()).collect();
@@ -119,5 +148,6 @@ impl Table {
         self.windows.capacity() * size_of::<Window>()
             + self.costs.capacity() * size_of::<Cost>()
             + self.origin.capacity() * size_of::<usize>()
+            + self.endings.capacity() * size_of::<Option<Ending>>()
     }
 }

@@ -66,10 +66,10 @@ impl Log {
 /// where `limits` do not suffice (every dispatch is kept, besides two levels of states), or where `keep_going` says
 /// no.
 pub fn witness(set: &JobSet, limits: Limits, keep_going: &mut dyn FnMut() -> bool) -> Option<Vec<Job>> {
-    if set.has_delays() {
+    if set.has_delays() || set.has_aborts() {
         return None;
     }
-    let table = Table::new(set.jobs(), set.links());
+    let table = Table::of(set);
     let mut search = Search::new(table, limits, OnMiss::Stop, keep_going);
     let room = usize::try_from(limits.bytes.get()).unwrap_or(usize::MAX);
     let (end, log) = explore_lane(&mut search, None, Some(Log { room, ..Log::default() }));

@@ -30,6 +30,8 @@ pub enum Ties {
     Loses(usize),
     /// As this number says, differently at each decision.
     Mixed(u64),
+    /// In turns from the first task on, which end with the last pending job.
+    InTurn,
 }
 
 pub fn int(value: u64) -> i64 {
@@ -55,11 +57,12 @@ impl Turn {
     fn new(problem: &LaneProblem, ties: Ties) -> Self {
         let tasks = problem.tasks.len();
         let (word, task) = match ties {
+            Ties::InTurn => return Self { task: tasks - 1, left: 0, forgets: true },
             Ties::Loses(loser) => (loser as u64, loser),
             Ties::Mixed(salt) => (salt, usize::try_from(salt % tasks as u64).expect("few tasks")),
         };
         let left = match ties {
-            Ties::Loses(_) => 0,
+            Ties::Loses(_) | Ties::InTurn => 0,
             Ties::Mixed(_) => word / 7 % (problem.tasks[task].key + 1),
         };
         Self { task, left, forgets: word % 2 == 0 }
@@ -99,6 +102,7 @@ pub fn run(problem: &LaneProblem, jobs: &[Job], ties: Ties) -> Vec<Finished> {
         let urgent = ready.iter().min_by_key(|(task, job)| {
             let tie = match ties {
                 Ties::Loses(loser) => u64::from(*task == loser),
+                Ties::InTurn => *task as u64,
                 Ties::Mixed(salt) => {
                     (salt ^ decisions).wrapping_mul(0x9E37_79B9 + 2 * *task as u64) >> 7 & 0xFFFF
                 }
@@ -131,6 +135,11 @@ pub fn run(problem: &LaneProblem, jobs: &[Job], ties: Ties) -> Vec<Finished> {
             turn.left = turn.left.saturating_sub(left_out as u64);
             segments[task] = 0;
             heads[task] += 1;
+            // A release at this very instant comes after the end.
+            let pending = head(task, &heads).is_some_and(|job| job.release < now);
+            if matches!(ties, Ties::InTurn) && !pending {
+                turn.left = 0;
+            }
             finished.push(Finished { task, arrival: job.arrival, response: now - job.arrival, overrun });
         }
     }

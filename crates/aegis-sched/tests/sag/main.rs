@@ -3,6 +3,7 @@
 //! Random tests take their first seed from `AEGIS_SEED` (default 1) and print the command that repeats a failure.
 //! `AEGIS_SETS` sets how many sets each of them draws. Figures of the other tool come from `AEGIS_VECTORS`.
 
+mod abort;
 mod cover;
 mod enumerate;
 mod exact;

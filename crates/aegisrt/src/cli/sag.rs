@@ -28,6 +28,10 @@ pub struct Sag {
     /// and longest delay between them.
     #[arg(long, value_name = "FILE")]
     precedence: Option<PathBuf>,
+    /// A line of headings, then one abort a line: task and job, earliest and latest trigger, shortest and longest
+    /// cleanup. A job that runs is ended by its trigger; one that would start later is skipped.
+    #[arg(short = 'a', long, value_name = "FILE")]
+    aborts: Option<PathBuf>,
     /// Identical cores under one queue; with more than one the answer is safe, not exact.
     #[arg(short = 'm', long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     cores: u32,
@@ -50,12 +54,12 @@ pub struct Sag {
     #[arg(long, value_name = "FILE")]
     rta: Option<PathBuf>,
     /// If a deadline can be missed, write one schedule that does: the same jobs, each with one release and one cost.
-    /// One core without delays and without --iip.
-    #[arg(long, value_name = "FILE", conflicts_with = "iip")]
+    /// One core without delays, without --aborts and without --iip.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["iip", "aborts"])]
     witness: Option<PathBuf>,
     /// Keep every state, and have them replayed by code that shares none with the exploration; takes more memory.
-    /// One core without delays and without --iip.
-    #[arg(long, conflicts_with = "iip")]
+    /// One core without delays, without --aborts and without --iip.
+    #[arg(long, conflicts_with_all = ["iip", "aborts"])]
     replay: bool,
 }
 
@@ -130,7 +134,8 @@ impl Sag {
 
     /// Checks, before the work, that nothing written replaces what is read or written besides.
     fn check_targets(&self) -> Result<(), CliError> {
-        let mut used: Vec<PathBuf> = std::iter::once(&self.jobs).chain(&self.precedence).cloned().collect();
+        let mut used: Vec<PathBuf> =
+            std::iter::once(&self.jobs).chain(&self.precedence).chain(&self.aborts).cloned().collect();
         for (option, path) in [("--rta", &self.rta), ("--witness", &self.witness)] {
             if let Some(path) = path {
                 target::check(option, path, &used)?;
@@ -162,6 +167,10 @@ impl Sag {
             };
             at(wrong, &error)
         })?;
+        let set = match &self.aborts {
+            Some(path) => set.with_aborts(&parsed(path, csv::aborts)?).map_err(|error| at(path, &error))?,
+            None => set,
+        };
         Ok(if self.policy == Policy::Edf { set.by_deadline() } else { set })
     }
 }

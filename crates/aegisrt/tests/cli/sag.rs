@@ -53,6 +53,22 @@ fn edges_policy_and_inserted_idle_time_change_the_verdict() {
 }
 
 #[test]
+fn a_trigger_ends_a_job_that_would_be_late() {
+    let folder = Folder::new();
+    folder
+        .write("jobs.csv", tight(4))
+        .write("aborts.csv", "task, job, from, to, from, to\n2, 1, 3, 4, 0, 0\n");
+    folder.aegis(&["sag", "jobs.csv"]).says(3, &["not schedulable: task 2 job 1"]);
+    let answer = folder.aegis(&["sag", "jobs.csv", "-a", "aborts.csv"]);
+    answer.says(0, &["schedulable: every job", "safe, not exact"]);
+    folder.aegis(&["sag", "jobs.csv", "-a", "aborts.csv", "--replay"]).refuses(2, &["--aborts"]);
+    folder.write("aborts.csv", "task, job, from, to, from, to\n2, 2, 3, 4, 0, 0\n");
+    folder
+        .aegis(&["sag", "jobs.csv", "-a", "aborts.csv"])
+        .refuses(2, &["aborts.csv", "there is no such job"]);
+}
+
+#[test]
 fn states_are_replayed_on_one_core() {
     let folder = Folder::new();
     folder.write("jobs.csv", tight(5));
