@@ -5,11 +5,10 @@
 //! that program, it solves the same instances in turn, and its CPU time stands beside: in whole ticks of the system's
 //! clock, as the system counts for processes that ended.
 
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use aegis_benches::effort::Effort;
+use aegis_benches::minimalloc::{MiniMalloc, Solved};
 use aegis_benches::sets::SplitMix;
 use aegis_memory::csv::Instance;
 use aegis_memory::verify::check_placement;
@@ -29,34 +28,16 @@ fn cpu_ms() -> f64 {
     now.tv_sec as f64 * 1e3 + now.tv_nsec as f64 / 1e6
 }
 
-/// CPU time of all processes that this one started and that ended, in milliseconds; `None` where the system does not
-/// say.
-fn children_ms() -> Option<f64> {
-    let text = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The name, which may hold anything, ends at the last bracket. Behind it the state is field 3, and the user's and
-    // the system's time of waited-for children are fields 16 and 17.
-    let (_, fields) = text.rsplit_once(')')?;
-    let ticks: Vec<u64> =
-        fields.split_whitespace().skip(13).take(2).map_while(|field| field.parse().ok()).collect();
-    let [user, system] = ticks[..] else { return None };
-    Some((user + system) as f64 * 1e3 / rustix::param::clock_ticks_per_second() as f64)
-}
-
 /// Lets MiniMalloc solve an instance and prints beside `ours` what that took; `None` where it failed.
-fn beside(program: &OsStr, path: &Path, ours: f64) -> Option<f64> {
-    let before = children_ms()?;
-    let input = format!("--input={}", path.display());
-    let mut command = Command::new(program);
-    command.args([&input, "--output=/dev/null", &format!("--capacity={POSED}")]);
-    let done = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
-    let took = children_ms()? - before;
-    match done {
-        Ok(status) if status.success() => {
-            println!("  minimalloc: {took:.0} ms of CPU, {:.1} times ours", took / ours.max(1e-3));
-            Some(took)
+fn beside(program: &MiniMalloc, path: &Path, ours: f64) -> Option<f64> {
+    match program.solve(path, Bytes::new(POSED)) {
+        Ok(Solved { cpu_ms, peak }) => {
+            let times = cpu_ms / ours.max(1e-3);
+            println!("  minimalloc: {cpu_ms:.0} ms of CPU, {times:.1} times ours; peak {}", peak.get());
+            Some(cpu_ms)
         }
-        failed => {
-            println!("  minimalloc: failed: {failed:?}");
+        Err(error) => {
+            println!("  minimalloc: failed: {error}");
             None
         }
     }
@@ -75,14 +56,32 @@ fn peak_mib() -> f64 {
     kib.unwrap_or(0.0) / 1024.0
 }
 
-/// One line for one instance. Returns the CPU time that the search took.
-fn line(name: &str, problem: &Problem, goal: Goal, seed: u64, limit_ms: f64) -> f64 {
+/// How long a search may go on.
+#[derive(Clone, Copy)]
+enum Limit {
+    /// Milliseconds of CPU.
+    Ms(f64),
+    Decisions(u64),
+}
+
+/// One line for one instance. Returns the search.
+fn line(name: &str, problem: &Problem, goal: Goal, seed: u64, limit: Limit) -> Search {
+    timed(name, problem, goal, seed, limit).0
+}
+
+/// As [`line`], with the milliseconds of CPU that the search took.
+fn timed(name: &str, problem: &Problem, goal: Goal, seed: u64, limit: Limit) -> (Search, f64) {
     forget_peak();
     let start = cpu_ms();
     let mut search = Search::new(problem, goal, seed);
     let first = cpu_ms() - start;
     let early = search.peak().get();
-    while cpu_ms() - start < limit_ms && !search.step(1000) {}
+    match limit {
+        Limit::Ms(most) => while cpu_ms() - start < most && !search.step(1000) {},
+        Limit::Decisions(most) => {
+            search.step(most);
+        }
+    }
     let took = cpu_ms() - start;
     let memory = peak_mib();
     let before = cpu_ms();
@@ -106,7 +105,7 @@ fn line(name: &str, problem: &Problem, goal: Goal, seed: u64, limit_ms: f64) -> 
         first,
         search.nodes(),
     );
-    took
+    (search, took)
 }
 
 fn instances(folder: &Path) -> Vec<PathBuf> {
@@ -118,21 +117,21 @@ fn instances(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn published(root: &Path, effort: Effort) {
-    let program = std::env::var_os("AEGIS_MINIMALLOC");
+    let program = MiniMalloc::named();
     let (mut ours, mut theirs) = (0.0, Some(0.0));
     for path in instances(&root.join("minimalloc")) {
         let instance = read(&path);
         let posed = instance.problem(Bytes::new(POSED)).expect("sizes are small");
-        let took = line(&name(&path), &posed, Goal::Within, 0, 10_000.0);
+        let (_, took) = timed(&name(&path), &posed, Goal::Within, 0, Limit::Ms(10_000.0));
         ours += took;
         let beside = program.as_ref().and_then(|program| beside(program, &path, took));
         theirs = theirs.zip(beside).map(|(sum, took)| sum + took);
         for capacity in tighter(&name(&path)) {
             let problem = instance.problem(Bytes::new(*capacity)).expect("as before");
-            line(&format!("  within {capacity}"), &problem, Goal::Within, 0, 10_000.0);
+            line(&format!("  within {capacity}"), &problem, Goal::Within, 0, Limit::Ms(10_000.0));
         }
         let least = instance.problem(Bytes::new(AMPLE)).expect("as before");
-        line("  as few as possible", &least, Goal::Least, 0, effort.choose(10_000, 20) as f64);
+        line("  as few as possible", &least, Goal::Least, 0, Limit::Ms(effort.choose(10_000, 20) as f64));
     }
     println!("sum within {POSED}: {ours:.1} ms of CPU");
     match (program, theirs) {
@@ -199,21 +198,29 @@ fn main() {
                 ["realistic", "idealloc_corpus"].into_iter().flat_map(|folder| instances(&root.join(folder)))
             {
                 let problem = read(&path).problem(Bytes::new(AMPLE)).expect("sizes are small");
-                line(&name(&path), &problem, Goal::Least, 0, effort.choose(2_000, 20) as f64);
+                line(&name(&path), &problem, Goal::Least, 0, Limit::Ms(effort.choose(2_000, 20) as f64));
             }
         }
         None => println!("skipped: AEGIS_VECTORS is not set"),
     }
-    for (count, time, left_out) in [(80, 40, 0), (80, 40, 5), (150, 80, 5), (250, 120, 5)] {
-        for seed in 0..effort.choose(5, 1) {
-            let name = format!("cut {count} over {time} less {left_out}% #{seed}");
-            line(
-                &name,
-                &cut_up(seed, count, time, left_out),
-                Goal::Within,
-                seed,
-                effort.choose(1_000, 20) as f64,
-            );
+    cuts(effort);
+}
+
+/// Rectangles cut up, with and without waste. Their budget is one of decisions, so that what is solved is the same on every
+/// machine.
+fn cuts(effort: Effort) {
+    let (seeds, decisions) = (effort.choose(10, 1), effort.choose(60_000, 2_000));
+    for left_out in [0, 3] {
+        let (mut solved, mut all) = (0, 0);
+        for (count, time) in [(150, 80), (200, 100), (250, 110), (300, 130)] {
+            for seed in (0..seeds).chain(2000..2000 + seeds) {
+                let name = format!("cut {count} over {time} less {left_out}% #{seed}");
+                let problem = cut_up(seed, count, time, left_out);
+                let search = line(&name, &problem, Goal::Within, seed % 1000, Limit::Decisions(decisions));
+                solved += u32::from(search.peak() <= problem.capacity());
+                all += 1;
+            }
         }
+        println!("cuts less {left_out}%: {solved} of {all} solved within {decisions} decisions each");
     }
 }

@@ -10,6 +10,7 @@
 //! | [`effort`] | how many samples: many by hand, few where only the code is tried |
 //! | [`sets`] | the task sets that are decided on |
 //! | [`capacity`] | certified capacity of synthetic fleets, printed by the program `aegis-capacity` |
+//! | [`minimalloc`] | the published best placer, where the user has it, beside ours |
 //! | [`sharing`] | what one memory plan for trained models is worth, printed by the program `aegis-memory` |
 //! | [`gpu`] | experiments on a GPU, run by the program `aegis-gpu` |
 //! | [`networks`] | networks and fleets made here, written by the program `aegis-networks` |
@@ -18,6 +19,7 @@ pub mod capacity;
 pub mod counting;
 pub mod effort;
 pub mod gpu;
+pub mod minimalloc;
 pub mod networks;
 pub mod percentile;
 pub mod sets;

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use aegis_benches::sharing::{Alone, Bed, Choice, SharingError, Together, report};
+use aegis_benches::sharing::{Alone, Bed, Choice, SharingError, Together, Untouched, report};
 use clap::Parser;
 
 /// Trained models with private memory beside the same models from one plan, jobs in random order, scratch poisoned.
@@ -48,12 +48,14 @@ fn main() -> ExitCode {
 /// Prints the tables and says whether anything is wrong.
 fn measure(arguments: &Arguments, cache: &Path) -> Result<bool, SharingError> {
     let bed = Bed::open(cache, arguments.fleet)?;
+    // Before anything else: it is measured by what the process grows.
+    let untouched = Untouched::run(&bed)?;
     let order = bed.order(arguments.jobs, arguments.seed);
     let alone = Alone::run(&bed, &order)?;
     let runs = arguments.lanes.iter().map(|&lanes| Together::run(&bed, &alone, &order, lanes));
     let runs = runs.collect::<Result<Vec<_>, _>>()?;
     println!("{} jobs from seed {}; sizes in MiB", arguments.jobs, arguments.seed);
-    println!("{}", report(&alone, &runs, &bed));
+    println!("{}", report(&untouched, &alone, &runs, &bed));
     for wrong in runs.iter().flat_map(|run| &run.wrong).take(8) {
         println!("WRONG: {wrong:?}");
     }

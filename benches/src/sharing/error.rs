@@ -36,6 +36,9 @@ pub enum SharingError {
         /// Tasks that there are.
         tasks: usize,
     },
+    /// What is resident is not known.
+    #[error("the system does not say in /proc/self/status what of this process is resident")]
+    Resident,
     /// A lane's thread panicked.
     #[error("the thread of a lane panicked")]
     Panicked,

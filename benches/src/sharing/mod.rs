@@ -1,7 +1,8 @@
 //! What one memory plan for all models is worth, and that nothing but memory changes: trained models on lanes that share
 //! their scratch, beside the same models with memory of their own.
 //!
-//! First every model runs alone with private memory: its outputs are kept, and the arenas say what it took. These
+//! First every model runs as the library runs it by itself, and the system says what that takes. Then each runs alone with
+//! private memory of ours: its outputs are kept, and the arenas say what it took. These
 //! figures are the demands of the plans, as a profile's are. Then the same jobs run in random order on some lanes, from
 //! one plan. Scratch is overwritten between jobs, and every output is compared bit by bit.
 //!
@@ -13,6 +14,7 @@ mod fleet;
 mod runner;
 mod table;
 mod together;
+mod untouched;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -27,6 +29,7 @@ pub use alone::{Alone, Needs};
 pub use error::SharingError;
 pub use fleet::Choice;
 pub use together::{Together, Wrong};
+pub use untouched::Untouched;
 
 /// Memory that may be reserved at most: address space, of which the system gives pages as they are used.
 const CAPACITY: Bytes = Bytes::new(4 << 30);
@@ -49,6 +52,18 @@ impl Bed {
     /// What is missing there, or refused by the library.
     pub fn open(cache: &Path, choice: Choice) -> Result<Self, SharingError> {
         let library = OnnxRuntime::load(&cache.join("onnxruntime").join("libonnxruntime.so"))?;
+        Self::with(library, cache, choice)
+    }
+
+    /// Other tasks with the library of this one, which a process loads once.
+    ///
+    /// # Errors
+    /// As [`Bed::open`].
+    pub fn other(&self, cache: &Path, choice: Choice) -> Result<Self, SharingError> {
+        Self::with(self.library.clone(), cache, choice)
+    }
+
+    fn with(library: OnnxRuntime, cache: &Path, choice: Choice) -> Result<Self, SharingError> {
         let loaders = Loaders::default().with(Arc::new(OnnxLoader::new(library.clone())));
         let models = inspect_with(
             &fleet::demo(&cache.join("models"), choice)?,
@@ -63,6 +78,11 @@ impl Bed {
     /// The models.
     pub fn models(&self) -> &[Model] {
         &self.models
+    }
+
+    /// Whether the jobs of a task read different inputs. Those of a model with a large input all read the same.
+    pub fn varies(&self, task: TaskId) -> bool {
+        self.feeds.get(task.index()).is_some_and(|feed| !feed.stays())
     }
 
     /// A handle to the host device. Lanes of one handle are bound to cores of their own, and there may be more lanes here
@@ -89,6 +109,6 @@ impl Bed {
 }
 
 /// The tables that `aegis-memory` prints.
-pub fn report(alone: &Alone, runs: &[Together], bed: &Bed) -> String {
-    table::text(alone, runs, bed)
+pub fn report(untouched: &Untouched, alone: &Alone, runs: &[Together], bed: &Bed) -> String {
+    table::text(alone, runs, bed) + &table::beside(untouched, alone, runs, bed)
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use aegis_memory::{LaneCount, lane_counts};
 use aegis_types::Bytes;
 
-use super::{Alone, Bed, Together};
+use super::{Alone, Bed, Together, Untouched};
 
 /// MiB with three decimals: bytes are exact, and a table of them is not read.
 fn mib(bytes: u64) -> String {
@@ -37,6 +37,35 @@ pub(super) fn text(alone: &Alone, runs: &[Together], bed: &Bed) -> String {
     for run in runs {
         let Together { lanes, jobs, dirtied, wrong, uncharged, .. } = run;
         let _ = writeln!(text, "| {lanes} | {jobs} | {dirtied} | {} | {uncharged} |", wrong.len());
+    }
+    text
+}
+
+/// What the library takes by itself, beside what the plans give.
+pub(super) fn beside(untouched: &Untouched, alone: &Alone, runs: &[Together], bed: &Bed) -> String {
+    let mut text = String::from(
+        "\n| model | library by itself | scratch, I/O and state of ours, alone |\n|---|--:|--:|\n",
+    );
+    let mut own = 0;
+    for ((model, growth), needs) in bed.models().iter().zip(&untouched.growth).zip(&alone.needs) {
+        let ours = needs.scratch.get() + needs.exchange.get();
+        own += ours;
+        // Writing into a text cannot fail.
+        let _ = writeln!(text, "| {} | {} | {} |", model.config.name, mib(growth.get()), mib(ours));
+    }
+    let total = untouched.total().get();
+    let _ = writeln!(text, "| all | {} | {} |", mib(total), mib(own));
+    let _ = writeln!(
+        text,
+        "\nresident before loading {}, when all were loaded {}\n",
+        mib(untouched.before.get()),
+        mib(untouched.loaded.get())
+    );
+    text.push_str("| lanes | library by itself | ours from one plan | saved |\n|--:|--:|--:|--:|\n");
+    for run in runs {
+        let ours = run.without_weights().get();
+        let saved = percent(total.saturating_sub(ours), total);
+        let _ = writeln!(text, "| {} | {} | {} | {saved} |", run.lanes, mib(total), mib(ours));
     }
     text
 }

@@ -104,6 +104,13 @@ impl Together {
         Bytes::new(private + self.plan.lanes().iter().map(lane).sum::<u64>())
     }
 
+    /// What the plan gives beside weights: scratch of every lane, inputs, outputs and recurrent state.
+    pub fn without_weights(&self) -> Bytes {
+        let exchange: u64 = self.plan.tasks().iter().map(|share| share.exchange.len.get()).sum();
+        let scratch: u64 = self.plan.lanes().iter().map(|lane| lane.extent.len.get()).sum();
+        Bytes::new(exchange + scratch)
+    }
+
     /// What the tasks would take with scratch of their own.
     pub fn private(&self) -> Bytes {
         let share = |share: &aegis_memory::TaskShare| share.private.get() + share.shared.get();

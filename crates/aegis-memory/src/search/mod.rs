@@ -18,6 +18,7 @@
 //! | `strip` | an instance, scaled and cut |
 //! | `greedy` | placements in one pass |
 //! | `state`, `order`, `tree` | the exact search: what is placed, what comes next, what was refuted |
+//! | `tight` | what follows where no room is left to waste |
 //! | `repair` | large neighbourhood search |
 //! | `part` | who works when |
 
@@ -27,6 +28,7 @@ mod part;
 mod repair;
 mod state;
 mod strip;
+mod tight;
 mod tree;
 
 use aegis_types::{Bytes, LaneId, MemoryClass};

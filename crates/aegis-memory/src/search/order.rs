@@ -5,7 +5,7 @@
 
 use std::cmp::Reverse;
 
-use super::state::State;
+use super::state::{LITTLE, State};
 use super::strip::{Range, Strip};
 
 /// What a rank compares; larger goes first.
@@ -60,6 +60,9 @@ const LEARNT: [Order; 2] = [
     Order { rule: Rule::Tightest, keys: [Key::Failures, Key::Overlaps, Key::Width] },
 ];
 
+/// What decides between buffers that could come next, the least first: floor, loose corners, rank; and the buffer.
+type Next = (u64, u32, u32, usize);
+
 /// Tries until every order had one.
 pub(super) const ROUND: u64 = ORDERS.len() as u64;
 
@@ -102,19 +105,25 @@ fn value(state: &State, strip: &Strip, item: usize, key: Key) -> u64 {
 pub(super) fn choose(state: &State, strip: &Strip, range: Range, rule: Rule, rank: &[u32]) -> Option<usize> {
     let (first, last) = strip.items_of(range);
     let (mut fits, mut drops) = (u64::MAX, u64::MAX);
-    let mut lowest: Option<(u64, u32, usize)> = None;
+    let mut lowest: Option<Next> = None;
     for item in state.open_between(first, last) {
         let (floor, size) = (state.floor[item], strip.size[item]);
         fits = fits.min(state.least(item) + size);
         drops = drops.min(floor + size);
-        let key = (floor, rank[item], item);
-        if !state.is_passed(item) && !state.waits_for_twin(item) && lowest.is_none_or(|lowest| key < lowest) {
+        if lowest.is_some_and(|lowest| lowest.0 < floor)
+            || state.is_passed(item)
+            || state.waits_for_twin(item)
+        {
+            continue;
+        }
+        let key = (floor, loose(state, strip, range, item), rank[item], item);
+        if lowest.is_none_or(|lowest| key < lowest) {
             lowest = Some(key);
         }
     }
     // Nothing is placed below the lowest floor any more. A buffer that fits below it could drop there at the end, so
     // a completion of which no buffer can drop is in another branch.
-    let (floor, _, item) = lowest.filter(|&(floor, _, _)| floor < drops)?;
+    let (floor, _, _, item) = lowest.filter(|&(floor, ..)| floor < drops)?;
     match rule {
         Rule::Lowest => Some(item),
         Rule::Tightest => tightest(state, strip, range, fits, rank).or((floor < fits).then_some(item)),
@@ -134,19 +143,24 @@ fn tightest(state: &State, strip: &Strip, range: Range, fits: u64, rank: &[u32])
         }
         let slack = state.slack(strip, section);
         let reach = state.lowest(section) + slack;
-        let (mut next, mut lowest) = (0, None);
+        let mut next = 0;
+        let mut lowest: Option<Next> = None;
         for item in state.open_in(section) {
             next += u64::from(state.least(item) <= reach);
             if next > most {
                 break;
             }
-            let key = (state.floor[item], rank[item], item);
-            let free = key.0 < fits && lowest.is_none_or(|lowest| key < lowest);
-            if free && !state.is_passed(item) && !state.waits_for_twin(item) {
+            let floor = state.floor[item];
+            let free = floor < fits && lowest.is_none_or(|lowest| floor <= lowest.0);
+            if !free || state.is_passed(item) || state.waits_for_twin(item) {
+                continue;
+            }
+            let key = (floor, loose(state, strip, range, item), rank[item], item);
+            if lowest.is_none_or(|lowest| key < lowest) {
                 lowest = Some(key);
             }
         }
-        let Some((_, _, item)) = lowest.filter(|_| next <= most) else { continue };
+        let Some((.., item)) = lowest.filter(|_| next <= most) else { continue };
         let better = |(least, of, least_slack, _): (u64, u64, u64, usize)| {
             (next * of, slack) < (least * weight, least_slack)
         };
@@ -155,4 +169,20 @@ fn tightest(state: &State, strip: &Strip, range: Range, fits: u64, rank: &[u32])
         }
     }
     best.map(|(.., item)| item)
+}
+
+/// How many upper corners of an item at its floor are not level with what lies beside it.
+///
+/// Where little may be wasted, a step that no other buffer fills exactly is the start of waste, and a buffer that makes
+/// two sections level is rarely wrong. So it counts before any rank. Where much may be wasted, it says nothing.
+fn loose(state: &State, strip: &Strip, range: Range, item: usize) -> u32 {
+    let end = state.floor[item] + strip.size[item];
+    let level = |beside: u32| {
+        let beside = beside as usize;
+        let matters = || state.slack(strip, beside) <= state.capacity / LITTLE;
+        state.rest[beside] > 0 && state.lowest(beside) == end && matters()
+    };
+    let left = strip.lo[item] > range.0 && level(strip.lo[item] - 1);
+    let right = strip.hi[item] < range.1 && level(strip.hi[item]);
+    2 - u32::from(left) - u32::from(right)
 }

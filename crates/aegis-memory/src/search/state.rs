@@ -7,6 +7,9 @@
 
 use super::strip::{Range, Strip};
 
+/// A section can waste little if it is at most this part of the capacity.
+pub(super) const LITTLE: u64 = 256;
+
 /// No item.
 pub(super) const NONE: u32 = u32::MAX;
 
@@ -55,6 +58,21 @@ pub(super) struct State {
     twin_before: Vec<u32>,
     /// How often each section ran out of room: what the order of later tries learns from.
     pub(super) failures: Vec<u64>,
+    /// The first item that starts in each section, and the number of items behind the last.
+    starts: Vec<u32>,
+    /// All items by their last section, and where those of each section begin.
+    ending: Vec<u32>,
+    ends: Vec<u32>,
+    /// Sections where something changed since the rules for tight sections were applied; none where those rules do not
+    /// hold or are not worth their time.
+    pub(super) stale: Vec<bool>,
+    /// Room for lists, kept from one use to the next.
+    pub(super) changed: Vec<u32>,
+    pub(super) row: Vec<bool>,
+    /// Whether there are no walls and no gaps.
+    plain: bool,
+    /// Whether most sections can waste little under this capacity, and the rules for them hold.
+    pub(super) tight: bool,
     trail: Vec<Change>,
     /// Whether a propagation was given up: nothing is known of the range then.
     endless: bool,
@@ -86,6 +104,10 @@ impl State {
             })
             .collect();
         let (twin_before, twin_after) = twins(strip);
+        let mut ending: Vec<u32> = (0..count as u32).collect();
+        ending.sort_by_key(|&item| strip.hi[item as usize]);
+        let until = |section: u32| ending.partition_point(|&item| strip.hi[item as usize] <= section) as u32;
+        let ends = (0..=strip.sections as u32).map(until).collect();
         Self {
             capacity: 0,
             words,
@@ -102,6 +124,14 @@ impl State {
             twin_after,
             twin_before,
             failures: vec![0; strip.sections],
+            starts: (0..=strip.sections as u32).map(|at| strip.items_of((0, at)).1 as u32).collect(),
+            tight: false,
+            plain: strip.walls.is_empty() && strip.live.iter().all(|live| live.len() == 1),
+            ending,
+            ends,
+            stale: vec![false; strip.sections],
+            changed: Vec::new(),
+            row: Vec::new(),
             trail: Vec::new(),
             endless: false,
         }
@@ -115,6 +145,10 @@ impl State {
         self.open.fill(0);
         self.passed.fill(0);
         self.rest = strip.load();
+        let tight =
+            self.rest.iter().filter(|&&load| capacity.saturating_sub(load) <= capacity / LITTLE).count();
+        self.tight = self.plain && 2 * tight >= strip.sections;
+        self.stale.fill(self.tight);
         self.across = vec![0; strip.sections];
         for item in 0..strip.len() {
             self.open[item / 64] |= 1 << (item % 64);
@@ -169,6 +203,36 @@ impl State {
         let row = section * self.words;
         (first as usize..last as usize)
             .flat_map(move |word| bits(word, self.members[row + word] & self.open[word]))
+    }
+
+    /// Open items that start in a section.
+    pub(super) fn open_from(&self, section: usize) -> impl Iterator<Item = usize> {
+        self.open_between(self.starts[section] as usize, self.starts[section + 1] as usize)
+    }
+
+    /// Open items whose last section it is.
+    pub(super) fn open_to(&self, section: usize) -> impl Iterator<Item = usize> {
+        let (from, to) = (self.ends[section] as usize, self.ends[section + 1] as usize);
+        self.ending[from..to].iter().map(|&item| item as usize).filter(|&item| self.is_open(item))
+    }
+
+    /// Counts that a section ran out of room.
+    pub(super) fn fail(&mut self, section: usize) {
+        self.failures[section] += 1;
+    }
+
+    /// Learns that an open item comes no lower than this.
+    pub(super) fn raise(&mut self, strip: &Strip, item: usize, to: u64) -> Result<(), Stuck> {
+        let least = strip.settle(item, to);
+        if least <= self.least[item] {
+            return Ok(());
+        }
+        if least + strip.size[item] > self.capacity {
+            return Err(Stuck);
+        }
+        self.trail.push(Change::Least(item as u32, self.least[item]));
+        self.least[item] = least;
+        self.refresh(strip, (strip.lo[item], strip.hi[item]))
     }
 
     /// Open items of a range of positions.
@@ -282,6 +346,9 @@ impl State {
 
     /// Surveys every section of a range whose lowest item was placed or raised.
     fn refresh(&mut self, strip: &Strip, (from, to): Range) -> Result<(), Stuck> {
+        if self.tight {
+            self.stale[from as usize..to as usize].fill(true);
+        }
         for section in from as usize..to as usize {
             let (item, least) = self.lowest[section];
             if item != NONE && (!self.is_open(item as usize) || self.least[item as usize] != least) {

@@ -129,7 +129,7 @@ impl Tree {
     fn advance(&mut self, strip: &Strip) -> Option<Outcome> {
         let at = self.frames.len() - 1;
         let frame = self.frames[at];
-        let choice = match self.state.propagate(strip, frame.range) {
+        let choice = match self.settle(strip, frame.range) {
             Ok(()) => order::choose(&self.state, strip, frame.range, self.order.rule, &self.rank),
             // The try ends here, and refutes nothing.
             Err(Stuck) if self.state.is_endless() => return Some(Outcome::Spent),
@@ -149,6 +149,15 @@ impl Tree {
             Ok(()) => {}
         }
         None
+    }
+
+    /// Draws conclusions until there are none.
+    fn settle(&mut self, strip: &Strip, range: Range) -> Result<(), Stuck> {
+        self.state.propagate(strip, range)?;
+        while self.state.tighten(strip, range)? {
+            self.state.propagate(strip, range)?;
+        }
+        Ok(())
     }
 
     /// The range has no completion: neither has the decision that made it.

@@ -214,6 +214,23 @@ fn tight_instances_are_solved_and_never_called_infeasible() {
 }
 
 #[test]
+fn cuts_without_any_waste_are_solved() {
+    let mut solved = 0;
+    for seed in 1000..1006 {
+        let buffers = cut_up(seed, 100, 60, 700, 0);
+        let problem = problem(&buffers, 700);
+        let mut search = Search::new(&problem, Goal::Within, 0);
+        search.step(8000);
+        assert!(!matches!(search.status(), Status::Infeasible { .. }), "seed {seed}: a placement exists");
+        if search.peak() <= problem.capacity() {
+            assert_eq!(check_placement(&problem, &search.placement()), Ok(search.peak()), "seed {seed}");
+            solved += 1;
+        }
+    }
+    assert!(solved >= 5, "{solved} of 6");
+}
+
+#[test]
 fn fleets_come_close_to_their_bound_and_stay_legal() {
     for (seed, runs, queues) in [(1, 3, 1), (2, 12, 2), (3, 30, 4)] {
         let buffers = fleet(seed, runs, queues);

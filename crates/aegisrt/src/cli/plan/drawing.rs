@@ -182,20 +182,10 @@ impl Drawing {
             tenths(high),
             escaped(&block.words)
         );
-        let letters = block.label.chars().count() as u64;
-        if letters > 0 && high >= LETTER.1 && wide >= LETTER.0 * (letters + 1) {
-            // What the eye takes for brightness, in thousandths.
-            let bright = 299 * u32::from(red) + 587 * u32::from(green) + 114 * u32::from(blue);
-            let ink = if bright > 120_000 || block.fill != Fill::Solid { "#000000" } else { "#ffffff" };
-            let _infallible = writeln!(
-                out,
-                "<text x=\"{}\" y=\"{}\" font-size=\"10\" fill=\"{ink}\">{}</text>",
-                // At the left edge, where no edge of a band crosses it.
-                tenths(x + 40),
-                tenths(y + high / 2 + 35),
-                escaped(&block.label)
-            );
-        }
+        // What the eye takes for brightness, in thousandths.
+        let bright = 299 * u32::from(red) + 587 * u32::from(green) + 114 * u32::from(blue);
+        let ink = if bright > 120_000 || block.fill != Fill::Solid { "#000000" } else { "#ffffff" };
+        label(out, &block.label, (x, y), (wide, high), ink);
     }
 
     fn band(&self, out: &mut String, band: &Band) {
@@ -216,28 +206,33 @@ impl Drawing {
         );
     }
 
-    /// Peak and lower bound: the one labelled to the right, the other to the left, so that both can be read where they
-    /// meet.
+    /// Peak and lower bound: labelled at places of their own, so that both can be read where they meet, and away from the
+    /// left, where the names of blocks stand.
     fn lines(&self, out: &mut String) {
         let lines = [
             (self.peak, "peak", "#000000", "none", LEFT + WIDTH, "end"),
-            (self.bound, "lower bound", "#c00000", "6 3", LEFT, "start"),
+            (self.bound, "lower bound", "#c00000", "6 3", LEFT + WIDTH / 4 * 3, "middle"),
         ];
         for (bytes, name, colour, dashes, x, anchor) in lines {
             let y = self.y(bytes.get());
             let _infallible = writeln!(
                 out,
                 "<line x1=\"{}\" y1=\"{y}\" x2=\"{}\" y2=\"{y}\" stroke=\"{colour}\" stroke-width=\"1.5\" \
-                 stroke-dasharray=\"{dashes}\"><title>{name}</title></line>\
-                 <text x=\"{}\" y=\"{}\" text-anchor=\"{anchor}\" fill=\"{colour}\" stroke=\"#ffffff\" \
-                 stroke-width=\"3\" paint-order=\"stroke\">{name} {}</text>",
+                 stroke-dasharray=\"{dashes}\"><title>{name}</title></line>",
                 tenths(LEFT),
                 tenths(LEFT + WIDTH),
-                tenths(x),
-                tenths(y - 50),
-                escaped(&size(bytes)),
                 y = tenths(y),
             );
+            // A white edge, and the words over it: not every program knows an order of paint within one text.
+            for paint in ["stroke=\"#ffffff\" stroke-width=\"3\"", ""] {
+                let _infallible = writeln!(
+                    out,
+                    "<text x=\"{}\" y=\"{}\" text-anchor=\"{anchor}\" fill=\"{colour}\" {paint}>{name} {}</text>",
+                    tenths(x),
+                    tenths(y - 50),
+                    escaped(&size(bytes)),
+                );
+            }
         }
     }
 
@@ -257,6 +252,27 @@ impl Drawing {
             );
         }
     }
+}
+
+/// Writes a name into a block at `(x, y)`: across where it has the room, else upright, else not at all.
+fn label(out: &mut String, name: &str, (x, y): (u64, u64), (wide, high): (u64, u64), ink: &str) {
+    let room = LETTER.0 * (name.chars().count() as u64 + 1);
+    let place = if name.is_empty() {
+        return;
+    } else if high >= LETTER.1 && wide >= room {
+        // At the left edge, where no edge of a band crosses it.
+        format!("x=\"{}\" y=\"{}\"", tenths(x + 40), tenths(y + high / 2 + 35))
+    } else if wide >= LETTER.1 && high >= room {
+        // From the lower edge up.
+        format!(
+            "transform=\"translate({} {}) rotate(-90)\"",
+            tenths(x + wide / 2 + 35),
+            tenths(y + high - 40)
+        )
+    } else {
+        return;
+    };
+    let _infallible = writeln!(out, "<text {place} font-size=\"10\" fill=\"{ink}\">{}</text>", escaped(name));
 }
 
 /// Eight hues that are told apart without red and green (Okabe and Ito), then the same ones lighter, darker and very

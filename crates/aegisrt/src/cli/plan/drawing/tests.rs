@@ -84,6 +84,31 @@ fn blocks_lie_where_their_time_and_bytes_are() {
 }
 
 #[test]
+fn a_name_stands_across_or_upright_or_not_at_all() {
+    let named = |from, to, len| Block { label: "a name".to_owned(), ..block(from, to, 0, len) };
+    let text = |block| {
+        let svg = drawing(vec![block], 0).svg();
+        svg.lines().find(|line| line.ends_with(">a name</text>")).map(str::to_owned)
+    };
+    let across = text(named(10, 60, 1 << 19)).expect("there is room");
+    assert_eq!(attribute(&across, "x"), LEFT + 40);
+    // Two of a hundred instants are 180 tenths: too narrow for a name, and wide enough for a letter.
+    let upright = text(named(10, 12, 1 << 19)).expect("it is high enough");
+    assert!(upright.contains("rotate(-90)") && upright.contains(&tenths(TOP + HEIGHT - 40)), "{upright}");
+    assert_eq!(text(named(10, 12, 1 << 15)), None);
+}
+
+#[test]
+fn peak_and_bound_can_be_read() {
+    let svg = drawing(Vec::new(), 0).svg();
+    for words in ["peak 1MiB", "lower bound 512KiB"] {
+        let texts: Vec<&str> = svg.lines().filter(|line| line.contains(&format!(">{words}<"))).collect();
+        assert_eq!(texts.len(), 2, "an edge and the words: {texts:?}");
+        assert!(texts[0].contains("stroke=\"#ffffff\"") && !texts[1].contains("stroke"), "{texts:?}");
+    }
+}
+
+#[test]
 fn what_is_apart_in_memory_is_apart_in_the_picture() {
     // Odd sizes, so that every edge is rounded.
     let blocks: Vec<Block> = (0..97u64)
