@@ -52,7 +52,21 @@ fn answer(jobs: &str, edges: &str, options: Options) -> String {
             assert!(legal || matches!(error, SagError::BadEdge { .. }), "no legal value in: {text}");
             text
         }
-        Ok(set) => explored(&set, options),
+        Ok(set) => {
+            let answer = explored(&set, options);
+            ended(set, edges, options);
+            answer
+        }
+    }
+}
+
+/// A file of edges with delays has the columns of one of aborts: numbers that name jobs become triggers.
+fn ended(set: JobSet, file: &str, options: Options) {
+    let Ok(aborts) = csv::aborts(file) else { return };
+    let Ok(set) = set.with_aborts(&aborts) else { return };
+    // Inserted idle time and aborts are refused together.
+    if let Ok(report) = sag::explore(&set, &options, &mut || true) {
+        csv::results(&set, &report.bounds);
     }
 }
 
