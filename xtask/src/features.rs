@@ -20,6 +20,9 @@ const PRODUCT: &str = "aegisrt";
 const NO_BACKEND: [&str; 1] = ["default"];
 /// Backends of so many crates that a check of their own would take longer than all others together.
 const ONLY_WITH_ALL: [&str; 1] = ["tract"];
+/// What a check compiles in full are build scripts and macros, which run for moments: optimising them, as the workspace
+/// does for what its tests spend their time in, takes longer than all the rest.
+const UNOPTIMISED: [&str; 2] = ["--config", "profile.dev.package.\"*\".opt-level=0"];
 /// The processor of servers.
 const SERVER: &str = "x86_64-unknown-linux-gnu";
 
@@ -77,7 +80,8 @@ fn check(
     combination: &Combination,
 ) -> Command {
     let mut command = process::cargo(workspace.root());
-    command.args(["check", "--quiet", "-p", PRODUCT, "--target", target]).args(&combination.arguments);
+    command.args(["check", "--quiet", "-p", PRODUCT, "--target", target]).args(UNOPTIMISED);
+    command.args(&combination.arguments);
     command.envs(variables.iter().map(|(name, value)| (name, value)));
     // After the others: they name a folder for builds, which this is none of.
     command.env("CARGO_TARGET_DIR", workspace.matrix());
