@@ -93,7 +93,8 @@ pub const FLEETS: [FleetPlan; 9] = [
         size: Size::Tiny,
         policy: "edf",
         roles: &OFFLINE,
-        chains: &[Chain { name: "ahead", tasks: &["camera", "detector", "identity"] }],
+        // None: cores stretch the periods as they need, and a limit on the reaction made of shorter ones would refuse them.
+        chains: &[],
     },
 ];
 
