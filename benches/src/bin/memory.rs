@@ -36,6 +36,8 @@ fn main() -> ExitCode {
         eprintln!("aegis-memory: no folder with models and library; legal: --cache FOLDER, or AEGIS_CACHE");
         return ExitCode::from(2);
     };
+    // Paths of a fleet count from the fleet's folder, which lies in there.
+    let cache = std::path::absolute(&cache).unwrap_or(cache);
     match measure(&arguments, &cache) {
         Ok(wrong) => ExitCode::from(u8::from(wrong)),
         Err(error) => {
