@@ -145,7 +145,7 @@ fn plan(gpu: &Gpu, tasks: u16) -> FleetPlan {
 }
 
 /// Overheads that are generous for every step: the run is about responses and not about verdicts.
-fn generous() -> Overheads {
+pub(super) fn generous() -> Overheads {
     let step = Nanos::from_micros(1);
     Overheads {
         poll: step,

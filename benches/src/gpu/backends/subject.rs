@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use aegis_sched::{Certificate, Overheads};
+use aegis_sched::Certificate;
 use aegis_trace::Trace;
 use aegis_types::records::{JobReleased, SegmentCompleted};
 use aegis_types::{JobId, Nanos, Record, Time};
@@ -15,7 +15,8 @@ use toml::{Table, Value};
 
 use super::super::card::{Gpu, Opened};
 use super::super::error::ExperimentError;
-use super::super::floor::{STALL, WARM_UP};
+use super::super::floor::WARM_UP;
+use super::super::overhead::generous;
 use super::super::serve::{Contract, options, trace_of};
 use super::super::spread::Spread;
 use super::super::store::Store;
@@ -129,23 +130,6 @@ pub struct Subject {
     certificate: Certificate,
     calibration: Calibration,
     device: Opened,
-}
-
-/// Overheads that are generous for every step: the run is about responses and not about verdicts.
-fn generous() -> Overheads {
-    let step = Nanos::from_micros(1);
-    Overheads {
-        poll: step,
-        release: Nanos::new(500),
-        completion: step,
-        decision: step,
-        dispatch: step,
-        control: step,
-        handoff: Nanos::from_micros(10),
-        launch_lock: Nanos::from_micros(5),
-        stall: STALL,
-        ..Overheads::default()
-    }
 }
 
 impl Subject {
