@@ -17,7 +17,7 @@
 //! - An error that leaves the context unusable loses the device: every later call fails with the first reason.
 
 mod api;
-mod apportion;
+pub mod apportion;
 mod code;
 mod context;
 mod copy;

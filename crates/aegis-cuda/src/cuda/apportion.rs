@@ -1,7 +1,8 @@
 //! Which groups of SMs each partition gets: arithmetic, no driver.
 //!
 //! A GPU is split once, into groups of equal size and a remainder that cannot be split again. A partition is some
-//! groups; one partition may take the remainder, too, where that makes the difference.
+//! groups; one partition may take the remainder, too, where that makes the difference. Public, so that a GPU which is not
+//! here is divided by the same rule.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -11,18 +12,26 @@ use crate::error::DeviceError;
 
 /// How a GPU splits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Split {
+pub struct Split {
     /// SMs of the whole device.
-    pub(super) total: u32,
+    pub total: u32,
     /// SMs of one group.
-    pub(super) group: u32,
+    pub group: u32,
     /// How many groups there are.
-    pub(super) groups: u32,
+    pub groups: u32,
 }
 
 impl Split {
+    /// A device of `total` SMs in as many groups of `group` as fit; one group of everything if that is none.
+    pub const fn of(total: u32, group: u32) -> Self {
+        match total.checked_div(group) {
+            Some(groups) if groups > 0 => Self { total, group, groups },
+            _ => Self::whole(total),
+        }
+    }
+
     /// One group of everything: a device that cannot be split.
-    pub(super) const fn whole(total: u32) -> Self {
+    pub const fn whole(total: u32) -> Self {
         Self { total, group: total, groups: 1 }
     }
 
@@ -39,20 +48,20 @@ impl Split {
 
 /// What one partition gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Share {
+pub struct Share {
     /// Its groups, by number.
-    pub(super) groups: Range<usize>,
+    pub groups: Range<usize>,
     /// Whether it has the remainder, too.
-    pub(super) remainder: bool,
+    pub remainder: bool,
     /// Its SMs.
-    pub(super) units: u32,
+    pub units: u32,
 }
 
 /// Gives each request the fewest groups that hold it, in order.
 ///
 /// # Errors
 /// [`DeviceError::BadPartition`] naming the partition and what would be legal.
-pub(super) fn apportion(split: &Split, requests: &[PartitionRequest]) -> Result<Vec<Share>, DeviceError> {
+pub fn apportion(split: &Split, requests: &[PartitionRequest]) -> Result<Vec<Share>, DeviceError> {
     let counts = counts(split, requests)?;
     let with_remainder = choose_remainder(split, &counts);
     let mut shares = Vec::with_capacity(counts.len());

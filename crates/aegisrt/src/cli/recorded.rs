@@ -8,6 +8,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use aegis_cuda::cuda::apportion::{Split, apportion};
 use aegis_cuda::{
     Capabilities, Device, DeviceContext, DeviceError, DeviceKind, DeviceMemory, MemorySpace, Partition,
     PartitionRequest, Stream, Units,
@@ -186,6 +187,40 @@ impl RecordedDevice {
             },
         }
     }
+
+    /// As the GPU itself divides: groups, and a remainder for one partition.
+    fn by_groups(&self, requests: &[PartitionRequest]) -> Result<Vec<Partition>, DeviceError> {
+        let DeviceContext { unit_granularity, units, .. } = self.context;
+        let shares = apportion(&Split::of(units, unit_granularity), requests)?;
+        let made = (0..).zip(requests).zip(shares).map(|((id, request), share)| Partition {
+            id: PartitionId::new(id),
+            name: request.name.clone(),
+            units: share.units,
+            unit_numbers: Vec::new(),
+        });
+        Ok(made.collect())
+    }
+
+    /// Rounded up to what the device offers, one after the other.
+    fn by_units(&self, requests: &[PartitionRequest]) -> Result<Vec<Partition>, DeviceError> {
+        let mut left = self.context.units;
+        let mut made = Vec::with_capacity(requests.len());
+        for (index, request) in requests.iter().enumerate() {
+            let (units, unit_numbers) = self.units(request)?;
+            let Some(rest) = left.checked_sub(units) else {
+                return Err(DeviceError::BadPartition {
+                    partition: request.name.clone(),
+                    reason: format!("it needs {units} units"),
+                    legal: format!("at most {left} that no other partition has"),
+                });
+            };
+            left = rest;
+            // A checked fleet has far fewer partitions than u16 numbers.
+            let id = PartitionId::new(u16::try_from(index).unwrap_or(u16::MAX));
+            made.push(Partition { id, name: request.name.clone(), units, unit_numbers });
+        }
+        Ok(made)
+    }
 }
 
 /// Device memory: what the fleet grants, at most what the device is known to have.
@@ -207,22 +242,10 @@ impl Device for RecordedDevice {
     }
 
     fn partition(&self, requests: &[PartitionRequest]) -> Result<Vec<Partition>, DeviceError> {
-        let mut left = self.context.units;
-        let mut made = Vec::with_capacity(requests.len());
-        for (index, request) in requests.iter().enumerate() {
-            let (units, unit_numbers) = self.units(request)?;
-            let Some(rest) = left.checked_sub(units) else {
-                return Err(DeviceError::BadPartition {
-                    partition: request.name.clone(),
-                    reason: format!("it needs {units} units"),
-                    legal: format!("at most {left} that no other partition has"),
-                });
-            };
-            left = rest;
-            // A checked fleet has far fewer partitions than u16 numbers.
-            let id = PartitionId::new(u16::try_from(index).unwrap_or(u16::MAX));
-            made.push(Partition { id, name: request.name.clone(), units, unit_numbers });
-        }
+        let made = match self.context.kind {
+            DeviceKind::Cuda if self.context.units < u32::MAX => self.by_groups(requests)?,
+            _ => self.by_units(requests)?,
+        };
         self.made.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&made);
         Ok(made)
     }

@@ -78,7 +78,10 @@ fn units_and_memory_are_those_of_the_other_device() {
     folder.write("fleet.toml", text.replace("sms = 64", "sms = 56"));
     folder.aegis(&with("admit", &[])).refuses(2, &["stale", "56 units"]);
     folder.write("fleet.toml", text.replace("sms = 64", "sms = 200"));
-    folder.aegis(&with("admit", &[])).refuses(2, &["fleet.toml:", "needs 200 units", "at most 132"]);
+    folder.aegis(&with("admit", &[])).refuses(2, &["fleet.toml:", "has 200 SMs", "1 to 132 SMs"]);
+    // Groups of eight do not make up 132: one partition has the rest, too.
+    folder.write("fleet.toml", text.replace("sms = 64", "sms = 132"));
+    folder.aegis(&with("admit", &[])).refuses(2, &["stale", "132 units"]);
     folder.write("fleet.toml", text.replace("memory = \"1GiB\"\n", ""));
     folder.aegis(&with("admit", &[])).refuses(2, &["device.memory", "gpu.json does not tell"]);
     let known = |bytes: u64| {
