@@ -98,22 +98,42 @@ pub(super) struct Row {
 
 impl Row {
     /// Flattens a task; `None` where a number is zero that must not be or lies beyond the horizon.
+    #[inline]
     pub(super) fn of(task: &LaneTask, problem: &LaneProblem) -> Option<Self> {
+        let segments = task.segments.iter().copied();
+        let Occupation { count, cost, last, blocks } = Occupation::of(segments, task.key, problem)?;
         let (period, deadline, jitter) = (task.period.get(), task.deadline.get(), task.jitter.get());
-        let (id, key) = (task.id, task.key);
-        let mut row = Self { id, count: 0, cost: 0, last: 0, blocks: 0, period, deadline, jitter, key };
-        let fits = [period, deadline, jitter].iter().all(|&value| value <= HORIZON);
-        let legal = row.set_segments(task.segments.iter().copied(), problem) && fits && period > 0;
-        legal.then_some(row)
+        if period == 0 || period.max(deadline).max(jitter) > HORIZON {
+            return None;
+        }
+        Some(Self { id: task.id, count, cost, last, blocks, period, deadline, jitter, key: task.key })
     }
 
-    /// Takes over other segments; whether their sum lies below the horizon, the last is not empty and, in turns, the
-    /// weight is not zero.
+    /// Takes over other segments; whether these are legal, and otherwise the task is as before.
     pub(super) fn set_segments(
         &mut self,
         segments: impl Iterator<Item = Nanos> + Clone,
         problem: &LaneProblem,
     ) -> bool {
+        let Some(occupation) = Occupation::of(segments, self.key, problem) else { return false };
+        let Occupation { count, cost, last, blocks } = occupation;
+        (self.count, self.cost, self.last, self.blocks) = (count, cost, last, blocks);
+        true
+    }
+}
+
+/// What a [`Row`] keeps of the segments of a job.
+struct Occupation {
+    count: u32,
+    cost: u64,
+    last: u64,
+    blocks: u64,
+}
+
+impl Occupation {
+    /// `None` where the sum lies beyond the horizon, the last segment is empty or, in turns, the weight is zero.
+    #[inline]
+    fn of(segments: impl Iterator<Item = Nanos> + Clone, weight: u64, problem: &LaneProblem) -> Option<Self> {
         let (mut cost, mut last, mut longest, mut count) = (0u64, 0, 0, 0u32);
         for segment in segments.clone() {
             last = segment.get();
@@ -121,30 +141,32 @@ impl Row {
             cost = cost.saturating_add(last);
             count = count.saturating_add(1);
         }
-        let less = u64::from(problem.blocking == Blocking::MinusOne);
-        (self.cost, self.last, self.blocks) = (cost, last, longest.saturating_sub(less));
-        self.count = count;
-        let mut legal = last > 0 && cost <= HORIZON;
-        if problem.class == PolicyClass::Fair {
-            legal = legal && self.key > 0;
-            self.blocks = if legal { self.turn(segments) } else { 0 };
+        if last == 0 || cost > HORIZON {
+            return None;
         }
-        legal
+        let less = u64::from(problem.blocking == Blocking::MinusOne);
+        let mut blocks = longest - less;
+        if problem.class == PolicyClass::Fair {
+            let jobs = weight.checked_div(count.into()).filter(|_| weight > 0)?;
+            blocks = jobs
+                .saturating_mul(cost)
+                .saturating_add(Self::part_of_turn(segments, weight % u64::from(count)));
+        }
+        Some(Self { count, cost, last, blocks })
     }
 
-    /// W: the largest sum of as many consecutive segments as the weight says, jobs back to back. A window moves over
-    /// the segments of one job.
-    fn turn(&self, segments: impl Iterator<Item = Nanos> + Clone) -> u64 {
-        let count = u64::from(self.count);
-        let rest = usize::try_from(self.key % count).unwrap_or(0);
+    /// What a turn holds beyond whole jobs: the largest sum of so many consecutive segments, jobs back to back. A window
+    /// moves over the segments of one job.
+    fn part_of_turn(segments: impl Iterator<Item = Nanos> + Clone, length: u64) -> u64 {
+        let length = usize::try_from(length).unwrap_or(0);
         let lengths = || segments.clone().map(Nanos::get).cycle();
-        let mut window: u64 = lengths().take(rest).sum();
+        let mut window: u64 = lengths().take(length).sum();
         let mut longest = window;
-        for (enters, leaves) in lengths().skip(rest).zip(segments.clone()) {
+        for (enters, leaves) in lengths().skip(length).zip(segments.clone()) {
             window = window + enters - leaves.get();
             longest = longest.max(window);
         }
-        (self.key / count).saturating_mul(self.cost).saturating_add(longest)
+        longest
     }
 }
 
@@ -160,8 +182,10 @@ impl Rows {
     pub(super) fn of(problem: &LaneProblem) -> Result<Self, Failure> {
         let mut rows = Vec::with_capacity(problem.tasks.len());
         for (position, task) in problem.tasks.iter().enumerate() {
-            let horizon = || Failure { position: Some(position), cause: Cause::Horizon };
-            rows.push(Row::of(task, problem).ok_or_else(horizon)?);
+            match Row::of(task, problem) {
+                Some(row) => rows.push(row),
+                None => return Err(Failure { position: Some(position), cause: Cause::Horizon }),
+            }
         }
         if problem.overrun.get() > HORIZON {
             return Err(Failure { position: None, cause: Cause::Horizon });

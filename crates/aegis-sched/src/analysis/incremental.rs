@@ -3,8 +3,8 @@
 //! What a change cannot make worse is not analysed again. Under static priorities a new task reaches a more urgent one
 //! by its longest segment only, so levels that are blocked for as long already stay as they are. A task that leaves
 //! takes work away, and every test here is monotone: what fitted fits. Of the other levels, those with enough to spare
-//! need no fixed point (`spare`). The utilisation is kept as a sum, and
-//! added up anew only where that comes close to one.
+//! in some window need no fixed point (`spare`). The utilisation is kept as a sum, and added up anew only where that
+//! comes close to one.
 
 use aegis_types::{LaneId, Nanos, TaskId};
 
@@ -138,7 +138,7 @@ impl AdmittedLane {
         // number, so levels of that key are looked at wherever they stand.
         let changed = |other: usize, at: usize, blocking: u64| {
             let reached = other >= rank || self.rows.rows[at].key == added.key || blocking == added.blocks;
-            reached && !self.spares.suffice(at, blocking + self.rows.overrun)
+            reached && !self.spares.suffice(&self.rows, at, blocking + self.rows.overrun)
         };
         (self.shares + share_up(&added) < WHOLE || check_utilisation(&self.rows).is_ok())
             && np_fp::first_late(&self.rows, &self.ranks, STEPS_MAX, changed).is_none()

@@ -32,6 +32,7 @@ pub mod np_fp;
 pub mod policy_free;
 pub mod priority;
 pub mod problem;
+mod quad;
 pub mod sensitivity;
 mod spare;
 mod tally;

@@ -7,9 +7,10 @@
 //! R_i    = max over q:   w_q + F_i - q T_i + J_i
 //! ```
 //!
-//! Davis, Burns, Bril, Lukkien, Real-Time Systems 35 (2007); Bril, Lukkien, Verhaegh, Real-Time Systems 42 (2009). All
-//! jobs of the busy period are examined: a later one can be the worst. Equal keys count as more urgent for each
-//! other, which is safe for any tie rule.
+//! Davis, Burns, Bril, Lukkien, Real-Time Systems 35 (2007); Bril, Lukkien, Verhaegh, Real-Time Systems 42 (2009). A
+//! later job of the busy period can be the worst: a claim has the start of every one, and a bound alone looks at jobs
+//! until no later one can be worse (`Levels::is_settled`). Equal keys count as more urgent for each other, which is safe
+//! for any tie rule.
 //!
 //! Levels are solved from the most urgent down, and both fronts of releases only move forward on the way:
 //!
@@ -154,11 +155,13 @@ impl Ranks {
     }
 
     fn sort(&mut self, lane: &Rows) {
-        let placed = |(at, row): (usize, &Row)| (place(row.key, row.id), at);
+        // A position goes along in the bits below: no memory holds lanes of so many tasks.
+        let placed = |(at, row): (usize, &Row)| place(row.key, row.id) << 48 | at as u128;
         let mut places: Vec<_> = lane.rows.iter().enumerate().map(placed).collect();
-        places.sort_unstable_by_key(|&(place, _)| place);
+        places.sort_unstable();
         self.order.clear();
-        self.order.extend(places.iter().map(|&(_, at)| Rank::of(&lane.rows[at], at)));
+        let positions = places.iter().map(|place| (place & ((1 << 48) - 1)) as usize);
+        self.order.extend(positions.map(|at| Rank::of(&lane.rows[at], at)));
         self.find_longest();
     }
 
@@ -222,6 +225,11 @@ impl Ranks {
         }
     }
 
+    /// The releases of the tasks of these ranks.
+    fn fresh(&self, ranks: Range<usize>) -> impl Iterator<Item = &Releases> {
+        self.order[ranks].iter().map(|rank| &rank.fresh)
+    }
+
     /// The longest segment from `rank` on down, and whose it is.
     fn longest(&self, rank: usize) -> Option<(TaskId, u64)> {
         self.order.get(rank).map(|rank| rank.longest)
@@ -282,20 +290,18 @@ impl<'a> Levels<'a> {
         }
     }
 
+    #[inline]
     fn row(&self, rank: usize) -> &'a Row {
         &self.lane.rows[self.ranks.order[rank].at]
     }
 
-    /// Moves to the task at `rank`, the one after the task that was solved last.
+    /// Moves to the task at `rank`, which lies behind all that were solved.
+    #[inline]
     fn descend(&mut self, rank: usize) {
         if rank >= self.level.end {
             let order = &self.ranks.order;
-            for passed in &order[self.level.clone()] {
-                self.urgent.push(&passed.fresh);
-                self.owed = self.owed.saturating_sub(passed.fresh.burst);
-            }
-            let same = order[rank..].iter().take_while(|other| other.key == order[rank].key).count();
-            self.enter(rank..rank + same);
+            let same = order[rank + 1..].iter().take_while(|other| other.key == order[rank].key).count();
+            self.enter(rank..rank + 1 + same);
         }
     }
 
@@ -306,64 +312,59 @@ impl<'a> Levels<'a> {
         let key = order[rank].key;
         let level =
             order.partition_point(|other| other.key < key)..order.partition_point(|other| other.key <= key);
-        order[..level.start].iter().for_each(|rank| self.urgent.push(&rank.fresh));
         self.enter(level);
         self.bound(rank, enough)
     }
 
+    #[inline]
     fn enter(&mut self, level: Range<usize>) {
         self.blocking = self.lane.overrun + self.ranks.longest(level.end).map_or(0, |(_, blocks)| blocks);
         self.level = level;
     }
 
     /// The bound of the task at `rank`; once it exceeds `enough`, some number that does.
+    #[inline]
     fn bound(&mut self, rank: usize, enough: u64) -> Result<u64, Halt> {
         let me = self.row(rank);
-        let start = self.first_start(rank, me)?;
-        let response = start + me.last + me.jitter;
-        if response > enough || response <= me.period && self.first_is_worst(me, start) {
-            return Ok(response);
+        let mut start = self.first_start(rank, me)?;
+        let mut worst = Worst { response: start + me.last + me.jitter, start, q: 0 };
+        let alone = self.level.len() == 1;
+        if worst.response > enough || self.is_settled(me, 0, start, alone) {
+            return Ok(worst.response);
         }
-        let mut worst = Worst { response, start, q: 0 };
-        if self.level.len() == 1 {
+        if alone {
             self.scratch.copy(&self.urgent);
         }
         // Later jobs start later: what limits the first start does not limit theirs.
         self.scratch.limit(HORIZON);
-        let (mut start, mut q) = (start, 0);
-        while worst.response <= enough && !self.ends(me, q, start) {
-            q += 1;
+        for q in 1.. {
             start = self.later_start(me, q, &mut worst, start)?;
+            if worst.response > enough || self.is_settled(me, q, start, false) {
+                break;
+            }
         }
         Ok(worst.response)
     }
 
-    /// Whether the busy period ends with job `q`, which starts at `start`: before the next one can be released. The next
-    /// one would not start before that, and so the front has not gone too far.
-    fn ends(&mut self, me: &Row, q: u64, start: u64) -> bool {
-        let next = (q + 1).saturating_mul(me.period).saturating_sub(me.jitter);
-        let all = self.blocking.saturating_add((q + 1).saturating_mul(me.cost));
-        self.scratch.reaches(all, start.saturating_add(me.last), next, &mut self.work)
-    }
-
-    /// Whether R(0) <= T makes the first job the worst.
+    /// Whether no job after job `q`, which starts at `start`, is worse than all up to that one.
     ///
-    /// Let s = w_(q-1) and R(q-1) <= T, so that s + F + J <= q T. With `n_j(x) = ceil(x / T_j)`, any x with
-    /// `C + sum of n_j(x) C_j <= x` makes s + x a post-fixpoint of the equation for w_q, because
-    /// `etac_j(s + x) <= etac_j(s) + n_j(x)`. Hence R(q) <= x, and x <= w_0 + F <= R(0) carries on the induction. Such an
-    /// x solves the equation for w_0 with F in the place of B: where F <= B, w_0 itself is one, and otherwise the front
-    /// of w_0 moves on by the little that F is longer. The next level's start lies behind it even so (`owed`).
-    fn first_is_worst(&mut self, me: &Row, start: u64) -> bool {
-        let Some(longer) = me.last.checked_sub(self.blocking).filter(|&longer| longer > 0) else {
-            return true;
-        };
-        let alone = self.level.len() == 1;
-        let front = if alone { &mut self.urgent } else { &mut self.scratch };
-        let base = self.blocking + (me.cost - me.last) + longer;
-        if alone {
-            self.owed = base;
+    /// With m = q + 1 and `n_j(y) = ceil(y / T_j)`, let `m C + sum of n_j(y) C_j <= y` for some y <= m T. Then w_p + y is
+    /// a post-fixpoint of the equation for w_(p+m), whatever p, because `etac_j(w_p + y) <= etac_j(w_p) + n_j(y)`. Hence
+    /// R(p + m) <= R(p) + y - m T <= R(p). Such a y solves the equation for w_q with F in the place of B: where F <= B,
+    /// w_q itself is one, and otherwise the front of w_q moves on by the little that F is longer. The next level's first
+    /// start lies behind it even so (`owed`). If the busy period ends with job q, there is such a y.
+    #[inline]
+    fn is_settled(&mut self, me: &Row, q: u64, start: u64, first_alone: bool) -> bool {
+        let most = (q + 1).saturating_mul(me.period);
+        if start > most || me.last <= self.blocking {
+            return start <= most;
         }
-        front.reaches(base, start, start + me.last, &mut self.work)
+        let base = (q + 1).saturating_mul(me.cost);
+        if !first_alone {
+            return self.scratch.reaches(base, start, most, &mut self.work);
+        }
+        self.owed = base;
+        self.urgent.reaches(base, start, most, &mut self.work)
     }
 
     /// The length of the busy period, the start of each of its jobs, and the worst of them; stops at the first that
@@ -392,8 +393,7 @@ impl<'a> Levels<'a> {
         if self.all.len() == 0 {
             self.all = Front::with_capacity(self.lane.rows.len());
         }
-        let joined = &self.ranks.order[self.all.len()..self.level.end];
-        joined.iter().for_each(|rank| self.all.push(&rank.fresh));
+        self.ranks.fresh(self.all.len()..self.level.end).for_each(|fresh| self.all.push(fresh));
         self.busy = self.all.least(self.blocking, from, Window::HalfOpen, &mut self.work)?;
         let jobs = closed_jobs(me, self.busy - 1);
         if jobs > 1 && self.level.len() == 1 {
@@ -418,22 +418,34 @@ impl<'a> Levels<'a> {
     }
 
     /// w_0. Leaves what can delay later jobs in `urgent`, or in `scratch` where others share the level.
+    #[inline]
     fn first_start(&mut self, rank: usize, me: &Row) -> Result<u64, Halt> {
         let base = self.blocking + (me.cost - me.last);
-        if base < self.owed {
-            self.urgent.clear();
-            self.ranks.order[..self.level.start].iter().for_each(|rank| self.urgent.push(&rank.fresh));
-            self.owed = 0;
-        }
+        self.pass_levels(base);
         if self.level.len() == 1 {
             let start = self.urgent.least(base, base, Window::Closed, &mut self.work)?;
             self.owed = base;
             return Ok(start);
         }
         self.scratch.copy(&self.urgent);
-        let equal = self.level.clone().filter(|&other| other != rank);
-        equal.for_each(|other| self.scratch.push(&self.ranks.order[other].fresh));
+        let equal =
+            self.ranks.fresh(self.level.start..rank).chain(self.ranks.fresh(rank + 1..self.level.end));
+        equal.for_each(|fresh| self.scratch.push(fresh));
         self.scratch.least(base, base, Window::Closed, &mut self.work)
+    }
+
+    /// Brings `urgent` down to the level, and back to the beginning where it may stand behind a start with this base.
+    #[inline]
+    fn pass_levels(&mut self, base: u64) {
+        for passed in self.ranks.fresh(self.urgent.len()..self.level.start) {
+            self.urgent.push(passed);
+            self.owed = self.owed.saturating_sub(passed.burst);
+        }
+        if base < self.owed {
+            self.owed = 0;
+            self.urgent.clear();
+            self.ranks.fresh(0..self.level.start).for_each(|fresh| self.urgent.push(fresh));
+        }
     }
 
     /// The claim for the task that was solved last.

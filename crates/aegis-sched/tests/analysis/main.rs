@@ -16,6 +16,7 @@ mod mutation;
 mod overrun;
 mod priority;
 mod safe;
+mod scale;
 mod sim;
 mod vectors;
 mod verdict;
