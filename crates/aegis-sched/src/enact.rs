@@ -128,7 +128,10 @@ fn policy(class: PolicyClass) -> Result<Box<dyn SchedulingPolicy>, EnactError> {
         PolicyClass::StaticPriority => Ok(Box::new(FixedPriority)),
         PolicyClass::AbsoluteDeadline => Ok(Box::new(EarliestDeadline)),
         PolicyClass::ArrivalOrder => Ok(Box::new(Fifo)),
-        PolicyClass::WorkConserving | PolicyClass::Fair => Err(EnactError::Free { class }),
+        PolicyClass::WorkConserving
+        | PolicyClass::Fair
+        | PolicyClass::Precautious
+        | PolicyClass::CriticalWindow => Err(EnactError::Free { class }),
     }
 }
 

@@ -47,6 +47,8 @@ pub mod sag;
 pub mod whatif;
 pub mod witness;
 
+mod objection;
+
 pub use admission::{AdmissionController, AdmissionReport, AdmissionRequest, Confidence, Verdict};
 pub use counterfactual::{Counterfactual, counterfactual};
 pub use engine::{Engine, Input, Outbox};

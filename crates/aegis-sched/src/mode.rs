@@ -79,6 +79,8 @@ pub enum Obstacle {
         /// What differs.
         field: &'static str,
     },
+    /// The policy inserts idle time, and what it is certified for begins with its start.
+    Inserts,
     /// Old and new tasks together are no model.
     Model(ModelError),
     /// Old and new tasks together do not fit.
@@ -104,7 +106,11 @@ pub fn transition(
             Verdict::Refused(refusal) => Err(refusal),
         };
     let then = admit(new, epoch.saturating_add(2))?;
-    let because = match union(old, new) {
+    let union = match controller.policy().class().inserts() {
+        Some(_) => Err(vec![Obstacle::Inserts]),
+        None => union(old, new),
+    };
+    let because = match union {
         Err(obstacles) => obstacles,
         Ok((set, numbers)) => match admit(&set, epoch.saturating_add(1)) {
             Ok(certificate) => {

@@ -72,6 +72,11 @@ pub enum NoWitness {
         "the policy orders jobs by more than a number of each; the bound holds for every order that it may choose"
     )]
     Free,
+    /// The lane stays free while a job is ready, so that no instant is critical.
+    #[error(
+        "under a policy that inserts idle time no instant is critical; the refusal names the job of the schedule"
+    )]
+    Inserted,
     /// No pattern of turns misses.
     #[error(
         "no pattern of turns that was tried misses: the bound counts every turn of every other task as full and as one \
@@ -99,6 +104,7 @@ pub enum NoWitness {
 pub fn witness(problem: &LaneProblem, position: Option<usize>) -> Result<Witness, NoWitness> {
     let mut why = match problem.class {
         PolicyClass::WorkConserving => return Err(NoWitness::Free),
+        PolicyClass::Precautious | PolicyClass::CriticalWindow => return Err(NoWitness::Inserted),
         PolicyClass::Fair => NoWitness::Turns,
         _ => NoWitness::Sufficient,
     };
@@ -345,7 +351,7 @@ fn key(problem: &LaneProblem, job: &Job, turn: Turn) -> i128 {
         PolicyClass::AbsoluteDeadline => job.arrival + key,
         PolicyClass::ArrivalOrder => job.release,
         PolicyClass::Fair => turn.distance(job.position, problem.tasks.len()),
-        PolicyClass::WorkConserving => 0,
+        PolicyClass::WorkConserving | PolicyClass::Precautious | PolicyClass::CriticalWindow => 0,
     }
 }
 

@@ -79,7 +79,7 @@ impl Builder {
         let policy = match self.policy {
             Some(policy) => policy,
             None => policy::by_name(self.fleet.policy()).map(Arc::from).ok_or_else(|| {
-                let (what, legal) = (self.fleet.policy().to_owned(), policy::POLICIES.join(", "));
+                let (what, legal) = (self.fleet.policy().to_owned(), policy::legal_names());
                 RuntimeError::System {
                     what: "choosing the policy",
                     reason: format!("`{what}` is none of: {legal}"),

@@ -3,6 +3,7 @@
 //! Solvers search, the [referee](crate::referee) checks, and only what it accepts is admitted. A refusal is a verdict,
 //! not an error: it names the task, what holds it up, and the smallest single change that would fit.
 
+mod concrete;
 pub mod confidence;
 pub mod fit;
 pub mod refusal;
@@ -20,7 +21,7 @@ use crate::analysis::problem::LaneProblem;
 use crate::analysis::{Stop, decide, respond};
 use crate::model::TaskSet;
 use crate::platform::charge;
-use crate::policy::SchedulingPolicy;
+use crate::policy::{PolicyClass, SchedulingPolicy};
 use crate::referee::certificate::{Certificate, Term};
 use crate::referee::certify;
 
@@ -155,6 +156,9 @@ impl AdmissionController {
                 return AdmissionReport { verdict, tasks: Vec::new() };
             }
         };
+        if let Some(rule) = self.policy.class().inserts() {
+            return concrete::analyze(self.policy.as_ref(), rule, request, charged);
+        }
         let problems = LaneProblem::of_lanes(set, charged, self.policy.as_ref());
         let mut ladders = Vec::with_capacity(problems.len());
         let mut failed: Option<(LaneProblem, Failure)> = None;
@@ -182,7 +186,7 @@ impl AdmissionController {
         failed: Option<(LaneProblem, Failure)>,
     ) -> AdmissionReport {
         let (set, policy) = (request.set, self.policy.as_ref());
-        let tasks = reports(set, &ladders);
+        let tasks = reports(set, policy.class(), &ladders);
         let verdict = match failed {
             Some((problem, failure)) => {
                 let known = ladders.get(problem.lane.index()).and_then(|ladder| ladder.first());
@@ -198,10 +202,10 @@ impl AdmissionController {
 }
 
 /// What the first rung of each ladder says about its tasks.
-fn reports(set: &TaskSet, ladders: &[Vec<Claim>]) -> Vec<TaskReport> {
+fn reports(set: &TaskSet, class: PolicyClass, ladders: &[Vec<Claim>]) -> Vec<TaskReport> {
     let lanes = u16::try_from(ladders.len()).unwrap_or(u16::MAX);
     let confidence: Vec<Confidence> =
-        (0..lanes).map(|lane| Confidence::of_lane(set, LaneId::new(lane))).collect();
+        (0..lanes).map(|lane| Confidence::of_lane(set, class, LaneId::new(lane))).collect();
     let mut positions = vec![0usize; ladders.len()];
     set.tasks()
         .iter()

@@ -12,6 +12,7 @@ use crate::model::TaskSet;
 use crate::policy::SchedulingPolicy;
 use crate::referee::Objection;
 use crate::referee::certificate::{Term, TermKind};
+use crate::sag::Limit;
 
 /// Why a set is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +64,23 @@ pub enum Reason {
         /// The bound.
         steps: u64,
     },
+    /// A job may end late in a schedule of the releases from the start on, which a policy that inserts idle time is judged
+    /// by.
+    Late {
+        /// The number of the job.
+        number: u64,
+        /// When it may end, from the start.
+        completion: Nanos,
+        /// Its deadline, from the start.
+        deadline: Nanos,
+    },
+    /// The schedules of a policy that inserts idle time were not followed to where they repeat.
+    Unexplored {
+        /// What ended the exploration.
+        limit: Limit,
+        /// States that were explored.
+        states: u64,
+    },
     /// Tasks and platform are no model: overheads leave the range of time, or the platform contradicts itself.
     Model {
         /// The model's own message.
@@ -104,6 +122,11 @@ impl Refusal {
         Self { lane, task: id, reason, binding: None, changes: Vec::new(), names: names(set) }
     }
 
+    /// A refusal of one lane for a reason that no change of a period was looked for.
+    pub(super) fn plain(set: &TaskSet, lane: LaneId, task: Option<TaskId>, reason: Reason) -> Self {
+        Self { lane: Some(lane), task, reason, binding: None, changes: Vec::new(), names: names(set) }
+    }
+
     pub(super) fn refuted(objection: Objection) -> Self {
         let reason = Reason::Refuted { objection };
         Self { lane: None, task: None, reason, binding: None, changes: Vec::new(), names: Vec::new() }
@@ -124,7 +147,7 @@ impl Refusal {
             .and_then(|position| known?.tasks.get(position))
             .map(|claimed| claimed.terms.clone())
             .unwrap_or_default();
-        let hopeless = matches!(failure.cause, Cause::Undecided { .. });
+        let hopeless = matches!(failure.cause, Cause::Undecided { .. } | Cause::Concrete);
         let mut blocked_by = None;
         let reason = match failure.cause {
             Cause::Utilisation { ppm } => Reason::Utilisation { ppm },
@@ -138,6 +161,11 @@ impl Refusal {
                 Reason::Demand { instant: window, demand }
             }
             Cause::Horizon => Reason::Range,
+            Cause::Concrete => Reason::Model {
+                message:
+                    "under a policy that inserts idle time only releases from a known start are analysed"
+                        .to_owned(),
+            },
             Cause::Undecided { steps } => Reason::Undecided { steps },
         };
         let changes = if hopeless {
@@ -279,6 +307,18 @@ impl fmt::Display for Reason {
             }
             Self::Range => f.write_str("numbers leave the 36 years of the analysis"),
             Self::Undecided { steps } => write!(f, "undecided within {steps} steps"),
+            Self::Late { number, completion, deadline } => {
+                write!(
+                    f,
+                    "job {number} may end {completion} after the start, with its deadline {deadline} after it"
+                )
+            }
+            Self::Unexplored { limit, states } => write!(
+                f,
+                "undecided: the schedules were given up at the limit of {} after {states} states; periods that repeat \
+                 sooner take fewer",
+                limit.as_str()
+            ),
             Self::Model { message } => f.write_str(message),
             Self::Refuted { objection } => write!(f, "the referee objects: {objection}"),
         }

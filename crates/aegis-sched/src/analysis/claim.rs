@@ -69,6 +69,8 @@ pub enum Cause {
     },
     /// A bound lies beyond the analysis's horizon of 36 years, or an input does.
     Horizon,
+    /// The class leaves a lane free while a job is ready, and nothing is known of windows of such a lane.
+    Concrete,
     /// The analysis would take longer than its bounded number of steps.
     Undecided {
         /// How many steps were spent.

@@ -108,6 +108,7 @@ pub(crate) fn respond_within(problem: &LaneProblem, stop: Stop, steps: u64) -> R
         PolicyClass::ArrivalOrder => fifo::claim_within(problem, stop, steps),
         PolicyClass::WorkConserving => policy_free::claim_within(problem, stop, steps),
         PolicyClass::Fair => fair::claim_within(problem, stop, steps),
+        PolicyClass::Precautious | PolicyClass::CriticalWindow => Err(concrete()),
     }
 }
 
@@ -125,5 +126,12 @@ pub fn bounds(problem: &LaneProblem) -> Result<Vec<Nanos>, Failure> {
         PolicyClass::ArrivalOrder => fifo::bounds(&lane),
         PolicyClass::WorkConserving => policy_free::bounds(&lane),
         PolicyClass::Fair => fair::bounds(&lane),
+        PolicyClass::Precautious | PolicyClass::CriticalWindow => Err(concrete()),
     }
+}
+
+/// A lane that stays free while a job is ready has no critical window: only its releases from a known start are
+/// analysed ([`crate::sag::concrete`]).
+const fn concrete() -> Failure {
+    Failure { position: None, cause: Cause::Concrete }
 }

@@ -158,6 +158,8 @@ impl Judge {
                 (!fits).then_some(Obstacle::Lane)
             }
             PolicyClass::Fair => (!fair::fit(lane, 0..lane.rows.len(), self.steps)).then_some(Obstacle::Lane),
+            // No windows of these are analysed, only releases from a known start.
+            PolicyClass::Precautious | PolicyClass::CriticalWindow => Some(Obstacle::Lane),
         }
     }
 
@@ -193,6 +195,7 @@ impl Judge {
                 self.delay(lane).is_some_and(|delay| in_time(&lane.rows[position..=position], delay))
             }
             PolicyClass::Fair => fair::fit(lane, position..=position, self.steps),
+            PolicyClass::Precautious | PolicyClass::CriticalWindow => false,
         }
     }
 

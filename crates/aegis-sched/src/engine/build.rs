@@ -60,6 +60,7 @@ impl Engine {
             excluded: hold::excluded(set),
             largest: largest.unwrap_or(Nanos::ZERO),
             ready: Vec::with_capacity(tasks.len()),
+            awaited: Vec::with_capacity(tasks.len()),
             tasks,
             lanes,
             certificate,
@@ -144,7 +145,11 @@ fn contract(
     key: u64,
 ) -> [(&'static str, u64, u64); 5] {
     let keyed = match class {
-        PolicyClass::StaticPriority | PolicyClass::AbsoluteDeadline | PolicyClass::Fair => key,
+        PolicyClass::StaticPriority
+        | PolicyClass::AbsoluteDeadline
+        | PolicyClass::Fair
+        | PolicyClass::Precautious
+        | PolicyClass::CriticalWindow => key,
         PolicyClass::ArrivalOrder | PolicyClass::WorkConserving => certified.key,
     };
     [
@@ -184,6 +189,7 @@ fn lane(index: usize, set: &TaskSet, certificate: &Certificate, start: Time) -> 
         certificate: position,
         former: None,
         kept: false,
+        keeping: None,
     }
 }
 

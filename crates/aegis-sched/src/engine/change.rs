@@ -130,6 +130,9 @@ impl Engine {
         if policy.class() != self.class || policy.name() != self.policy.name() {
             return Err(ChangeError::Policy { given: policy.name(), serving: self.policy.name() });
         }
+        if self.class.inserts().is_some() {
+            return Err(ChangeError::Inserts { policy: policy.name() });
+        }
         let excludes = |task: &&Task| !task.excludes.is_empty();
         if let Some(task) = set.tasks().iter().find(excludes) {
             return Err(ChangeError::Contract { task: task.id, field: "excludes" });

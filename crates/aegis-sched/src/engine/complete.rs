@@ -125,7 +125,10 @@ impl Engine {
             lane.advance(PhaseEvent::Empty);
             let (since, overrun, jobs) = (lane.busy_since, lane.overrun, lane.ended);
             out.tell(now, LaneIdled { lane: lane.id, since, overrun, jobs });
-            lane.trust = Trust::Whole;
+            // Bounds that rest on every release since the start say nothing of a schedule that has left theirs.
+            let lost = self.class.inserts().is_some() && lane.trust.is_void();
+            lane.trust = if lost { Trust::Broken } else { Trust::Whole };
+            lane.keeping = None;
             lane.overrun = Nanos::ZERO;
             lane.ended = 0;
             lane.settle_bounds(&self.certificate);

@@ -38,7 +38,13 @@ impl Engine {
         for lane in 0..self.lanes.len() {
             let Phase::Ready { since } = self.lanes[lane].phase else { continue };
             let Some(choice) = self.choose(lane, now) else { continue };
-            if since < now {
+            if let Some(kept) = self.kept_free(lane, choice.task, choice.job, now) {
+                self.keep_free(lane, kept, now, out);
+                continue;
+            }
+            // A lane that was kept free was asked at every stamp at which something happened, and nothing else ends that.
+            let kept = self.lanes[lane].keeping.take().is_some();
+            if since < now && !kept {
                 self.late_decision(lane, choice.job, now.since(since), now, out);
             }
             self.dispatch(lane, &choice, now, out);
@@ -51,7 +57,9 @@ impl Engine {
             PolicyClass::StaticPriority
             | PolicyClass::AbsoluteDeadline
             | PolicyClass::ArrivalOrder
-            | PolicyClass::Fair => self.most_urgent(lane),
+            | PolicyClass::Fair
+            | PolicyClass::Precautious
+            | PolicyClass::CriticalWindow => self.most_urgent(lane),
             PolicyClass::WorkConserving => self.picked(lane, now),
         }
     }
@@ -177,8 +185,10 @@ impl Engine {
 /// The key by which a class orders: smaller is more urgent. Turns are not a matter of the job alone.
 fn class_key(class: PolicyClass, task: &TaskSlot, job: &Job) -> u64 {
     match class {
-        PolicyClass::StaticPriority => task.key,
-        PolicyClass::AbsoluteDeadline => job.arrival.saturating_add(Nanos::new(task.key)).get(),
+        PolicyClass::StaticPriority | PolicyClass::Precautious => task.key,
+        PolicyClass::AbsoluteDeadline | PolicyClass::CriticalWindow => {
+            job.arrival.saturating_add(Nanos::new(task.key)).get()
+        }
         PolicyClass::ArrivalOrder => job.released.get(),
         PolicyClass::WorkConserving | PolicyClass::Fair => 0,
     }

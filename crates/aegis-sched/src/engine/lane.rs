@@ -1,6 +1,6 @@
 //! The slabs of the engine: what it knows of each task and each lane, sized once.
 
-use aegis_types::{DispatchSeq, LaneId, Nanos, TaskId, Time};
+use aegis_types::{DispatchSeq, JobId, LaneId, Nanos, TaskId, Time};
 
 use super::job::Job;
 use super::outbox::Dispatch;
@@ -79,6 +79,9 @@ pub(super) struct Lane {
     pub(super) former: Option<Former>,
     /// Whether the busy period is still that one.
     pub(super) kept: bool,
+    /// The ready job that the lane stays free of, and the one that it stays free for, under a policy that inserts idle
+    /// time.
+    pub(super) keeping: Option<(JobId, JobId)>,
 }
 
 /// Bounds of a lane under the certificate before the one in force.

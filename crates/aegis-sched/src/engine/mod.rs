@@ -20,6 +20,7 @@
 //! | `dispatch` | which ready job a free lane runs |
 //! | `complete` | the end of a segment and of a job |
 //! | `turn` | whose turn it is under weighted round robin |
+//! | `keep` | lanes that stay free although a job is ready |
 //! | `hold` | decided segments that wait for excluded ones |
 //! | `overrun` | broken assumptions: what still holds, what is shed; budgets that are over while a segment runs |
 //! | `control` | draining and stopping |
@@ -36,6 +37,7 @@ mod dispatch;
 mod hold;
 mod input;
 mod job;
+mod keep;
 mod lane;
 mod outbox;
 mod overrun;
@@ -55,13 +57,14 @@ use aegis_types::{Nanos, Time};
 pub use control::Mode;
 pub use hold::{SegmentHeld, SegmentLaunched};
 pub use input::{Input, Misuse};
+pub use keep::LaneKeptFree;
 pub use outbox::{Answer, Decision, Dispatch, JobEnd, Outbox};
 pub use overrun::{OverrunRunning, SCHEMAS};
 pub use phase::Trust;
 pub use succeed::ChangeError;
 pub use view::{Activity, LaneView};
 
-use crate::policy::{PolicyClass, ReadyJob, SchedulingPolicy};
+use crate::policy::{Awaited, PolicyClass, ReadyJob, SchedulingPolicy};
 use crate::referee::certificate::Certificate;
 
 use lane::{Lane, TaskSlot};
@@ -80,6 +83,8 @@ pub struct Engine {
     largest: Nanos,
     /// Preallocated view of a lane's ready jobs, for policies that pick.
     ready: Vec<ReadyJob>,
+    /// Preallocated list of the jobs that a lane may be kept free for.
+    awaited: Vec<Awaited>,
     started: EngineStarted,
     announced: bool,
     start: Time,

@@ -6,6 +6,7 @@ use aegis_types::{DispatchSeq, JobId, LaneId, Nanos, Record, Schema, SegmentInde
 use super::Engine;
 use super::hold::{SegmentHeld, SegmentLaunched};
 use super::job::JobEvent;
+use super::keep::LaneKeptFree;
 use super::outbox::Outbox;
 use super::phase::{InFlight, Phase, Trust};
 
@@ -29,7 +30,8 @@ record! {
 }
 
 /// The schemas of the records that the engine declares itself, for the head of a trace.
-pub const SCHEMAS: &[Schema] = &[OverrunRunning::SCHEMA, SegmentHeld::SCHEMA, SegmentLaunched::SCHEMA];
+pub const SCHEMAS: &[Schema] =
+    &[OverrunRunning::SCHEMA, SegmentHeld::SCHEMA, SegmentLaunched::SCHEMA, LaneKeptFree::SCHEMA];
 
 impl Engine {
     /// Tells of every segment in flight whose budget is over: one that never ends is told of then, and not when it has

@@ -7,7 +7,7 @@ use super::Engine;
 use super::control::Mode;
 use super::job::{Job, JobState};
 use super::outbox::Outbox;
-use super::phase::{Phase, PhaseEvent};
+use super::phase::{Phase, PhaseEvent, Trust};
 
 impl Engine {
     /// Tells of running overruns, and releases at most one due job of each periodic task: a burst would lengthen the
@@ -42,6 +42,11 @@ impl Engine {
         let (job, _) = self.release(now, index, arrival, 0, out);
         let seen = now.since(nominal);
         if seen > limit {
+            // Where a rule looks ahead at releases, every job after this one has another schedule than was followed.
+            let lane_void = self.class.inserts().is_some();
+            if lane_void {
+                self.lanes[lane.index()].learn(Trust::Broken);
+            }
             if let Some(last) = self.tasks[index].queue.last_mut() {
                 last.void = true;
             }
@@ -53,7 +58,7 @@ impl Engine {
                     job,
                     seen,
                     limit,
-                    consequence: Consequence::JobVoid,
+                    consequence: if lane_void { Consequence::LaneVoid } else { Consequence::JobVoid },
                 },
             );
         }

@@ -63,6 +63,14 @@ pub enum ChangeError {
         /// The policy that serves.
         serving: &'static str,
     },
+    /// What is certified begins with the start of the engine.
+    #[error(
+        "policy `{policy}` inserts idle time and is certified from its start on; a change waits until every lane is idle"
+    )]
+    Inserts {
+        /// The policy.
+        policy: &'static str,
+    },
     /// A task is not the same before and after, beyond budgets and jitter that move the way of the change.
     #[error("{task} changes its {field}; legal while jobs are pending are contracts that stay")]
     Contract {

@@ -4,6 +4,7 @@ use aegis_types::records::{JobOutcome, Standing};
 use aegis_types::{JobId, LaneId, Nanos, SegmentIndex, Time};
 
 use super::history::{Ended, History, Released, Span};
+use crate::engine::LaneKeptFree;
 use crate::policy::PolicyClass;
 use crate::referee::certificate::{Certificate, Term, TermKind};
 
@@ -109,6 +110,15 @@ pub enum BlameKind {
         /// Which part of its occupancy.
         part: Part,
     },
+    /// The lane was kept free by a policy that inserts idle time: a job would have been in the way of one to come.
+    Kept {
+        /// The job that was first in turn.
+        first: JobId,
+        /// The job to come.
+        awaited: JobId,
+        /// Its nominal arrival.
+        until: Time,
+    },
     /// The lane was free and the job was not dispatched: a late decision.
     Waiting,
 }
@@ -140,6 +150,7 @@ impl Blame {
             (BlameKind::ReleaseLatency, TermKind::Jitter)
             | (BlameKind::Own { .. }, TermKind::Own)
             | (BlameKind::Blocking { .. }, TermKind::Blocking { .. }) => true,
+            (kind, TermKind::Waiting) => !matches!(kind, BlameKind::Own { .. }),
             (BlameKind::Interference { by, .. }, TermKind::Interference { by: task, .. }) => by.task == task,
             (BlameKind::Interference { by, .. }, TermKind::Carry) => by.task == self.job.task,
             _ => false,
@@ -179,7 +190,7 @@ fn blame(
     let mut cut = Cut { terms: Vec::new(), at: released.record.arrival };
     cut.until(released.at, BlameKind::ReleaseLatency);
     for span in history.spans(released.record.lane, released.at, ended.at) {
-        cut.until(span.from, BlameKind::Waiting);
+        cut.free(history, released.record.lane, span.from);
         let end = span.to.map_or(ended.at, |to| to.min(ended.at));
         if span.job == id {
             own(&mut cut, history, released.record.lane, span, end);
@@ -187,7 +198,7 @@ fn blame(
             cut.until(end, foreign(history, certificate, id, released, span));
         }
     }
-    cut.until(ended.at, BlameKind::Waiting);
+    cut.free(history, released.record.lane, ended.at);
     let certified = certificate.task(id.task).and_then(|(lane, position)| lane.tasks().get(position));
     let finished = ended.finished;
     Blame {
@@ -217,6 +228,18 @@ impl Cut {
             self.terms.push(BlameTerm { kind, from: self.at, to });
             self.at = to;
         }
+    }
+
+    /// The lane ran nothing.
+    fn free(&mut self, history: &History, lane: LaneId, to: Time) {
+        let mut kept = history.kept(lane, self.at, to).peekable();
+        while let Some((from, record)) = kept.next() {
+            self.until(*from, BlameKind::Waiting);
+            let end = kept.peek().map_or(to, |(next, _)| *next);
+            let LaneKeptFree { job: first, awaited, until, .. } = *record;
+            self.until(end, BlameKind::Kept { first, awaited, until });
+        }
+        self.until(to, BlameKind::Waiting);
     }
 }
 
@@ -261,8 +284,10 @@ fn key(certificate: &Certificate, id: JobId, released: &Released) -> Option<(u64
     let (lane, position) = certificate.task(id.task)?;
     let key = lane.tasks().get(position)?.key;
     let key = match certificate.class() {
-        PolicyClass::StaticPriority => key,
-        PolicyClass::AbsoluteDeadline => released.record.arrival.saturating_add(Nanos::new(key)).get(),
+        PolicyClass::StaticPriority | PolicyClass::Precautious => key,
+        PolicyClass::AbsoluteDeadline | PolicyClass::CriticalWindow => {
+            released.record.arrival.saturating_add(Nanos::new(key)).get()
+        }
         PolicyClass::ArrivalOrder => released.at.get(),
         PolicyClass::WorkConserving | PolicyClass::Fair => return None,
     };

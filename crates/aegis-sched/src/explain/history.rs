@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use aegis_types::records::{JobFinished, JobReleased, SegmentCompleted, SegmentDispatched, SegmentRan};
 use aegis_types::{DispatchSeq, JobId, LaneId, Nanos, RawRecord, Record, SegmentIndex, TaskId, Time};
 
+use crate::engine::LaneKeptFree;
+
 /// What a trace tells of one job.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct JobTrace {
@@ -59,6 +61,8 @@ pub(super) struct Span {
 pub(super) struct History {
     jobs: BTreeMap<JobId, JobTrace>,
     lanes: BTreeMap<LaneId, Vec<Span>>,
+    /// Why lanes stayed free, from each instant on.
+    kept: BTreeMap<LaneId, Vec<(Time, LaneKeptFree)>>,
     ran: BTreeMap<(LaneId, DispatchSeq), SegmentRan>,
     pub(super) gaps: Vec<TraceGap>,
     /// The last stamp of the trace.
@@ -110,6 +114,8 @@ impl History {
             self.jobs.entry(record.job).or_default().released = Some(Released { at, record });
         } else if let Some(finished) = JobFinished::read(raw) {
             self.jobs.entry(finished.job).or_default().ended = Some(Ended { at, finished });
+        } else if let Some(kept) = LaneKeptFree::read(raw) {
+            self.kept.entry(kept.lane).or_default().push((at, kept));
         } else if let Some(r) = SegmentDispatched::read(raw) {
             let (job, segment, dispatch, budget) = (r.job, r.segment, r.dispatch, r.budget);
             self.occupy(r.lane, Span { job, segment, dispatch, budget, from: at, to: None });
@@ -149,6 +155,22 @@ impl History {
         // One segment is in flight at a time, so that what ends later also starts later.
         let first = spans.partition_point(|span| span.to.is_some_and(|end| end <= from));
         spans.get(first..).unwrap_or(&[]).iter().take_while(move |span| span.from < to)
+    }
+
+    /// Why a lane that ran nothing stayed free in part of the interval, in order: from when on, until the next reason.
+    pub(super) fn kept(
+        &self,
+        lane: LaneId,
+        from: Time,
+        to: Time,
+    ) -> impl Iterator<Item = &(Time, LaneKeptFree)> {
+        let kept = self.kept.get(&lane).map_or(&[][..], Vec::as_slice);
+        let spans = self.lanes.get(&lane).map_or(&[][..], Vec::as_slice);
+        let ran = spans.partition_point(|span| span.from < to).checked_sub(1).map(|last| spans[last].from);
+        // The last one that began before the interval lasts into it, unless something ran in between.
+        let first = kept.partition_point(|(at, _)| *at <= from).saturating_sub(1);
+        let since = move |at: Time| ran.is_none_or(|ran| at > ran);
+        kept[first..].iter().filter(move |(at, _)| since(*at)).take_while(move |(at, _)| *at < to)
     }
 
     /// What the carrier saw of a segment.

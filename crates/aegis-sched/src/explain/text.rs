@@ -72,6 +72,11 @@ impl Blame {
                 };
                 format!("{segment} {verb} for {span}{}", note(&[Some(format!("budget {budget}")), beside]))
             }
+            BlameKind::Kept { first, awaited, until } => {
+                let whose = format!("{} first in turn", name(first, set));
+                let facts = [Some(whose).filter(|_| first != self.job), beside];
+                format!("held for {} until {until}, {span}{}", name(awaited, set), note(&facts))
+            }
             BlameKind::Waiting => format!("lane was free for {span} without a decision"),
         }
     }

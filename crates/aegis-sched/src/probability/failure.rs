@@ -85,6 +85,10 @@ pub fn failure(
     method: Method,
 ) -> Result<FailureBound, LawError> {
     let lane = Lane::new(problem, laws, position, late_jobs)?;
+    if problem.class.inserts().is_some() {
+        // Nothing is known of windows of a lane that stays free while a job is ready.
+        return Ok(FailureBound { probability: 1.0, late_jobs, method });
+    }
     let Some((last, before)) = lane.laws[position].segments.split_last() else { return Err(LawError::Empty) };
     let mut probability = 0.0;
     for (length, mass) in last.masses() {
@@ -215,7 +219,11 @@ fn span_of_arrivals(class: PolicyClass, me: &LaneTask, task: &LaneTask, window: 
         PolicyClass::AbsoluteDeadline => {
             any.min((u128::from(me.key) + deadline).saturating_sub(u128::from(task.key)))
         }
-        PolicyClass::StaticPriority | PolicyClass::WorkConserving | PolicyClass::Fair => any,
+        PolicyClass::StaticPriority
+        | PolicyClass::WorkConserving
+        | PolicyClass::Fair
+        | PolicyClass::Precautious
+        | PolicyClass::CriticalWindow => any,
     }
 }
 
@@ -227,6 +235,10 @@ fn may_block(class: PolicyClass, me: &LaneTask, task: &LaneTask) -> bool {
             let latest = u128::from(task.key) + u128::from(me.jitter.get());
             task.id != me.id && latest > u128::from(me.key)
         }
-        PolicyClass::ArrivalOrder | PolicyClass::WorkConserving | PolicyClass::Fair => false,
+        PolicyClass::ArrivalOrder
+        | PolicyClass::WorkConserving
+        | PolicyClass::Fair
+        | PolicyClass::Precautious
+        | PolicyClass::CriticalWindow => false,
     }
 }

@@ -39,6 +39,9 @@ pub enum TermKind {
     Own,
     /// Overrun that is tolerated.
     Overrun,
+    /// Waiting in the longest schedule, where every schedule was followed: for other jobs, for the release, and for the
+    /// end of idle time that the policy inserts.
+    Waiting,
     /// What a bound that is not tight leaves unattributed.
     Slackness,
 }

@@ -3,12 +3,14 @@
 use aegis_types::{LaneId, Nanos};
 
 use super::certificate::{Certificate, CertifiedTask, LaneCertificate, Rung};
-use super::{Objection, check};
+use super::{Objection, check, concrete};
+use crate::admission::confidence::assumptions;
 use crate::analysis::claim::{Claim, TaskClaim};
 use crate::analysis::problem::{LaneProblem, LaneTask};
-use crate::model::{Basis, TaskSet};
+use crate::model::{Arrival, Basis, Task, TaskSet};
 use crate::platform::charge;
 use crate::policy::SchedulingPolicy;
+use crate::sag::concrete::PeriodicCover;
 
 /// Checks the ladder of claims of every lane, by [`LaneId`], against the set, and certifies it. A ladder rises from
 /// an overrun of zero; the claims of a lane without tasks are empty ones. Their parts become the certificate's.
@@ -21,6 +23,43 @@ pub fn certify(
     epoch: u64,
     ladders: Vec<Vec<Claim>>,
 ) -> Result<Certificate, Objection> {
+    certify_by(set, policy, epoch, ladders, &check)
+}
+
+/// As [`certify`], for a policy that leaves a lane free while a job is ready: of every lane, by [`LaneId`], the one claim
+/// without overrun, and the states that it rests on, where it has tasks. Such a lane tolerates no overrun.
+///
+/// # Errors
+/// The first [`Objection`].
+pub fn certify_concrete(
+    set: &TaskSet,
+    policy: &dyn SchedulingPolicy,
+    epoch: u64,
+    lanes: Vec<(Claim, Option<PeriodicCover>)>,
+) -> Result<Certificate, Objection> {
+    let (claims, covers): (Vec<_>, Vec<_>) =
+        lanes.into_iter().map(|(claim, cover)| (vec![claim], cover)).unzip();
+    certify_by(set, policy, epoch, claims, &|problem, claim| {
+        let offset = |task: &Task| match task.arrival {
+            Arrival::Periodic { offset } => Some(offset),
+            Arrival::Sporadic => None,
+        };
+        let offsets: Option<Vec<Nanos>> = set.on_lane(problem.lane).map(offset).collect();
+        let offsets = offsets.ok_or(Objection::Inserts { lane: problem.lane })?;
+        concrete::check(problem, &offsets, claim, covers.get(problem.lane.index()).and_then(Option::as_ref))
+    })
+}
+
+/// Checks one claim about one lane.
+type Check<'a> = &'a dyn Fn(&LaneProblem, &Claim) -> Result<(), Objection>;
+
+fn certify_by(
+    set: &TaskSet,
+    policy: &dyn SchedulingPolicy,
+    epoch: u64,
+    ladders: Vec<Vec<Claim>>,
+    check: Check<'_>,
+) -> Result<Certificate, Objection> {
     let charged = charge(set).map_err(|_| Objection::Range)?;
     let count = set.platform().lanes();
     if ladders.len() != count {
@@ -29,9 +68,9 @@ pub fn certify(
     let lanes = LaneProblem::of_lanes(set, charged, policy)
         .into_iter()
         .zip(ladders)
-        .map(|(problem, ladder)| certify_lane(set, problem, ladder))
+        .map(|(problem, ladder)| certify_lane(set, problem, ladder, check))
         .collect::<Result<Vec<_>, _>>()?;
-    let assumptions = assumptions(set);
+    let assumptions = assumptions(set, policy.class());
     Ok(Certificate { policy: policy.name(), class: policy.class(), epoch, lanes, assumptions })
 }
 
@@ -39,6 +78,7 @@ fn certify_lane(
     set: &TaskSet,
     mut problem: LaneProblem,
     ladder: Vec<Claim>,
+    check: Check<'_>,
 ) -> Result<LaneCertificate, Objection> {
     let lane = problem.lane;
     let rising = ladder.is_sorted_by(|low, high| low.overrun < high.overrun);
@@ -106,39 +146,4 @@ pub(crate) fn weakest_basis(set: &TaskSet, lane: LaneId) -> Basis {
         None => Basis::Declared,
         Some((samples, margin_ppm)) => Basis::Measured { samples, margin_ppm, level: levels.join(", ") },
     }
-}
-
-/// What must hold for the bounds to hold, for people.
-pub(crate) fn assumptions(set: &TaskSet) -> Vec<String> {
-    let mut list = vec![
-        "every segment stays within its occupancy budget (watched; overruns up to the lane's tolerance are absorbed)"
-            .to_owned(),
-        "arrivals keep their period and jitter (enforced)".to_owned(),
-        "a free lane with a ready job decides at once, and one segment runs on a lane at a time (watched)".to_owned(),
-        "the runtime's own overheads stay within their charges, which are measured (watched through budgets and releases)"
-            .to_owned(),
-        "regime and exclusivity of the device are those of the profile (watched only through overruns)".to_owned(),
-    ];
-    let platform = set.platform();
-    let stall = platform.overheads.stall;
-    list.push(match stall {
-        Nanos::ZERO => "the driver's thread is never stalled by the host: no OS guarantee".to_owned(),
-        stall => {
-            format!("the driver's thread is not stalled for more than {stall} (watched): no OS guarantee")
-        }
-    });
-    if platform.decider_shares_cores {
-        list.push(
-            "decider shares cores with lanes: its interference lies inside the measured budgets".to_owned(),
-        );
-    }
-    let budgets = || set.tasks().iter().flat_map(|task| &task.segments);
-    let measured = budgets().filter(|budget| budget.basis != Basis::Declared).count();
-    if measured > 0 {
-        list.push(format!("{measured} budgets are measured: untested mixes of co-runners are excluded"));
-    }
-    if measured < budgets().count() {
-        list.push(format!("{} budgets are declared: nothing was measured", budgets().count() - measured));
-    }
-    list
 }

@@ -9,60 +9,13 @@ use std::collections::BTreeMap;
 
 use aegis_types::{Nanos, Time};
 
+use super::concrete::Keeps;
+pub use crate::objection::CoverObjection;
 use crate::sag::cover::{Cover, CoverState};
-use crate::sag::job::{Job, JobKey, JobSet};
+use crate::sag::job::{Job, JobSet};
 
 /// Steps that a check may take; one looks at one job in one state.
-const STEPS_MAX: u64 = 1 << 32;
-
-/// Why states are not accepted as a cover.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum CoverObjection {
-    /// Completions on the one core do not release other jobs at once.
-    #[error("a delay between jobs; a cover is checked for edges without delays")]
-    Delay,
-    /// Some job is ended from outside.
-    #[error("an abort; a cover is checked for jobs that run to their end")]
-    Abort,
-    /// Not one level for each number of dispatched jobs, or no state for a core that is free from the beginning.
-    #[error("the cover does not begin with an idle core, or has not a level more than jobs")]
-    Shape,
-    /// A state of a level has another number of jobs, or one that the set does not have.
-    #[error("a state of level {level} has not {level} jobs of the set")]
-    Jobs {
-        /// The level.
-        level: usize,
-    },
-    /// A job can be next, and what follows lies within no state.
-    #[error("{job} can end from {earliest} to {latest} as job number {level}, which no state contains")]
-    Missing {
-        /// The job.
-        job: JobKey,
-        /// The level in which the state is missing.
-        level: usize,
-        /// When the core becomes free at the earliest.
-        earliest: Time,
-        /// When the core becomes free at the latest.
-        latest: Time,
-    },
-    /// A job can complete after its deadline.
-    #[error("{job} can complete at {completion}, after its deadline {deadline}")]
-    Deadline {
-        /// The job.
-        job: JobKey,
-        /// The completion.
-        completion: Time,
-        /// Its deadline.
-        deadline: Time,
-    },
-    /// A number leaves 64 bits.
-    #[error("a number leaves the range of time")]
-    Range,
-    /// The cover is too large to be checked.
-    #[error("the cover takes more than {STEPS_MAX} steps to check")]
-    TooLong,
-}
+pub(crate) const STEPS_MAX: u64 = 1 << 32;
 
 /// The proof that every job of a set meets its deadline on one core; only [`check`] makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +41,15 @@ impl CoveredSet {
 /// # Errors
 /// The first [`CoverObjection`].
 pub fn check(set: &JobSet, cover: &Cover) -> Result<CoveredSet, CoverObjection> {
+    replay(set, cover, None)
+}
+
+/// Checks as many levels as there are; `keeps` is the rule by which the core stays free although a job is ready.
+pub(super) fn replay(
+    set: &JobSet,
+    cover: &Cover,
+    keeps: Option<&Keeps>,
+) -> Result<CoveredSet, CoverObjection> {
     let (before, mut order) = (predecessors(set)?, (0..set.jobs().len()).collect::<Vec<_>>());
     order.sort_by_key(|&job| (set.jobs()[job].priority, set.jobs()[job].key));
     let mut replay = Replay {
@@ -96,12 +58,12 @@ pub fn check(set: &JobSet, cover: &Cover) -> Result<CoveredSet, CoverObjection> 
         order,
         completions: vec![Time::new(0); set.jobs().len()],
         steps: STEPS_MAX,
+        keeps,
     };
-    if cover.levels.len() != replay.jobs.len() + 1 {
-        return Err(CoverObjection::Shape);
-    }
     let empty = vec![0; replay.jobs.len().div_ceil(64)];
-    if !contained(&by_set(&cover.levels[0]), &empty, (0, 0)) {
+    let free = if keeps.is_some() { replay.moved(&empty, 0) } else { 0 };
+    let begins = cover.levels.first().is_some_and(|first| contained(&by_set(first), &empty, (free, free)));
+    if !begins || keeps.is_none() && cover.levels.len() != replay.jobs.len() + 1 {
         return Err(CoverObjection::Shape);
     }
     for (level, pair) in cover.levels.windows(2).enumerate() {
@@ -127,9 +89,9 @@ fn predecessors(set: &JobSet) -> Result<Vec<Vec<usize>>, CoverObjection> {
 }
 
 /// Intervals in which the core becomes free, by set of jobs.
-type Free<'a> = BTreeMap<&'a [u64], Vec<(u64, u64)>>;
+pub(super) type Free<'a> = BTreeMap<&'a [u64], Vec<(u64, u64)>>;
 
-fn by_set(states: &[CoverState]) -> Free<'_> {
+pub(super) fn by_set(states: &[CoverState]) -> Free<'_> {
     let mut free = Free::new();
     for state in states {
         let interval = (state.free_min.get(), state.free_max.get());
@@ -138,11 +100,11 @@ fn by_set(states: &[CoverState]) -> Free<'_> {
     free
 }
 
-fn contained(free: &Free<'_>, set: &[u64], (min, max): (u64, u64)) -> bool {
+pub(super) fn contained(free: &Free<'_>, set: &[u64], (min, max): (u64, u64)) -> bool {
     free.get(set).is_some_and(|claimed| claimed.iter().any(|&(low, high)| low <= min && max <= high))
 }
 
-fn has(set: &[u64], job: usize) -> bool {
+pub(super) fn has(set: &[u64], job: usize) -> bool {
     set[job / 64] >> (job % 64) & 1 == 1
 }
 
@@ -153,6 +115,7 @@ struct Replay<'a> {
     order: Vec<usize>,
     completions: Vec<Time>,
     steps: u64,
+    keeps: Option<&'a Keeps>,
 }
 
 impl Replay<'_> {
@@ -171,6 +134,11 @@ impl Replay<'_> {
             return Err(CoverObjection::Jobs { level });
         }
         let (free_min, free_max) = (state.free_min.get(), state.free_max.get());
+        if let Some(keeps) = self.keeps {
+            let starts = keeps.starts(self.jobs, set, (free_min, free_max), &mut self.steps)?;
+            let mut starts = starts.into_iter();
+            return starts.try_for_each(|(job, start)| self.dispatch(level + 1, set, job, start, next));
+        }
         let ready: Vec<usize> = self
             .order
             .iter()

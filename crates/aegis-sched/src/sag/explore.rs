@@ -15,7 +15,7 @@
 //! before the earliest release of what is left is moved to that release: nothing happens in between.
 
 use super::global::Cores;
-use super::idle::Rule;
+use super::idle::{Awaiting, Rule};
 use super::job::{JobSet, SagError};
 use super::lane::Lane;
 use super::report::{Exactness, Options, SagReport};
@@ -41,7 +41,8 @@ pub fn explore(
     let table = Table::of(set);
     let mut search = Search::new(table, options.limits, options.on_miss, keep_going);
     let (end, exactness) = if alone {
-        let rule = options.idle.map(|rule| Rule::new(rule, set.jobs(), &search.table));
+        let rule =
+            options.idle.map(|rule| Rule::new(rule, Awaiting::LatestRelease, set.jobs(), &search.table));
         let exact = rule.is_none() && !set.has_aborts();
         let exactness = if exact { Exactness::Exact } else { Exactness::Sufficient };
         (explore_lane(&mut search, rule, None).0, exactness)

@@ -9,6 +9,16 @@
 //! next     the job not dispatched whose latest release is the first after t
 //! ```
 //!
+//! That a job ceases to be the next one at its latest release is how the policies are explored elsewhere, and what files
+//! of jobs are explored by. An engine sees releases instead ([`Awaiting::Release`]): a job ceases to be the next one when
+//! it is released, at any instant of its window. X then lies between what it is with every possible release made and
+//! with none made but the certain ones, because it grows with the deadlines; a job may start by the former, and starts
+//! for certain by the latter. A release that would put another job first is not possible while this one is. So under P-RM
+//! both are the same: while a job of another priority is first, no job of the
+//! highest is released. What is explored that way must be simple to replay, so that it is coarser: as long as some job
+//! that can stand first may have to wait, any of those that can may start at any instant. Without jitter nothing is lost,
+//! because then one job alone can stand first.
+//!
 //! Nasri, Kargahi (Real-Time Systems 50, 2014) and Nasri, Fohler (ECRTS 2016); as policies of an exploration Nasri,
 //! Brandenburg (RTSS 2017). Waiting is what makes this harder than the plain case: a job that is forbidden to start
 //! hides all ready jobs below it, so that certainly released work need not run, and the instants at which a job may
@@ -21,12 +31,24 @@ use super::lane::is_ready;
 use super::level::{SetRef, contains};
 use super::report::IdleRule;
 use super::search::Dispatch;
-use super::table::{Table, WORD};
+use super::table::{Table, WORD, Window};
+
+/// When a job ceases to be the next one of its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Awaiting {
+    /// At its latest release.
+    LatestRelease,
+    /// At its release.
+    Release,
+}
 
 /// A rule with what it needs to know of the jobs, by position in the table.
 #[derive(Debug)]
 pub(super) struct Rule {
     rule: IdleRule,
+    awaiting: Awaiting,
+    /// Whether X depends on releases that are possible and not certain.
+    spreads: bool,
     priority: Vec<u64>,
     priority_first: u64,
     task: Vec<usize>,
@@ -41,23 +63,38 @@ struct Active {
     position: usize,
     release_max: u64,
     /// The last instant of the piece of time looked at by which it may start.
-    start_by: Option<u64>,
+    may_by: Option<u64>,
+    /// The last one by which it starts for certain if it stands first.
+    must_by: Option<u64>,
     /// Whether it can stand first at the end of the piece before, with nothing started.
     silent: bool,
 }
 
 impl Active {
     const fn may_start(&self, instant: u64) -> bool {
-        matches!(self.start_by, Some(last) if instant <= last)
+        matches!(self.may_by, Some(last) if instant <= last)
+    }
+
+    const fn must_start(&self, instant: u64) -> bool {
+        matches!(self.must_by, Some(last) if instant <= last)
     }
 }
 
 /// What must still fit behind a start: deadline, cost, group.
 type Upcoming = (u64, u64, usize);
 
+/// What must fit behind a start with no release made but the certain ones, and with every possible one made.
+struct Spread {
+    sure: Vec<Upcoming>,
+    /// Rank of the job that each of `sure` stands for.
+    ranks: Vec<u32>,
+    /// By group.
+    hoped: Vec<Option<Upcoming>>,
+}
+
 impl Rule {
     /// Prepares a rule for jobs and the table made of them.
-    pub(super) fn new(rule: IdleRule, jobs: &[Job], table: &Table) -> Self {
+    pub(super) fn new(rule: IdleRule, awaiting: Awaiting, jobs: &[Job], table: &Table) -> Self {
         let job = |position: usize| &jobs[table.origin[position]];
         let mut tasks: Vec<u64> = jobs.iter().map(|job| job.key.task).collect();
         tasks.sort_unstable();
@@ -77,7 +114,16 @@ impl Rule {
             }
         }
         let priority = (0..table.len()).map(|position| job(position).priority).collect();
-        Self { rule, priority, priority_first, task: (0..table.len()).map(task).collect(), groups }
+        let spreads = awaiting == Awaiting::Release && rule == IdleRule::CriticalWindowEdf;
+        Self {
+            rule,
+            awaiting,
+            spreads,
+            priority,
+            priority_first,
+            task: (0..table.len()).map(task).collect(),
+            groups,
+        }
     }
 
     /// Jobs that the rule keeps room for at an instant, later deadlines first.
@@ -111,6 +157,34 @@ impl Rule {
         }
     }
 
+    /// What has to fit behind a start, and what might take its place, at an instant.
+    fn spread(&self, table: &Table, set: SetRef<'_>, instant: u64) -> Spread {
+        let next = |positions: &Vec<usize>, by: fn(&Window) -> u64| {
+            let later = positions.partition_point(|&job| by(&table.windows[job]) <= instant);
+            positions[later..].iter().copied().find(|&job| !contains(set.base, set.words, job))
+        };
+        let upcoming = |group: usize, job: usize| (table.costs[job].deadline, table.costs[job].max, group);
+        let mut spread = Spread { sure: Vec::new(), ranks: Vec::new(), hoped: Vec::new() };
+        for (group, positions) in self.groups.iter().enumerate() {
+            if let Some(job) = next(positions, |job| job.release_max) {
+                spread.sure.push(upcoming(group, job));
+                spread.ranks.push(table.windows[job].rank);
+            }
+            spread.hoped.push(next(positions, |job| job.release_min).map(|job| upcoming(group, job)));
+        }
+        spread
+    }
+
+    /// The latest start of a job of this rank and position with every release made that leaves it the first in turn.
+    fn may_start_by(&self, table: &Table, spread: &Spread, (rank, position): (u32, usize)) -> Option<u64> {
+        let made = |(sure, other): (&Upcoming, &u32)| {
+            if *other < rank { Some(*sure) } else { spread.hoped[sure.2] }
+        };
+        let mut upcoming: Vec<Upcoming> = spread.sure.iter().zip(&spread.ranks).filter_map(made).collect();
+        upcoming.sort_unstable_by_key(|&(deadline, cost, group)| (std::cmp::Reverse(deadline), cost, group));
+        self.start_by(table, &upcoming, position)
+    }
+
     /// Finds what may run next, and when; returns how much was looked at.
     pub(super) fn eligible(
         &self,
@@ -125,13 +199,20 @@ impl Rule {
         while instant < u64::MAX {
             sweep.admit(instant);
             let upcoming = self.upcoming(table, set, instant);
+            let spread = self.spreads.then(|| self.spread(table, set, instant));
             for job in &mut sweep.active {
-                job.start_by = self.start_by(table, &upcoming, job.position);
+                job.must_by = self.start_by(table, &upcoming, job.position);
+                job.may_by = match &spread {
+                    Some(spread) => self.may_start_by(table, spread, (job.rank, job.position)),
+                    None => job.must_by,
+                };
             }
             let end = sweep.piece_end(instant, free_max);
             work += (sweep.active.len() + 1) * (upcoming.len() + 1);
             if instant <= free_max {
                 sweep.while_possibly_busy(instant, end, free_max, dispatches);
+            } else if self.awaiting == Awaiting::Release {
+                sweep.while_some_wait(instant, end, dispatches);
             } else {
                 sweep.while_silent(instant, end, dispatches);
             }
@@ -175,7 +256,8 @@ impl Sweep<'_> {
             }
             let place = self.active.partition_point(|other| other.rank < job.rank);
             let (rank, release_max) = (job.rank, job.release_max);
-            let active = Active { rank, position, release_max, start_by: None, silent: false };
+            let (may_by, must_by) = (None, None);
+            let active = Active { rank, position, release_max, may_by, must_by, silent: false };
             self.active.insert(place, active);
         }
     }
@@ -194,7 +276,9 @@ impl Sweep<'_> {
         self.cuts.iter().for_each(|&at| cut(at));
         for job in &self.active {
             cut(job.release_max);
-            cut(job.start_by.map_or(0, |last| last.saturating_add(1)));
+            for last in [job.may_by, job.must_by] {
+                cut(last.map_or(0, |last| last.saturating_add(1)));
+            }
         }
         end
     }
@@ -219,7 +303,7 @@ impl Sweep<'_> {
             if job.may_start(instant) {
                 emit(out, job.position, instant, end.min(free_max + 1) - 1);
             }
-            job.silent = instant == free_max && !job.may_start(instant);
+            job.silent = instant == free_max && !job.must_start(instant);
         }
         self.nothing = instant == free_max && certain == u32::MAX;
     }
@@ -234,7 +318,7 @@ impl Sweep<'_> {
             if first && job.may_start(instant) {
                 emit(out, job.position, instant, instant);
             }
-            job.silent = first && !job.may_start(instant);
+            job.silent = first && !job.must_start(instant);
         }
         self.nothing &= certain == u32::MAX;
         if end - instant == 1 {
@@ -245,6 +329,21 @@ impl Sweep<'_> {
             if job.release_max > instant && before.is_some_and(|rank| rank > u64::from(job.rank)) {
                 emit(out, job.position, instant + 1, end - 1);
             }
+        }
+    }
+}
+
+impl Sweep<'_> {
+    /// Nothing has started since the core became free: of all that can stand first some may be forbidden to.
+    fn while_some_wait(&mut self, instant: u64, end: u64, out: &mut Vec<Dispatch>) {
+        let certain = self.certain(instant);
+        for job in &mut self.active {
+            job.silent = job.rank <= certain && !job.must_start(instant);
+        }
+        self.nothing = certain == u32::MAX;
+        let last = if self.weakest().is_some() { end - 1 } else { instant };
+        for job in self.active.iter().filter(|job| job.rank <= certain && job.may_start(instant)) {
+            emit(out, job.position, instant, last);
         }
     }
 }

@@ -46,6 +46,11 @@ impl Lane {
         Ok(Self { current, next: parents, index, scratch: Scratch::default(), rule, log })
     }
 
+    /// Goes on under a rule that knows more jobs.
+    pub(super) fn follow(&mut self, rule: Rule) {
+        self.rule = Some(rule);
+    }
+
     /// Dispatches one more job in every state.
     pub(super) fn step(&mut self, search: &mut Search<'_>) -> Result<(), Halt> {
         let room = search.room(&self.current, &self.index);

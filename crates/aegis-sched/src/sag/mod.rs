@@ -16,14 +16,17 @@
 //! | [`cover`](mod@cover) | every state, for the referee to replay |
 //! | [`witness`](mod@witness) | one schedule that misses |
 //! | [`periodic`] | every schedule of periodic tasks, until the states repeat |
+//! | [`concrete`] | the same where the core stays free although a job is ready, with every state |
 //! | `lane`, `idle` | one core: exact; with inserted idle time: safe |
 //! | `global` | several cores under one queue, or delays between jobs: safe |
 //! | `table`, `level`, `search` | jobs, states and limits, laid out for speed |
 //!
-//! Nothing here makes a certificate; what a runtime may rely on, the referee decides. On one core, without delays,
-//! aborts and inserted idle time, it can replay the states ([`crate::referee::sag`]).
+//! Nothing here makes a certificate; what a runtime may rely on, the referee decides. On one core, without delays and
+//! aborts, it can replay the states ([`crate::referee::sag`]); with inserted idle time those of periodic tasks
+//! ([`concrete`]), which certify the policies that insert it.
 
 pub mod abort;
+pub mod concrete;
 pub mod cover;
 pub mod csv;
 pub mod explore;
@@ -39,6 +42,7 @@ mod table;
 pub mod witness;
 
 pub use abort::Abort;
+pub use concrete::{PeriodicCover, explore_inserting};
 pub use cover::{Cover, CoverState, cover};
 pub use explore::explore;
 pub use job::{Edge, Job, JobKey, JobSet, SagError};

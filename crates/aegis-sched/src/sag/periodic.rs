@@ -9,10 +9,11 @@ use std::collections::BTreeMap;
 
 use aegis_types::{Nanos, Time};
 
+use super::idle::{Awaiting, Rule};
 use super::job::{HORIZON_MAX, JOBS_MAX, Job, JobKey, SagError};
 use super::lane::Lane;
 use super::level::{SetRef, contains};
-use super::report::{Effort, Limit, Limits, OnMiss, SagVerdict};
+use super::report::{Effort, IdleRule, Limit, Limits, OnMiss, SagVerdict};
 use super::search::{Halt, Search};
 use super::table::{Table, WORD};
 
@@ -157,12 +158,38 @@ pub fn explore_periodic(
     limits: Limits,
     keep_going: &mut dyn FnMut() -> bool,
 ) -> Result<PeriodicReport, SagError> {
+    explore_stream(tasks, policy, None, limits, keep_going).map(|(report, _)| report)
+}
+
+/// What was explored, level by level, where it was written down and the states repeated.
+#[derive(Debug)]
+pub(super) struct Written {
+    /// States by the number of jobs dispatched.
+    pub(super) levels: Vec<Vec<Kept>>,
+    /// The level that the last one repeats.
+    pub(super) level: usize,
+    /// The end of the jobs that were made.
+    pub(super) before: Time,
+    /// How many they are.
+    pub(super) jobs: usize,
+}
+
+/// Explores periodic tasks; with a rule that inserts idle time, jobs are awaited until they are released, and what was
+/// explored is written down.
+pub(super) fn explore_stream(
+    tasks: &[PeriodicTask],
+    policy: JobPolicy,
+    rule: Option<IdleRule>,
+    limits: Limits,
+    keep_going: &mut dyn FnMut() -> bool,
+) -> Result<(PeriodicReport, Option<Written>), SagError> {
     let jobs_max = usize::try_from(limits.bytes.get() / JOB_BYTES).unwrap_or(JOBS_MAX).min(JOBS_MAX);
     let Some(mut stream) = Stream::new(tasks, policy, jobs_max)? else {
         let verdict = SagVerdict::Undecided { limit: Limit::Memory };
         let (tasks, effort) = (vec![None; tasks.len()], Effort::default());
-        return Ok(PeriodicReport { verdict, complete: false, tasks, hyperperiods: 0, effort });
+        return Ok((PeriodicReport { verdict, complete: false, tasks, hyperperiods: 0, effort }, None));
     };
+    stream.inserts = rule.map(|rule| Inserts { rule, levels: Vec::new(), room: limits.bytes.get() });
     let table = Table::new(&stream.jobs, &[]);
     let mut search = Search::new(table, limits, OnMiss::Stop, keep_going);
     let end = if stream.jobs.is_empty() { Ok(End::Repeated) } else { stream.follow(&mut search) };
@@ -174,7 +201,13 @@ pub fn explore_periodic(
     let verdict = search.verdict(halt, &stream.jobs);
     let tasks = stream.bounds(&search);
     let (hyperperiods, effort) = (stream.hyperperiods, search.effort);
-    Ok(PeriodicReport { verdict, complete: halt.is_none(), tasks, hyperperiods, effort })
+    let report = PeriodicReport { verdict, complete: halt.is_none(), tasks, hyperperiods, effort };
+    let (before, jobs, cycle) = (stream.made(), stream.jobs.len(), stream.cycle);
+    let written = stream.inserts.filter(|_| report.complete && jobs > 0).and_then(|inserts| {
+        let level = (inserts.levels.len().checked_sub(1)?).checked_sub(cycle)?;
+        Some(Written { levels: inserts.levels, level, before: Time::new(before), jobs })
+    });
+    Ok((report, written))
 }
 
 /// How following the stream ends, if no limit is in the way.
@@ -185,7 +218,15 @@ enum End {
 }
 
 /// A state: the first missing job, the dispatched ones after it, and the interval in which the core becomes free.
-type Kept = (Vec<usize>, (u64, u64));
+pub(super) type Kept = (Vec<usize>, (u64, u64));
+
+/// A rule that inserts idle time, and the states explored under it.
+struct Inserts {
+    rule: IdleRule,
+    levels: Vec<Vec<Kept>>,
+    /// Bytes that they may still take.
+    room: u64,
+}
 
 /// The most states of a level that are kept for the comparison a hyperperiod later.
 const KEPT_MAX: usize = 1 << 16;
@@ -208,6 +249,10 @@ struct Stream<'a> {
     prefix: usize,
     /// Jobs of one hyperperiod.
     cycle: usize,
+    /// How long any task goes without a release at most.
+    quiet_max: u64,
+    /// Where the core stays free although a job is ready.
+    inserts: Option<Inserts>,
 }
 
 impl<'a> Stream<'a> {
@@ -234,6 +279,7 @@ impl<'a> Stream<'a> {
         let prefix = jobs.iter().take_while(early).count();
         let cycle = jobs.len() - prefix;
         let hyperperiods = 1;
+        let quiet_max = max(|task| task.period.saturating_add(task.jitter));
         let sum = extent(&jobs, reach + u128::from(jitter_max));
         if sum > u128::from(HORIZON_MAX.get()) {
             return Err(SagError::Overflow { sum });
@@ -249,6 +295,8 @@ impl<'a> Stream<'a> {
             jobs,
             prefix,
             cycle,
+            quiet_max,
+            inserts: None,
         }))
     }
 
@@ -284,13 +332,14 @@ impl<'a> Stream<'a> {
 
     /// Explores level by level until the states repeat.
     fn follow(&mut self, search: &mut Search<'_>) -> Result<End, Halt> {
-        let mut lane = Lane::new(None, None)?;
+        let mut lane = Lane::new(self.idle(search), None)?;
         let mut dispatched = 0usize;
         let mut seen: Option<(usize, Vec<Kept>)> = None;
         loop {
-            if !self.reach(&lane, search)? {
+            if !self.reach(&mut lane, search)? {
                 return Ok(End::Unrepresentable);
             }
+            self.write(&lane, search)?;
             if seen.as_ref().is_none_or(|&(level, _)| dispatched == level + self.cycle) {
                 let states = self.states(&lane, search);
                 if let (Some((_, before)), Some(states)) = (&seen, &states)
@@ -305,14 +354,50 @@ impl<'a> Stream<'a> {
         }
     }
 
+    /// The rule by which the core stays free, for the jobs that are made.
+    fn idle(&self, search: &Search<'_>) -> Option<Rule> {
+        let inserts = self.inserts.as_ref()?;
+        Some(Rule::new(inserts.rule, Awaiting::Release, &self.jobs, &search.table))
+    }
+
+    /// Writes a level down, where a rule has to be replayed.
+    fn write(&mut self, lane: &Lane, search: &Search<'_>) -> Result<(), Halt> {
+        let Some(inserts) = &mut self.inserts else { return Ok(()) };
+        let mut level = Vec::new();
+        for (missing, set, free) in lane.states() {
+            let end = (set.base + set.words.len()) * WORD;
+            let ahead = (missing..end).filter(|&position| contains(set.base, set.words, position));
+            let jobs: Vec<usize> = std::iter::once(missing).chain(ahead).collect();
+            let size = (jobs.len() * size_of::<usize>() + size_of::<Kept>()) as u64;
+            let release = search.table.windows[missing].release_min;
+            let free = (free.0.max(release), free.1.max(release));
+            inserts.room = inserts.room.checked_sub(size).ok_or(Halt::Limit(Limit::Memory))?;
+            level.push((jobs, free));
+        }
+        inserts.levels.push(level);
+        Ok(())
+    }
+
+    /// The end of the jobs that are made.
+    fn made(&self) -> u64 {
+        self.offset_max + self.hyperperiods * self.hyperperiod
+    }
+
     /// Makes jobs until no state can look past the last one; `false` if they are not representable.
-    fn reach(&mut self, lane: &Lane, search: &mut Search<'_>) -> Result<bool, Halt> {
+    ///
+    /// Under a rule that inserts idle time nothing may start for long, but once the first missing job is late the
+    /// exploration has failed, whatever comes then. Until then the next job of every task is needed.
+    fn reach(&mut self, lane: &mut Lane, search: &mut Search<'_>) -> Result<bool, Halt> {
         loop {
-            let made = self.offset_max + self.hyperperiods * self.hyperperiod;
+            let (made, inserts) = (self.made(), self.inserts.is_some());
             // The first missing job has no predecessors: by its latest release, or when the core is free, something
             // starts, and jobs released later are not looked at.
             let looks_past = |(missing, _, free): (usize, SetRef<'_>, (u64, u64))| {
-                missing >= search.table.len() || search.table.windows[missing].release_max.max(free.1) >= made
+                let Some(cost) = search.table.costs.get(missing) else { return true };
+                let instant = search.table.windows[missing].release_max.max(free.1);
+                let look =
+                    if inserts { instant.max(cost.deadline).saturating_add(self.quiet_max) } else { instant };
+                look >= made
             };
             if !lane.states().any(looks_past) {
                 return Ok(true);
@@ -320,6 +405,9 @@ impl<'a> Stream<'a> {
             search.ask()?;
             if !self.extend(search) {
                 return Ok(false);
+            }
+            if let Some(rule) = self.idle(search) {
+                lane.follow(rule);
             }
         }
     }

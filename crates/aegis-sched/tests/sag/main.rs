@@ -11,6 +11,7 @@ mod generate;
 mod global;
 mod idle;
 mod input;
+mod kept;
 mod limits;
 mod periodic;
 mod vectors;

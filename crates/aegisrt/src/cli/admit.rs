@@ -32,6 +32,7 @@ mod space;
 use std::path::{Path, PathBuf};
 
 use aegis_sched::assign::Effort;
+use aegis_sched::policy::{INSERTING, POLICIES};
 use aegis_sched::{AdmissionReport, TaskSet};
 use aegis_types::Nanos;
 use clap::{ArgGroup, Args};
@@ -117,6 +118,7 @@ impl Admit {
             inputs.extend([self.fleet.platform_path(), self.fleet.profile_path()]);
             target::check("--chart", path, &inputs)?;
         }
+        self.check_searches(&fleet)?;
         if let Some(granularity) = self.fit {
             let wish = fit::Wish { granularity, slack_ppm: self.slack };
             return fit::fit(&self.fleet, fleet, wish, self.write.as_deref(), environment);
@@ -131,6 +133,25 @@ impl Admit {
             answer.text = format!("What if {} came too?\n\n{}", added.join(", "), answer.text);
         }
         Ok(answer)
+    }
+
+    /// Searches vary numbers of sporadic tasks. What a policy that inserts idle time is certified by are the schedules of
+    /// one set of releases, and how these move with a number nobody has shown.
+    fn check_searches(&self, fleet: &Fleet) -> Result<(), CliError> {
+        let asked = [
+            ("--what-if", self.what_if.is_some()),
+            ("--sensitivity", self.sensitivity),
+            ("--fit", self.fit.is_some()),
+            ("--assign", self.assign.is_some()),
+        ];
+        let (name, asked) = (fleet.policy(), asked.into_iter().find(|(_, asked)| *asked));
+        match asked.filter(|_| INSERTING.contains(&name)) {
+            None => Ok(()),
+            Some((option, _)) => Err(CliError::Input(format!(
+                "{option}: policy `{name}` inserts idle time, and only the releases of one fleet are explored; legal: {}",
+                POLICIES.join(", ")
+            ))),
+        }
     }
 
     /// The answer; for people `preface` stands between whom it is about and the verdict.

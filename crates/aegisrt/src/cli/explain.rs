@@ -177,6 +177,9 @@ fn cause(run: &StoredRun, term: &BlameTerm) -> String {
             };
             format!("{segment} {verb} (budget {})", span(budget))
         }
+        BlameKind::Kept { first, awaited, until } => {
+            format!("held for {} until {} ({} first in turn)", job(awaited), instant(until), job(first))
+        }
         BlameKind::Waiting => "lane was free without a decision".to_owned(),
         other => format!("{other:?}"),
     }

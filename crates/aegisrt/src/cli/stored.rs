@@ -6,8 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use aegis_sched::{
-    AdmissionController, AdmissionReport, AdmissionRequest, Certificate, POLICIES, SchedulingPolicy, TaskSet,
-    policy,
+    AdmissionController, AdmissionReport, AdmissionRequest, Certificate, SchedulingPolicy, TaskSet, policy,
 };
 use aegis_trace::Trace;
 use aegis_types::records::TaskAdmitted;
@@ -88,7 +87,7 @@ impl StoredRun {
 /// The names that are legal.
 pub fn by_name(name: &str) -> Result<Box<dyn SchedulingPolicy>, CliError> {
     policy::by_name(name)
-        .ok_or_else(|| CliError::Input(format!("no policy `{name}` here; legal: {}", POLICIES.join(", "))))
+        .ok_or_else(|| CliError::Input(format!("no policy `{name}` here; legal: {}", policy::legal_names())))
 }
 
 /// The verdict on a task set under a policy.

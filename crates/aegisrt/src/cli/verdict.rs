@@ -125,6 +125,12 @@ fn admitted(certificate: &Certificate, set: &TaskSet, claim: &str) -> String {
         certificate.policy(),
         certificate.class()
     );
+    if certificate.class().inserts().is_some() {
+        out.push_str(
+            "A lane stays free although a job is ready where the job would be in the way of one to come. The bounds are\n\
+             those of the releases from the start on, of every schedule of them.\n",
+        );
+    }
     for lane in certificate.lanes() {
         let held = lane.tasks().len();
         let (number, tolerance) = (lane.lane(), span(lane.tolerance()));
@@ -176,7 +182,9 @@ pub fn refused(refusal: &Refusal, set: &TaskSet) -> String {
         };
         out.push_str(&format!("would fit with: {change}\n"));
     }
-    if refusal.changes.is_empty() {
+    // Where no window is analysed no change is looked for, and none can be said not to exist.
+    let searched = !matches!(refusal.reason, Reason::Late { .. } | Reason::Unexplored { .. });
+    if refusal.changes.is_empty() && searched {
         out.push_str("no single change of a period was found that would fit\n");
     }
     out
@@ -229,6 +237,7 @@ pub fn term(kind: TermKind, set: &TaskSet) -> String {
         TermKind::Carry => "earlier jobs of the task".to_owned(),
         TermKind::Own => "its own segments".to_owned(),
         TermKind::Overrun => "tolerated overrun".to_owned(),
+        TermKind::Waiting => "waiting, in the longest of all schedules".to_owned(),
         TermKind::Slackness => "not attributed: the bound is not tight".to_owned(),
         other => format!("{other:?}"),
     }

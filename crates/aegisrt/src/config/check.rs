@@ -176,16 +176,12 @@ fn cuda_ordinal(kind: &str) -> Option<u32> {
 }
 
 fn policy(written: &PolicyFile, source: &Source) -> Result<String, ConfigError> {
-    if POLICIES.contains(&written.kind.as_str()) {
+    let names = || POLICIES.iter().chain(INSERTING);
+    if names().any(|name| *name == written.kind) {
         return Ok(written.kind.clone());
     }
-    let legal = POLICIES.iter().map(|policy| format!("\"{policy}\"")).collect::<Vec<_>>().join(", ");
-    let problem = if INSERTING.contains(&written.kind.as_str()) {
-        "it keeps a lane free while a job is ready, and no analysis bounds an unlimited run of that; `aegis sag` \
-         explores job sets under it"
-    } else {
-        "no such policy"
-    };
+    let legal = names().map(|policy| format!("\"{policy}\"")).collect::<Vec<_>>().join(", ");
+    let problem = "no such policy";
     Err(source.complain(&key!["policy", "kind"], problem.into(), legal))
 }
 

@@ -256,7 +256,7 @@ const LEGAL: &[(&str, &str)] = &[
     ("partition.sms", "a whole number above zero"),
     ("partition.lanes", "a whole number above zero"),
     ("policy", "a table [policy] with kind"),
-    ("policy.kind", "\"fifo\", \"rm\", \"dm\", \"fp\", \"edf\" or \"fair\""),
+    ("policy.kind", "\"fifo\", \"rm\", \"dm\", \"fp\", \"edf\", \"fair\", \"p-rm\" or \"cw-edf\""),
     ("task", "tables [[task]] with name, model, backend, period, partition and budget"),
     ("task.name", "a text that no other task has"),
     ("task.model", "a text with the path of a file, relative to the folder of this file"),
@@ -308,7 +308,7 @@ mod tests {
             assert_eq!(legal(key), *text);
             assert!(LEGAL[..position].iter().all(|(other, _)| other != key), "{key} stands twice");
         }
-        for policy in aegis_sched::POLICIES {
+        for policy in aegis_sched::POLICIES.iter().chain(aegis_sched::policy::INSERTING) {
             assert!(legal("policy.kind").contains(&format!("\"{policy}\"")), "{policy} is not named");
         }
     }

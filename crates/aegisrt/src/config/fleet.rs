@@ -375,7 +375,7 @@ impl Fleet {
         &self.partitions
     }
 
-    /// The name of the policy: one of [`aegis_sched::POLICIES`].
+    /// The name of the policy: one of [`aegis_sched::POLICIES`] or [`aegis_sched::policy::INSERTING`].
     pub fn policy(&self) -> &str {
         &self.policy
     }

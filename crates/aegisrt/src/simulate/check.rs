@@ -9,7 +9,7 @@
 //! | 2 | one segment in flight per lane, none beside one that it excludes | `lanes`, `apart`, [`SimPlant`](super::plant::SimPlant) |
 //! | 3 | bytes in use within reservations within capacity | `memory` |
 //! | 4 | every accepted job reaches exactly one terminal state | `jobs` |
-//! | 5 | nothing illegal happens: arrivals, queues, order of segments, who is dropped, who runs | `jobs`, `lanes` |
+//! | 5 | nothing illegal happens: arrivals, queues, order of segments, who is dropped, who runs | `jobs`, `lanes`, `kept` |
 //! | 6 | sequences of records without a gap that was not counted | `traced` |
 //! | 7 | a replay decides the same | `traced` |
 //! | 8 | blame adds up | `traced` |
@@ -18,6 +18,7 @@
 
 mod apart;
 mod jobs;
+mod kept;
 mod lanes;
 #[cfg(test)]
 mod tests;
@@ -25,7 +26,7 @@ mod tests;
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 
-use aegis_sched::engine::{OverrunRunning, SegmentHeld, SegmentLaunched};
+use aegis_sched::engine::{LaneKeptFree, OverrunRunning, SegmentHeld, SegmentLaunched};
 use aegis_sched::exclusion::Exclusion;
 use aegis_sched::{Certificate, PolicyClass, TaskSet};
 use aegis_types::records::{
@@ -101,6 +102,8 @@ struct TaskShadow {
     period: Nanos,
     deadline: Nanos,
     jitter: Nanos,
+    /// When the first job arrives; `None` where clients say so.
+    offset: Option<Nanos>,
     key: u64,
     queue: usize,
     budgets: Vec<Nanos>,
@@ -143,6 +146,8 @@ struct LaneShadow {
     running: Option<RunShadow>,
     /// Whether what runs was decided and waits to be launched.
     held: bool,
+    /// Whether it was told that it stays free although a job is ready.
+    kept: bool,
     /// The task that last had a turn, and the segments left of it.
     turn: Option<(usize, u64)>,
     /// The segment that must be launched again at this stamp.
@@ -282,9 +287,10 @@ impl<'a> Checks<'a> {
         let Some(at) = self.decided.take() else { return };
         for index in 0..self.lanes.len() {
             let lane = &self.lanes[index];
-            let late = lane.running.is_none() && lane.pending > 0;
+            let late = lane.running.is_none() && lane.pending > 0 && !lane.kept;
             let id = lane.id;
             self.expect(!late, 5, || format!("{id} stands free with ready jobs after the decision at {at}"));
+            self.check_kept(index, at);
         }
         self.settle_held();
     }
@@ -344,6 +350,8 @@ impl Sink for Checks<'_> {
             self.held(&record);
         } else if let Some(record) = SegmentLaunched::read(&raw) {
             self.launched(&record);
+        } else if let Some(record) = LaneKeptFree::read(&raw) {
+            self.kept_free(&record);
         } else if let Some(record) = Decided::read(&raw) {
             let other = record.job != record.runner_up && record.ready > 1;
             self.expect(other, 5, || format!("{} was decided against itself", record.job));
@@ -362,6 +370,10 @@ fn shadow(task: &aegis_sched::Task, certificate: &Certificate) -> Option<TaskSha
         period: certified.period,
         deadline: certified.deadline,
         jitter: certified.jitter,
+        offset: match task.arrival {
+            aegis_sched::Arrival::Periodic { offset } => Some(offset),
+            aegis_sched::Arrival::Sporadic => None,
+        },
         key: certified.key,
         queue: certified.queue as usize,
         budgets: certified.segments.clone(),
@@ -382,6 +394,7 @@ fn lane_shadow(id: LaneId, set: &TaskSet, certificate: &Certificate) -> LaneShad
         tolerance: certified.map_or(Nanos::ZERO, aegis_sched::LaneCertificate::tolerance),
         running: None,
         held: false,
+        kept: false,
         turn: None,
         retry: None,
         reported: None,

@@ -79,8 +79,10 @@ impl Inverted {
     fn urgency(&self, job: &ReadyJob) -> u64 {
         let key = self.keys.get(job.job.task.index()).copied().unwrap_or(0);
         match self.class {
-            PolicyClass::StaticPriority => key,
-            PolicyClass::AbsoluteDeadline => job.arrival.get().saturating_add(key),
+            PolicyClass::StaticPriority | PolicyClass::Precautious => key,
+            PolicyClass::AbsoluteDeadline | PolicyClass::CriticalWindow => {
+                job.arrival.get().saturating_add(key)
+            }
             PolicyClass::ArrivalOrder | PolicyClass::WorkConserving | PolicyClass::Fair => job.released.get(),
         }
     }

@@ -35,11 +35,19 @@ fn task(number: u16, period_ms: u64, budget_ms: u64) -> Task {
 /// Writes the trace of half a second under EDF to `path`. Two tasks, one lane; every job takes its budget less half a
 /// millisecond. Under FIFO the set would be refused: the long task blocks the short one for longer than its deadline.
 pub fn trace(path: &Path) {
+    trace_under("edf", vec![task(0, 10, 3), task(1, 40, 6), task(2, 40, 4)], path);
+}
+
+/// The same under P-RM, of tasks that meet their deadlines only because the long one waits for the short one.
+pub fn trace_kept_free(path: &Path) {
+    trace_under("p-rm", vec![task(0, 10, 1), task(1, 30, 8), task(2, 60, 17)], path);
+}
+
+fn trace_under(name: &str, tasks: Vec<Task>, path: &Path) {
     let partitions = vec![PartitionModel { name: "all".into(), lanes: 1 }];
     let platform = Platform::new(partitions, Overheads::default()).expect("the trace can be made");
-    let set = TaskSet::new(vec![task(0, 10, 3), task(1, 40, 6), task(2, 40, 4)], platform)
-        .expect("the trace can be made");
-    let policy = || by_name("edf").expect("the trace can be made");
+    let set = TaskSet::new(tasks, platform).expect("the trace can be made");
+    let policy = || by_name(name).expect("the trace can be made");
     let report = AdmissionController::new(policy()).analyze(&AdmissionRequest::new(&set).tight());
     let certificate = report.certificate().expect("the set fits").clone();
     let names: Vec<&str> = set.tasks().iter().map(|task| task.name.as_str()).collect();
@@ -50,7 +58,7 @@ pub fn trace(path: &Path) {
         blobs: BTreeMap::from([
             ("tasks".to_owned(), serde_json::to_vec(&names).expect("the trace can be made")),
             ("taskset".to_owned(), serde_json::to_vec(&set).expect("the trace can be made")),
-            ("policy".to_owned(), b"edf".to_vec()),
+            ("policy".to_owned(), name.as_bytes().to_vec()),
         ]),
     })
     .expect("the trace can be made");

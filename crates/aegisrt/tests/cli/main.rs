@@ -13,6 +13,7 @@ mod elsewhere;
 mod fleets;
 mod gather;
 mod gpu;
+mod inserted;
 mod instances;
 mod judged;
 mod made;

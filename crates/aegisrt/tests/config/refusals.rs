@@ -46,9 +46,11 @@ fn bad_devices_and_policies_are_refused() {
         12,
         "kind = \"lifo\"",
         12,
-        &["policy.kind = \"lifo\"", "\"fifo\", \"rm\", \"dm\", \"fp\", \"edf\", \"fair\""],
+        &[
+            "policy.kind = \"lifo\"",
+            "\"fifo\", \"rm\", \"dm\", \"fp\", \"edf\", \"fair\", \"p-rm\", \"cw-edf\"",
+        ],
     );
-    check(12, "kind = \"cw-edf\"", 12, &["policy.kind = \"cw-edf\"", "no analysis bounds", "`aegis sag`"]);
     check(12, "", 11, &["policy.kind", "missing", "\"fifo\""]);
 }
 

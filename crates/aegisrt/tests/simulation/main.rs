@@ -3,6 +3,7 @@
 //! `aegis simulate --seed <seed> --sets 1`.
 
 mod apart;
+mod inserted;
 mod online;
 
 use aegis_sched::{AdmissionController, AdmissionRequest, Certificate, Engine, Task, TaskSet};

@@ -17,6 +17,7 @@ pub(super) fn binding(report: &TaskReport) -> Option<&Term> {
         | TermKind::Interference { .. }
         | TermKind::Carry
         | TermKind::Overrun
+        | TermKind::Waiting
         | TermKind::Slackness => !term.span.is_zero(),
         _ => false,
     };

@@ -29,7 +29,9 @@ pub(super) fn judge(setup: &Setup) -> Result<Vec<Shared>, ModelError> {
         let range = fleet.lanes_of(id);
         let lanes = problems.get(usize::from(range.start)..usize::from(range.end)).unwrap_or_default();
         let tasks: usize = lanes.iter().map(|lane| lane.tasks.len()).sum();
-        if lanes.len() < 2 || !(1..=TASKS_MAX).contains(&tasks) {
+        // Nothing is known of windows of a lane that stays free while a job is ready, nor of a queue of such lanes.
+        let inserts = lanes.iter().any(|lane| lane.class.inserts().is_some());
+        if inserts || lanes.len() < 2 || !(1..=TASKS_MAX).contains(&tasks) {
             continue;
         }
         if let Ok(report) = shared_queue(lanes) {

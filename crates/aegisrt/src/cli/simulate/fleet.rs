@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use aegis_sched::analysis::LaneProblem;
 use aegis_sched::enact::enact;
+use aegis_sched::policy::{INSERTING, legal_names};
 use aegis_sched::witness::{Witness, replay};
 use aegis_sched::{AdmissionReport, Certificate, POLICIES, Task, TaskSet};
 use aegis_types::Nanos;
@@ -120,7 +121,13 @@ fn by_engine(problem: &LaneProblem, found: &Witness) -> (Option<bool>, String) {
 /// Runs that differ in what everything takes, each within its budget.
 fn ran(setup: &Setup, certificate: &Certificate, runs: Runs) -> Result<Answer, CliError> {
     let name = setup.system.fleet().policy();
-    let policy = POLICIES.iter().find(|known| **known == name).copied().unwrap_or("edf");
+    let mut names = POLICIES.iter().chain(INSERTING).copied();
+    let policy = names.find(|known| *known == name).ok_or_else(|| {
+        let legal = legal_names();
+        CliError::Input(format!(
+            "the fleet's policy `{name}` is one of its own; legal to simulate are: {legal}"
+        ))
+    })?;
     let count = setup.prepared.set.tasks().len();
     let waits = waits(setup)?;
     let mut total = Total { longest: vec![Nanos::ZERO; count], found: Vec::new(), jobs: 0, more: 0 };

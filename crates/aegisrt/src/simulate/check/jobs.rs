@@ -195,6 +195,10 @@ impl Checks<'_> {
             Assumption::PromptRelease | Assumption::SegmentSucceeds => {
                 let task = self.tasks.get_mut(record.job.task.index());
                 let job = task.and_then(|task| task.pending.iter_mut().find(|job| job.id == record.job));
+                let lane = self.lanes.get_mut(record.lane.index());
+                if let (Some(lane), Assumption::PromptRelease) = (lane, record.assumption) {
+                    lane.void |= self.class.inserts().is_some();
+                }
                 match job {
                     Some(job) => job.void = true,
                     None => self.report(5, format!("{record:?} names no pending job")),

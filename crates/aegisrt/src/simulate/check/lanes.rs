@@ -16,7 +16,8 @@ impl Checks<'_> {
         let busy = lane.running.is_some();
         let numbered = record.dispatch == lane.last_dispatch.next();
         let retry = lane.retry.take();
-        let late = lane.ready_since.take().filter(|&since| since < now && retry.is_none());
+        let kept = std::mem::take(&mut lane.kept);
+        let late = lane.ready_since.take().filter(|&since| since < now && retry.is_none() && !kept);
         lane.last_dispatch = record.dispatch;
         lane.held = false;
         lane.running = Some(RunShadow {
@@ -66,6 +67,7 @@ impl Checks<'_> {
         };
         // Out of order is what the canary does; it has a number of its own.
         self.expect(legal, 10, || format!("{} was dispatched, more urgent is {first:?}", record.job));
+        self.check_start(lane, record.job);
     }
 
     /// Whoever has segments left of its turn goes on; else the next task with a job has a turn, around and around.
@@ -173,7 +175,9 @@ impl Checks<'_> {
         let told =
             record.since == lane.busy_since && record.overrun == lane.overrun && record.jobs == lane.ended;
         lane.overrun = Nanos::ZERO;
-        (lane.void, lane.shedding) = (false, false);
+        // What rests on every release since the start is not whole again.
+        (lane.void, lane.shedding) = (lane.void && self.class.inserts().is_some(), false);
+        lane.kept = false;
         lane.ended = 0;
         lane.ready_since = None;
         self.expect(idle, 5, || format!("{record:?} although jobs are pending"));
@@ -191,10 +195,12 @@ impl LaneShadow {
 }
 
 /// What the class orders by; smaller is more urgent.
-fn urgency(class: PolicyClass, task: &TaskShadow, job: &JobShadow) -> u64 {
+pub(super) fn urgency(class: PolicyClass, task: &TaskShadow, job: &JobShadow) -> u64 {
     match class {
-        PolicyClass::StaticPriority => task.key,
-        PolicyClass::AbsoluteDeadline => job.arrival.saturating_add(Nanos::new(task.key)).get(),
+        PolicyClass::StaticPriority | PolicyClass::Precautious => task.key,
+        PolicyClass::AbsoluteDeadline | PolicyClass::CriticalWindow => {
+            job.arrival.saturating_add(Nanos::new(task.key)).get()
+        }
         PolicyClass::ArrivalOrder => job.released.get(),
         PolicyClass::WorkConserving | PolicyClass::Fair => 0,
     }
