@@ -22,6 +22,10 @@ use crate::sets::SplitMix;
 /// How every experiment waits: two threads that never sleep, in the ordinary scheduling class. Fleets say the same.
 pub const SPIN: CrewOptions = CrewOptions { waiting: Waiting::Spin, realtime: false };
 
+/// Stalls of the host up to this long are in what is measured; longer ones, a few a second on a host that is shared, void
+/// what is in flight and are listed. Budgets of as many milliseconds hardly notice it.
+const DECLARED: Nanos = Nanos::from_micros(100);
+
 /// A fleet on its device.
 pub struct Bed {
     system: System,
@@ -110,8 +114,8 @@ impl Bed {
         if let Ok(known) = Calibration::load(&path) {
             return Ok(known);
         }
-        let options =
-            CalibrateOptions { duration: Nanos::from_millis(seconds * 1_000), ..CalibrateOptions::default() };
+        let duration = Nanos::from_millis(seconds * 1_000);
+        let options = CalibrateOptions { duration, stall: Some(DECLARED), ..CalibrateOptions::default() };
         let (calibration, _samples) =
             aegisrt::measure::calibrate(&self.system, &path, options, SPIN.realtime)?;
         calibration.save(&path)?;

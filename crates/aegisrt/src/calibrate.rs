@@ -35,6 +35,7 @@ use aegis_types::Nanos;
 use crate::config::{Figure, HostStalls};
 use crate::error::RuntimeError;
 
+pub(crate) use gaps::STALL;
 pub use samples::Samples;
 pub use steps::Synthetic;
 
@@ -47,11 +48,15 @@ pub struct CalibrateOptions {
     pub margin_ppm: u64,
     /// Seed of the busy work's lengths.
     pub seed: u64,
+    /// The longest stall of the host that is declared, where the driver spins; `None` for the longest that is seen. Longer
+    /// stalls void what is in flight when the fleet is served, and no budget is measured in them: a host that stalls
+    /// now and then is better served by a short limit, one that often does by a long one.
+    pub stall: Option<Nanos>,
 }
 
 impl Default for CalibrateOptions {
     fn default() -> Self {
-        Self { duration: Nanos::from_millis(5_000), margin_ppm: 200_000, seed: 1 }
+        Self { duration: Nanos::from_millis(5_000), margin_ppm: 200_000, seed: 1, stall: None }
     }
 }
 

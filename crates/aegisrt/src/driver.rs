@@ -34,7 +34,8 @@ pub trait Plant {
     fn wait(&mut self, until: Option<Time>) -> Nanos;
 
     /// The longest span between two readings of the time since this was asked last, where the plant looks again at once
-    /// instead of sleeping: a driver that never sleeps is stalled when it is kept from looking. Zero where it sleeps.
+    /// instead of sleeping: a driver that never sleeps is stalled when it is kept from looking, and so is a carrier that
+    /// launches for several lanes. Zero where it sleeps.
     fn gap(&mut self) -> Nanos {
         Nanos::ZERO
     }

@@ -16,6 +16,7 @@ use aegis_types::{DispatchSeq, LaneId, Nanos, Record, Sink, Time};
 
 use crate::carrier::{LaneReport, Work};
 use crate::mailbox::{Landing, Launch, Mailbox};
+use crate::stall::{Gap, Watch};
 use crate::waiting::{Pause, Waiting};
 
 /// How long a segment is in flight before its lane is asked whether it can still end, and between two questions.
@@ -42,9 +43,17 @@ pub(crate) struct Bridge {
     pub(crate) waiting: Waiting,
     /// Whether work is still to run when its launch returns.
     pub(crate) asynchronous: bool,
+    /// Where gaps of this thread are told.
+    pub(crate) gap: Arc<Gap>,
 }
 
 impl Bridge {
+    /// Whoever sleeps, or runs segments himself, does not look all the time.
+    fn watch(&self) -> Option<Watch> {
+        let spins = self.asynchronous && self.waiting == Waiting::Spin;
+        spins.then(|| Watch::new(Arc::clone(&self.gap), self.clock.now()))
+    }
+
     fn wake_driver(&self) {
         if self.waiting.sleeps() {
             self.driver.unpark();
@@ -87,7 +96,7 @@ impl Carried {
     }
 
     /// Ends what landed, then launches what was posted. Returns whether there was anything to do. Allocates nothing.
-    fn visit(&mut self, bridge: &Bridge) -> Result<bool, Loss> {
+    fn visit(&mut self, bridge: &Bridge, watch: &mut Option<Watch>) -> Result<bool, Loss> {
         let landed = match self.flight {
             Some(flight) if self.flag.load() < flight.launch.dispatch => return Ok(false),
             other => other,
@@ -95,6 +104,9 @@ impl Carried {
         let posted = self.mailbox.take(self.last);
         let Some(latest) = posted.or(landed.map(|flight| flight.launch)) else { return Ok(false) };
         let begun = bridge.clock.now();
+        if let Some(watch) = watch {
+            watch.look(begun);
+        }
         if let Some(flight) = landed {
             bridge.wake_driver();
             self.end(&flight, begun);
@@ -103,7 +115,11 @@ impl Carried {
             self.launch(launch, bridge)?;
         }
         if bridge.asynchronous {
-            self.work.turned(&latest, bridge.clock.now().since(begun));
+            let ended = bridge.clock.now();
+            let excess = self.work.turned(&latest, ended.since(begun));
+            if let Some(watch) = watch {
+                watch.worked(ended, excess);
+            }
         }
         Ok(true)
     }
@@ -210,12 +226,13 @@ impl Launcher {
     }
 
     fn rounds(&mut self) -> Result<(), Loss> {
+        let mut watch = self.bridge.watch();
         loop {
             // Read before the mailboxes: whoever closes them posts nothing afterwards.
             let closed = self.lanes.iter().all(|lane| lane.mailbox.is_closed());
             let mut acted = false;
             for lane in &mut self.lanes {
-                acted |= lane.visit(&self.bridge)?;
+                acted |= lane.visit(&self.bridge, &mut watch)?;
             }
             if acted {
                 continue;
@@ -224,8 +241,12 @@ impl Launcher {
             if closed && !flying {
                 return Ok(());
             }
+            let now = self.bridge.clock.now();
+            if let Some(watch) = &mut watch {
+                watch.look(now);
+            }
             if flying {
-                self.ask(self.bridge.clock.now())?;
+                self.ask(now)?;
             }
             match self.bridge.waiting.pause(None, flying) {
                 Pause::Look => std::hint::spin_loop(),
@@ -356,6 +377,10 @@ mod tests {
             self.note(&format!("asked {}", launch.dispatch.get()));
         }
 
+        fn turned(&mut self, _: &Launch, _: Nanos) -> Nanos {
+            Nanos::ZERO
+        }
+
         fn settled(&mut self) -> bool {
             (self.settles)()
         }
@@ -385,7 +410,8 @@ mod tests {
         };
         let lanes = (0..).zip(works).map(carried).collect();
         let (clock, driver) = (HostClock::start(), std::thread::current());
-        Launcher::new(lanes, Bridge { clock, driver, waiting: Waiting::Spin, asynchronous: true })
+        let gap = Arc::default();
+        Launcher::new(lanes, Bridge { clock, driver, waiting: Waiting::Spin, asynchronous: true, gap })
     }
 
     /// Lane `a` is lost at a launch that comes when `b` and `c` are in flight. The flag of `b` shows by then, that of `c`
@@ -434,7 +460,7 @@ mod tests {
         let mut launcher = launcher(['a', 'b', 'c'].map(work).into());
         for (index, lane) in launcher.lanes.iter_mut().enumerate() {
             lane.mailbox.post(launch(index as u16));
-            assert_eq!(lane.visit(&launcher.bridge), Ok(true));
+            assert_eq!(lane.visit(&launcher.bridge, &mut None), Ok(true));
         }
         let early = launcher.bridge.clock.now();
         let late = early.saturating_add(PATIENCE);

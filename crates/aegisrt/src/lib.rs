@@ -35,6 +35,7 @@ pub mod profile;
 pub mod realtime;
 pub mod run;
 pub mod simulate;
+pub mod stall;
 pub mod system;
 pub mod tally;
 pub mod waiting;

@@ -346,11 +346,10 @@ impl Work for LaneModels {
         self.lost.as_deref()
     }
 
-    fn turned(&mut self, launch: &Launch, turn: Nanos) {
+    fn turned(&mut self, launch: &Launch, turn: Nanos) -> Nanos {
         let visit = std::mem::take(&mut self.visit);
-        if let Some(model) = self.models.iter_mut().find(|model| model.task == launch.job.task) {
-            model.turns.push(visit, turn);
-        }
+        let model = self.models.iter_mut().find(|model| model.task == launch.job.task);
+        model.map_or(Nanos::ZERO, |model| model.turns.push(visit, turn))
     }
 
     fn loaded(&self, now: Time, sink: &mut dyn Sink) {

@@ -17,6 +17,7 @@ use aegis_types::{DispatchSeq, LaneId, Nanos, TaskId, Time};
 use crate::client::{Packet, Port};
 use crate::driver::Plant;
 use crate::mailbox::{Launch, Mailbox};
+use crate::stall::Gap;
 use crate::waiting::Pause;
 pub use crate::waiting::Waiting;
 
@@ -28,6 +29,8 @@ pub struct LanePort {
     pub flag: Arc<dyn CompletionFlag>,
     /// The carrier, to wake.
     pub carrier: Thread,
+    /// Where the carrier tells that it did not run.
+    pub gap: Arc<Gap>,
 }
 
 /// A request of the operator, set by a signal handler or another thread, seen by the driver in its next cycle.
@@ -84,6 +87,8 @@ pub struct HostPlant {
     looked: Cell<Time>,
     /// The longest span between two readings that nobody has asked for yet.
     gap: Cell<Nanos>,
+    /// The same of the carriers: one for each thread.
+    carriers: Vec<Arc<Gap>>,
 }
 
 impl HostPlant {
@@ -99,7 +104,22 @@ impl HostPlant {
         let held = ports.iter().map(|_| None).collect();
         let posted = vec![DispatchSeq::NONE; lanes.len()];
         let (looked, gap) = (Cell::new(clock.now()), Cell::new(Nanos::ZERO));
-        Self { clock, lanes, ports, held, control, told: 0, waiting, posted, flying: 0, looked, gap }
+        let mut carriers: Vec<Arc<Gap>> = lanes.iter().map(|lane| Arc::clone(&lane.gap)).collect();
+        carriers.dedup_by(|one, other| Arc::ptr_eq(one, other));
+        Self {
+            clock,
+            lanes,
+            ports,
+            held,
+            control,
+            told: 0,
+            waiting,
+            posted,
+            flying: 0,
+            looked,
+            gap,
+            carriers,
+        }
     }
 
     /// The lanes.
@@ -193,7 +213,8 @@ impl Plant for HostPlant {
     }
 
     fn gap(&mut self) -> Nanos {
-        let gap = self.gap.replace(Nanos::ZERO);
+        let own = self.gap.replace(Nanos::ZERO);
+        let gap = self.carriers.iter().fold(own, |longest, carrier| longest.max(carrier.take()));
         match self.waiting {
             Waiting::Spin | Waiting::Hybrid { .. } => gap,
             // Its limit is that of a wake-up, which says nothing of the length of a cycle.

@@ -59,8 +59,8 @@ pub fn calibrate(
     }
     let tasks = system.models().len() as u64;
     let stalls = paths.gaps.stalls();
-    let facts =
-        Facts { paths: &paths, turns: &turns, steps: &steps, largest_gap: stalls.largest, lanes, tasks };
+    let stall = options.stall.unwrap_or_else(|| with_margin(stalls.largest, options.margin_ppm));
+    let facts = Facts { paths: &paths, turns: &turns, steps: &steps, stall, lanes, tasks };
     let overheads = facts.charge(options.margin_ppm, carriers.waiting);
     figures.extend(paths.gaps.figure("look_to_look"));
     figures.extend(seen(&paths, &turns));
@@ -106,7 +106,8 @@ struct Facts<'a> {
     paths: &'a Paths,
     turns: &'a Turns,
     steps: &'a Steps,
-    largest_gap: Nanos,
+    /// The longest gap of a driver that spins: declared, or seen with the margin on it.
+    stall: Nanos,
     lanes: u64,
     tasks: u64,
 }
@@ -118,7 +119,7 @@ impl Facts<'_> {
         let (handoff, turn) = self.launcher(margin_ppm);
         let others = turn.checked_mul(self.lanes.saturating_sub(1)).unwrap_or(Nanos::MAX);
         let dispatch = charge(&paths.dispatch);
-        let gap = with_margin(self.largest_gap, margin_ppm);
+        let gap = self.stall;
         let woken = charge(&paths.wakeup);
         let (wakeup, client, stall) = match waiting {
             Waiting::Spin => (Nanos::ZERO, dispatch, gap),

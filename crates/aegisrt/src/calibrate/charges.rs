@@ -103,7 +103,7 @@ const SPINNING: [Charge; 13] = [
     charge(
         "stall",
         None,
-        "the longest time between two looks of the driver, and a cycle; declared, not charged",
+        "the longest time between two looks of the driver, or what --stall says, and a cycle; declared, not charged",
     ),
 ];
 

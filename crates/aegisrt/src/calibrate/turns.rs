@@ -156,8 +156,8 @@ impl Work for Timed {
         self.inner.lost()
     }
 
-    fn turned(&mut self, launch: &Launch, turn: Nanos) {
-        self.inner.turned(launch, turn);
+    fn turned(&mut self, launch: &Launch, turn: Nanos) -> Nanos {
+        let excess = self.inner.turned(launch, turn);
         let kind = match (std::mem::take(&mut self.launched), std::mem::take(&mut self.ended)) {
             (true, true) => &mut self.kept.both,
             (true, false) => &mut self.kept.launching,
@@ -166,6 +166,7 @@ impl Work for Timed {
         if kind.len() < kind.capacity() {
             kind.push(turn);
         }
+        excess
     }
 
     fn loaded(&self, now: Time, sink: &mut dyn Sink) {

@@ -13,8 +13,8 @@ use super::setup::{beside, open_system};
 use super::table::Grid;
 use super::{Environment, figures, target};
 use crate::calibrate::charges::{Charge, samples_of};
-use crate::calibrate::{CalibrateOptions, Samples};
-use crate::config::{Calibration, Figure, Fleet};
+use crate::calibrate::{CalibrateOptions, Samples, gaps};
+use crate::config::{Calibration, Figure, Fleet, WaitMode};
 use crate::measure::{self, NamedSamples};
 use crate::system::System;
 
@@ -29,6 +29,10 @@ pub struct Calibrate {
     /// How long the lanes are kept busy.
     #[arg(long, value_name = "SPAN", default_value = "5s")]
     duration: Nanos,
+    /// The longest stall of the host that is declared, where the driver spins; a cycle of the driver comes on top. Longer
+    /// ones void what is in flight, and no budget is measured in them [default: the longest that is seen].
+    #[arg(long, value_name = "SPAN")]
+    stall: Option<Nanos>,
     /// Ask for the system's real-time class, as `aegis run --realtime` does.
     #[arg(long)]
     realtime: bool,
@@ -45,13 +49,29 @@ impl Calibrate {
         let output = self.output.clone().unwrap_or_else(|| beside(&self.fleet, "platform.json"));
         target::check("--output", &output, &target::files_of(&fleet))?;
         let (system, _library) = open_system(fleet, environment)?;
-        let options = CalibrateOptions { duration: self.duration, ..CalibrateOptions::default() };
+        self.check_stall(&system)?;
+        let options =
+            CalibrateOptions { duration: self.duration, stall: self.stall, ..CalibrateOptions::default() };
         line(&format!("keeping every lane busy for {} ...", figures::span(options.duration)));
         let (file, samples) = measure::calibrate(&system, &output, options, self.realtime)?;
         file.save(&output)?;
         let charges = measure::charges_of(&system);
         let shown = Shown { file: &file, samples: &samples, charges, margin_ppm: options.margin_ppm };
         Ok(Answer::done(shown.text(&system, &output), shown.json(&output)))
+    }
+
+    /// A limit below what a thread that spins does between two looks would call its work a stall; one that sleeps cannot
+    /// tell the two apart.
+    fn check_stall(&self, system: &System) -> Result<(), CliError> {
+        let Some(stall) = self.stall else { return Ok(()) };
+        let spins = system.fleet().wait() == WaitMode::Spin;
+        let legal = match (spins && system.device().context().capabilities.asynchronous, stall < gaps::STALL)
+        {
+            (false, _) => "only for a device of its own whose fleet says `wait = \"spin\"`".to_owned(),
+            (true, true) => format!("{} or more", figures::span(gaps::STALL)),
+            (true, false) => return Ok(()),
+        };
+        Err(CliError::Input(format!("--stall: is {stall}; legal: {legal}")))
     }
 }
 

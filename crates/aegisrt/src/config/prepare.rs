@@ -98,6 +98,9 @@ pub fn prepare_apart(
     assert_eq!(lanes.len(), fleet.tasks().len(), "one lane for each task");
     assert_eq!(facts.len(), fleet.tasks().len(), "facts of one model for each task");
     let model = |reason: ModelError| ConfigError::Model { file: fleet.path().into(), reason };
+    if let Some(profile) = profile {
+        profile.matches_stall(calibration.overheads.stall)?;
+    }
     let company = |position| Company::of(fleet, profile, lanes, position);
     let companies: Vec<Company> = (0..lanes.len()).map(company).collect();
     // A turn at the launcher grows with the inputs and outputs of the task whose turn it is, and those of the fleet may

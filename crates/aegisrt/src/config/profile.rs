@@ -45,6 +45,9 @@ pub struct Profile {
     /// the budgets, as they came together with what was executed. Otherwise the analysis charges them on top.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub from_post: bool,
+    /// Stalls of the host that were longer than this are in no budget; `None` where none was left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stall: Option<Nanos>,
     /// One entry for each task.
     pub tasks: Vec<TaskProfile>,
     /// The contention that the budgets stand for.
@@ -286,6 +289,7 @@ impl Profile {
             flushed,
             wait,
             from_post,
+            stall: None,
             tasks,
             level,
             slowdown,
@@ -317,6 +321,12 @@ impl Profile {
         Self { from_post, ..self }
     }
 
+    /// The same profile of budgets that hold no stalls of the host, as the field has it.
+    #[must_use]
+    pub fn without_stalls(self, stall: Option<Nanos>) -> Self {
+        Self { stall, ..self }
+    }
+
     /// The same profile at that level, with that table.
     #[must_use]
     pub fn at(self, level: Level, slowdown: SlowdownTable) -> Self {
@@ -329,6 +339,21 @@ impl Profile {
     /// [`ConfigError::Field`] naming both ways, or that none is recorded.
     pub fn matches_wait(&self, wait: WaitMode) -> Result<(), ConfigError> {
         observed::matches_wait(self.wait, wait, &self.path, TOOL)
+    }
+
+    /// Whether stalls that are in no budget are watched when the fleet is served, where those longer than `declared` are.
+    ///
+    /// # Errors
+    /// [`ConfigError::Field`] naming both limits.
+    pub fn matches_stall(&self, declared: Nanos) -> Result<(), ConfigError> {
+        match self.stall {
+            Some(limit) if declared > limit => {
+                let problem = "stalls above it are in no budget, and longer ones are declared";
+                let legal = format!("{declared} or more; run `{TOOL}` with this calibration");
+                Err(json::bad(&self.path, "stall".into(), limit.to_string(), problem, legal))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn stale(

@@ -2,7 +2,7 @@
 
 use aegis_cuda::HostClock;
 use aegis_types::records::SegmentOutcome;
-use aegis_types::{DispatchSeq, LaneId, Time};
+use aegis_types::{DispatchSeq, LaneId, Nanos, Time};
 
 use crate::driver::Plant;
 use crate::mailbox::Launch;
@@ -52,6 +52,9 @@ pub trait TestBed {
 
     /// Rests; every lane is idle.
     fn rest(&mut self);
+
+    /// Whether the host was seen to stall since this was asked last, for longer than is declared.
+    fn stalled(&mut self) -> bool;
 }
 
 /// The carriers of a plant as a test bed.
@@ -59,14 +62,16 @@ pub struct CrewBed<'a> {
     plant: &'a mut HostPlant,
     clock: HostClock,
     asynchronous: bool,
+    stall: Nanos,
     breath: Breath,
 }
 
 impl<'a> CrewBed<'a> {
     /// The lanes of a plant whose carriers are ready. On an asynchronous device a launch call returns before the work is
-    /// done, and the occupancy ends when the flag is seen here; there it begins with the post.
-    pub fn new(plant: &'a mut HostPlant, clock: HostClock, asynchronous: bool) -> Self {
-        Self { plant, clock, asynchronous, breath: Breath::start(clock.now()) }
+    /// done, and the occupancy ends when the flag is seen here; there it begins with the post. Stalls up to `stall` are
+    /// declared.
+    pub fn new(plant: &'a mut HostPlant, clock: HostClock, asynchronous: bool, stall: Nanos) -> Self {
+        Self { plant, clock, asynchronous, stall, breath: Breath::start(clock.now()) }
     }
 }
 
@@ -80,7 +85,7 @@ impl TestBed for CrewBed<'_> {
     }
 
     fn now(&self) -> Time {
-        self.clock.now()
+        self.plant.now()
     }
 
     fn finished(&mut self, lane: LaneId) -> DispatchSeq {
@@ -97,7 +102,7 @@ impl TestBed for CrewBed<'_> {
             return None;
         }
         let landing = self.plant.lanes()[lane.index()].mailbox.landing();
-        let left = if self.asynchronous { self.clock.now() } else { landing.left };
+        let left = if self.asynchronous { self.plant.now() } else { landing.left };
         Some(Ran { outcome, entered: landing.entered, left })
     }
 
@@ -116,5 +121,12 @@ impl TestBed for CrewBed<'_> {
 
     fn rest(&mut self) {
         self.breath.take(self.clock);
+        // A rest is no stall.
+        let _rested = (self.plant.now(), self.plant.gap());
+    }
+
+    /// Where segments run on their carriers, these take down when they ended, and nobody's looks are in between.
+    fn stalled(&mut self) -> bool {
+        self.asynchronous && self.plant.gap() > self.stall
     }
 }

@@ -60,12 +60,12 @@ impl<'a> Campaign<CrewBed<'a>> {
     pub fn new(
         plant: &'a mut HostPlant,
         clock: HostClock,
-        asynchronous: bool,
+        (asynchronous, stall): (bool, Nanos),
         victims: &[Victim],
         enemies: &[Enemy],
         options: ProfileOptions,
     ) -> Self {
-        Self::on(CrewBed::new(plant, clock, asynchronous), victims, enemies, options)
+        Self::on(CrewBed::new(plant, clock, asynchronous, stall), victims, enemies, options)
     }
 }
 
@@ -279,6 +279,7 @@ impl<B: TestBed> Campaign<B> {
             seed: self.options.seed ^ mix.word() ^ (position as u64) << 32 ^ u64::from(round) << 48,
         };
         let taken = self.ring.measure(position, mix, quota)?;
+        self.state.tasks[position].stalled += taken.stalled;
         if self.until < end && self.ring.now() >= self.until {
             return Err(Stop::TimeUp);
         }

@@ -7,6 +7,9 @@
 //! A segment of the victim that was launched is a sample, however long it takes: were those left out that end after a
 //! rest or the end is due, long ones would be missing more often than short ones. So lanes are held only between two
 //! jobs of the victim, and until then its company goes on.
+//!
+//! Only what overlaps a stall of the host for longer than is declared is left out, and counted: whoever serves is told of
+//! such stalls in the same way, and claims nothing for the jobs in flight then (rule 15).
 
 use aegis_types::records::SegmentOutcome;
 use aegis_types::{DispatchSeq, JobId, LaneId, Nanos, SegmentIndex, Time};
@@ -46,13 +49,15 @@ pub struct Quota {
 pub struct Taken {
     /// Occupancies of each segment, in the order measured.
     pub segments: Vec<Vec<Nanos>>,
+    /// Samples that were left out because the host stalled in them.
+    pub stalled: u64,
 }
 
 impl Taken {
     fn with_room(segments: u16, samples: usize) -> Self {
         // More room than this is made as it is needed: a mistyped number of samples must not take all memory.
         let room = samples.min(1 << 16);
-        Self { segments: vec![Vec::with_capacity(room); segments.into()] }
+        Self { segments: vec![Vec::with_capacity(room); segments.into()], stalled: 0 }
     }
 
     fn all(&self, enough: impl Fn(usize) -> bool) -> bool {
@@ -92,6 +97,10 @@ struct Course {
     mate: usize,
     skip: usize,
     pause_max: Nanos,
+    /// Whether the host stalled since the segment was posted that is in flight.
+    stalled: bool,
+    /// When samples are taken as they come, so that there is one at all.
+    until: Time,
 }
 
 /// Drives lanes in closed loop.
@@ -158,9 +167,15 @@ impl<B: TestBed> ClosedLoop<B> {
             mate: 0,
             skip: quota.warm_up,
             pause_max: quota.pause_max,
+            stalled: false,
+            until: quota.until,
         };
         loop {
             let now = self.bed.now();
+            if self.bed.stalled() {
+                course.stalled |=
+                    self.lanes[course.home].running.is_some_and(|(player, ..)| player == position);
+            }
             let ended = self.land(&mut course, quota.samples, &mut taken)?;
             let enough = now >= quota.until || taken.all(|count| count >= quota.samples);
             // One sample is the least that a budget can be made of, however short the time.
@@ -206,6 +221,10 @@ impl<B: TestBed> ClosedLoop<B> {
             if player == course.victim {
                 let begun = if self.bed.counts_from_post() { since } else { ran.entered };
                 let occupancy = ran.left.since(begun);
+                course.stalled |= self.bed.stalled();
+                // However often the host stalls, there has to be a sample in the end.
+                let late = ran.left >= course.until && taken.segments[usize::from(segment)].is_empty();
+                course.stalled &= !late;
                 course.take(segment, self.players[player].load.segments, occupancy, room, taken);
             } else if segment + 1 < self.players[player].load.segments {
                 self.start(index, player, segment + 1);
@@ -367,12 +386,15 @@ impl<B: TestBed> ClosedLoop<B> {
 }
 
 impl Course {
-    /// Takes a sample down, unless it warms up, and goes on to the next segment.
+    /// Takes a sample down, unless it warms up or the host stalled, and goes on to the next segment.
     fn take(&mut self, segment: u16, segments: u16, occupancy: Nanos, room: usize, taken: &mut Taken) {
         let last = segment + 1 == segments;
         let samples = &mut taken.segments[usize::from(segment)];
+        let stalled = std::mem::take(&mut self.stalled);
         if self.skip > 0 {
             self.skip -= usize::from(last);
+        } else if stalled {
+            taken.stalled += 1;
         } else if samples.len() < room {
             samples.push(occupancy);
         }

@@ -1,5 +1,7 @@
 //! Lanes in virtual time whose occupancies depend, by a rule that the test knows, on what else is in flight.
 
+use std::collections::VecDeque;
+
 use aegis_types::records::SegmentOutcome;
 use aegis_types::{DispatchSeq, LaneId, Nanos, TaskId, Time};
 
@@ -37,6 +39,8 @@ pub struct VirtualBed {
     pub busy: Nanos,
     /// How often they rested.
     pub rests: usize,
+    /// Instants at which the host stalls, in order; those that were told are gone.
+    pub stalls: VecDeque<Time>,
     awake: Time,
 }
 
@@ -54,7 +58,8 @@ impl VirtualBed {
         let lanes = vec![Lane::default(); lanes];
         let (now, awake, rule, seen) = (Time::ZERO, Time::ZERO, Box::new(rule), Vec::new());
         let (from_post, turn, busy) = (false, Nanos::ZERO, Nanos::MAX);
-        Self { now, lanes, rule, seen, broken: None, from_post, turn, busy, rests: 0, awake }
+        let (broken, rests, stalls) = (None, 0, VecDeque::new());
+        Self { now, lanes, rule, seen, broken, from_post, turn, busy, rests, stalls, awake }
     }
 
     fn settle(&mut self) {
@@ -133,5 +138,10 @@ impl TestBed for &mut VirtualBed {
         self.rests += 1;
         self.now = self.now.saturating_add(Nanos::from_millis(60));
         self.awake = self.now;
+    }
+
+    fn stalled(&mut self) -> bool {
+        let told = self.stalls.iter().take_while(|stall| **stall <= self.now).count();
+        self.stalls.drain(..told).next().is_some()
     }
 }

@@ -111,9 +111,10 @@ impl<'a> WcetProfiler<'a> {
     pub fn circumstances(&self) -> ContentHash {
         let context = self.system.device().context();
         let mut text = format!(
-            "{}\n{}\n{}\n{:?}\n{:?}\n{:?}\n{}\n",
+            "{}\n{}\n{}\n{}\n{:?}\n{:?}\n{:?}\n{}\n",
             self.calibration.machine,
             self.calibration.driver,
+            self.stall(),
             context.name,
             context.versions,
             self.system.partitions(),
@@ -159,10 +160,10 @@ impl<'a> WcetProfiler<'a> {
         }
         let (victims, enemies) = self.opposition.split(self.victims());
         let clock = self.system.clock();
-        let asynchronous = self.system.device().context().capabilities.asynchronous;
+        let host = (self.system.device().context().capabilities.asynchronous, self.stall());
         let (outcome, reports) = with_crew(self.system, self.realtime, |plant| {
             let until = clock.now().saturating_add(limit.unwrap_or(Nanos::MAX));
-            let campaign = Campaign::new(plant, clock, asynchronous, &victims, &enemies, self.options);
+            let campaign = Campaign::new(plant, clock, host, &victims, &enemies, self.options);
             let mut campaign = campaign.resume(state).until(until);
             let mut result = Ok(());
             let mut ran = vec![false; victims.len()];
@@ -267,6 +268,8 @@ impl<'a> WcetProfiler<'a> {
         let (wait, flushed) = (self.system.fleet().wait(), self.opposition.is_flushing());
         let asynchronous = self.system.device().context().capabilities.asynchronous;
         let profile = profile.in_place(self.system.partitions(), wait, flushed).counted(asynchronous);
+        let left_out = state.tasks.iter().any(|task| task.stalled > 0);
+        let profile = profile.without_stalls(left_out.then_some(self.stall()));
         Ok(profile.at(level, table).on(self.device(lanes)))
     }
 
@@ -314,6 +317,11 @@ impl<'a> WcetProfiler<'a> {
         })
     }
 
+    /// Stalls of the host up to this long are declared: longer ones void the jobs in flight when the fleet is served.
+    fn stall(&self) -> Nanos {
+        self.calibration.overheads.stall
+    }
+
     /// What the certificate's text says of the victim's state and the campaign.
     fn words(&self, state: &CampaignState, position: usize) -> String {
         let others = self.system.by_lane().len().saturating_sub(1);
@@ -332,8 +340,14 @@ impl<'a> WcetProfiler<'a> {
         let pauses = self.options.pause_max;
         let asynchronous = self.system.device().context().capabilities.asynchronous;
         let from = if asynchronous { "from the post" } else { "from the launch" };
+        let stalled = match state.tasks[position].stalled {
+            0 => String::new(),
+            left_out => {
+                format!(", {left_out} left out over stalls of the host of more than {}", self.stall())
+            }
+        };
         format!(
-            "{from}, {between}, pauses up to {pauses}, lanes beside: {others}; {regime}; campaign {campaign}"
+            "{from}, {between}, pauses up to {pauses}{stalled}, lanes beside: {others}; {regime}; campaign {campaign}"
         )
     }
 

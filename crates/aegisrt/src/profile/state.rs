@@ -101,6 +101,9 @@ pub struct TaskCampaign {
     pub frozen: Option<Vec<Mix>>,
     /// Strata that were confirmed, in the order of the frozen list.
     pub confirmed: Vec<Confirmed>,
+    /// Samples that were left out because the host stalled in them for longer than is declared.
+    #[serde(default)]
+    pub stalled: u64,
     /// The median of the launcher's visits to it of the longest kind, in the process with the longest.
     pub turn: Nanos,
     /// Time that exploration took.

@@ -284,6 +284,37 @@ fn what_is_in_flight_when_the_time_is_over_is_a_sample() {
     assert_eq!(taken.segments, [vec![us(100), us(100), us(100), us(10_000)]]);
 }
 
+#[test]
+fn what_overlaps_a_stall_of_the_host_is_left_out_and_counted() {
+    let mut launches = 0;
+    let rule = move |_: &Scene| {
+        launches += 1;
+        // The third and the sixth segment lie over the stalls.
+        Nanos::from_micros(if launches % 3 == 0 { 5_000 } else { 100 })
+    };
+    let mut bed = VirtualBed::new(2, rule);
+    bed.stalls = [1_000, 8_000].map(|us| Time::new(us * MICRO)).into();
+    let mut ring = ClosedLoop::new(&mut bed, &victims(2), &[]);
+    let quota = Quota { samples: 6, warm_up: 0, until: Time::new(u64::MAX), pause_max: Nanos::ZERO, seed: 1 };
+    let taken = ring.measure(3, &Mix::idle(Stratum::Alone, 2), quota).expect("nothing fails");
+    let us = Nanos::from_micros;
+    let short = us(100);
+    assert_eq!(taken.segments, [vec![short, short, short, short, short, short]]);
+    assert_eq!(taken.stalled, 2);
+    assert_eq!(bed.seen.len(), 8);
+}
+
+#[test]
+fn a_host_that_always_stalls_still_yields_a_sample() {
+    let mut bed = VirtualBed::new(2, |_: &Scene| Nanos::from_micros(100));
+    bed.stalls = (0..10_000).map(|us| Time::new(us * MICRO)).collect();
+    let mut ring = ClosedLoop::new(&mut bed, &victims(2), &[]);
+    let quota =
+        Quota { samples: 40, warm_up: 0, until: Time::new(350 * MICRO), pause_max: Nanos::ZERO, seed: 1 };
+    let taken = ring.measure(3, &Mix::idle(Stratum::Alone, 2), quota).expect("nothing fails");
+    assert_eq!((taken.segments.as_slice(), taken.stalled), (&[vec![Nanos::from_micros(100)]][..], 3));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 

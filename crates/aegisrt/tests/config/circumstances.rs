@@ -218,3 +218,29 @@ fn measurements_hold_for_the_way_to_wait_that_they_were_made_in() {
     assert_eq!(profile(WaitMode::Hybrid).matches_wait(WaitMode::Hybrid), Ok(()));
     refused(profile(WaitMode::Hybrid).matches_wait(WaitMode::Spin), &["wait = \"hybrid\"", "\"spin\""]);
 }
+
+#[test]
+fn stalls_that_are_in_no_budget_are_watched_when_the_fleet_is_served() {
+    let us = Nanos::from_micros;
+    let calibration = |stall| {
+        let overheads = Overheads { stall, ..Overheads::default() };
+        Calibration::new(Path::new("platform.json"), overheads)
+    };
+    let fleet = good();
+    let lanes = vec![LaneId::new(0); fleet.tasks().len()];
+    let found = |profile: Profile, stall| {
+        prepare(&fleet, Some(&profile), &calibration(stall), &lanes, &facts(&fleet))
+    };
+    let stall_of = |profile: Profile, stall| match found(profile, stall) {
+        Err(error) => Some(error.to_string()).filter(|text| text.contains("stall")),
+        Ok(_) => None,
+    };
+    let without = || profiled().without_stalls(Some(us(120)));
+    assert_eq!(stall_of(profiled(), us(5_000)), None, "all stalls are in its budgets");
+    assert_eq!(stall_of(without(), us(120)), None);
+    assert_eq!(stall_of(without(), us(90)), None, "more is watched than was left out");
+    let refusal = stall_of(without(), us(121)).expect("a stall of 121 us would be nobody's");
+    for part in ["profile.json: stall", "120us", "legal: 121us", "aegis profile"] {
+        assert!(refusal.contains(part), "{refusal}");
+    }
+}
