@@ -117,8 +117,8 @@ enum Stage {
         /// Numbers of tasks.
         #[arg(long, value_delimiter = ',', default_values_t = [1, 8, 30])]
         tasks: Vec<u16>,
-        /// Repetitions at most, floor and runtime by turns, a second each.
-        #[arg(long, default_value_t = 100)]
+        /// Repetitions at most, floor and runtime by turns, a quarter of a second each.
+        #[arg(long, default_value_t = 400)]
         repetitions: u32,
     },
     /// Thirty short tasks at the highest certified load, until a million jobs are through.
@@ -258,8 +258,7 @@ fn perform(arguments: &Arguments, queues: u32) -> Result<String, ExperimentError
         }
         Stage::Rivals { fleet, fp32, loads, lanes, critical, pieces, run, care } => {
             let gpu = bench.gpu.clone().with_networks(arguments.onnx.as_deref())?;
-            let care = care.care(NETWORK_CAMPAIGN);
-            let effort = (*run, care.campaign, care.rounds);
+            let effort = Effort { care: care.care(NETWORK_CAMPAIGN), run: *run };
             let layouts = layouts(lanes, *critical, *pieces);
             stages::rivals(&Bench { gpu, ..bench }, fleet, !fp32, &layouts, loads, effort)
         }

@@ -115,8 +115,9 @@ pub struct OverheadReport {
     pub rows: Vec<OverheadRow>,
 }
 
-/// One slice of floor or runtime.
-const SLICE: Nanos = Nanos::from_millis(1_000);
+/// One slice of floor or runtime: shorter than the episodes in which a host is slow, so that both meet the same ones. A
+/// 99.9th percentile needs many of them together; alone, a slice has too few jobs for one.
+const SLICE: Nanos = Nanos::from_millis(250);
 
 /// A fleet and the floor of as many graphs on as many lanes, with what was seen of both.
 struct Duel {
@@ -153,7 +154,7 @@ impl Duel {
     }
 }
 
-/// Measures floor and overhead by turns, a second each, as often as was asked for or as time allows.
+/// Measures floor and overhead by turns, a [`SLICE`] each, as often as was asked for or as time allows.
 ///
 /// # Errors
 /// What device or model refuse.
@@ -377,9 +378,10 @@ pub fn rivals(
     half: bool,
     layouts: &[Layout],
     loads: &[u64],
-    (seconds, campaign, rounds): (u64, f64, usize),
+    effort: Effort,
 ) -> Result<String, ExperimentError> {
     let (gpu, store) = (&bench.gpu, &bench.store);
+    let Effort { care: Care { campaign, rounds, margin_ppm }, run: seconds } = effort;
     let members = members(bench, fleet, half)?;
     let file = format!("rivals-{fleet}");
     let mut report: RivalsReport = store.load(&file).unwrap_or_default();
@@ -412,7 +414,7 @@ pub fn rivals(
         if report.ours.iter().any(|row| row.label == layout.label) || !bench.allowance.allows(needed) {
             continue;
         }
-        let options = certify::campaign(members.len(), campaign, 100_000, 3);
+        let options = certify::campaign(members.len(), campaign, margin_ppm, 3);
         report.ours.push(rivals::ours(
             gpu,
             store,

@@ -94,15 +94,15 @@ fn overhead_row(row: &OverheadRow, table: &mut Table) {
         table.line(format_args!("  {name:<34} {:>6} {}", spread.n, spread.brief()));
     }
     let (paced, calm) = (row.above_paced_ns.map(us), row.above_calm_ns.map(us));
-    let (slices, met) = (row.slices_median_ns.map(us), met(row.slices_median_ns));
+    let (slices, met) = (row.slices_median_ns.map(us), met(row.above_paced_ns));
     table.line(format_args!(
-        "  above the paced floor, p50 and p99.9: median of {} slices {:+.2} {:+.2} ({met}); together {:+.2} {:+.2}; \
+        "  above the paced floor, p50 and p99.9: {} slices together {:+.2} {:+.2} ({met}); their median {:+.2} {:+.2}; \
          without stalls {:+.2} {:+.2}",
         row.slices.len(),
-        slices[0],
-        slices[1],
         paced[0],
         paced[1],
+        slices[0],
+        slices[1],
         calm[0],
         calm[1]
     ));
