@@ -22,6 +22,9 @@ const POSED: u64 = 1 << 20;
 /// Without a capacity everything fits.
 const AMPLE: u64 = u64::MAX / 4;
 
+/// Milliseconds of CPU after which the peak is noted where a search is still at work.
+const MARKS: [f64; 3] = [1_000.0, 3_000.0, 10_000.0];
+
 /// CPU time of the process in milliseconds.
 fn cpu_ms() -> f64 {
     let now = clock_gettime(ClockId::ProcessCPUTime);
@@ -76,8 +79,17 @@ fn timed(name: &str, problem: &Problem, goal: Goal, seed: u64, limit: Limit) -> 
     let mut search = Search::new(problem, goal, seed);
     let first = cpu_ms() - start;
     let early = search.peak().get();
+    let mut noted: Vec<u64> = Vec::new();
     match limit {
-        Limit::Ms(most) => while cpu_ms() - start < most && !search.step(1000) {},
+        Limit::Ms(most) => loop {
+            let spent = cpu_ms() - start;
+            if MARKS.get(noted.len()).is_some_and(|&mark| spent >= mark) {
+                noted.push(search.peak().get());
+            }
+            if spent >= most || search.step(500) {
+                break;
+            }
+        },
         Limit::Decisions(most) => {
             search.step(most);
         }
@@ -97,7 +109,7 @@ fn timed(name: &str, problem: &Problem, goal: Goal, seed: u64, limit: Limit) -> 
     };
     let over = |peak: u64| peak as f64 / search.bound().get().max(1) as f64;
     println!(
-        "{name:34} {:6} {status:10} {:10.5} {:10.2} {:9.3} {:10.3} {:9} {verified:9.2} {memory:8.1}",
+        "{name:36} {:6} {status:10} {:10.5} {:10.2} {:9.3} {:10.3} {:9} {verified:9.2} {memory:8.1}",
         problem.buffers().len(),
         over(search.peak().get()),
         took,
@@ -105,6 +117,10 @@ fn timed(name: &str, problem: &Problem, goal: Goal, seed: u64, limit: Limit) -> 
         first,
         search.nodes(),
     );
+    if !noted.is_empty() {
+        let peaks: Vec<String> = noted.iter().map(|&peak| format!("{peak} ({:.5})", over(peak))).collect();
+        println!("  after 1, 3 and 10 s: {}", peaks.join(", "));
+    }
     (search, took)
 }
 
@@ -188,12 +204,13 @@ fn main() {
     let effort = Effort::asked();
     println!("place: {}", effort.note());
     println!(
-        "{:34} {:>6} {:10} {:>10} {:>10} {:>9} {:>10} {:>9} {:>9} {:>8}",
+        "{:36} {:>6} {:10} {:>10} {:>10} {:>9} {:>10} {:>9} {:>9} {:>8}",
         "instance", "n", "status", "peak/bound", "CPU ms", "first", "first ms", "decisions", "verify", "MiB"
     );
     match std::env::var_os("AEGIS_VECTORS").map(|root| PathBuf::from(root).join("memory")) {
         Some(root) => {
             published(&root, effort);
+            thinned(&root, effort);
             for path in
                 ["realistic", "idealloc_corpus"].into_iter().flat_map(|folder| instances(&root.join(folder)))
             {
@@ -204,6 +221,36 @@ fn main() {
         None => println!("skipped: AEGIS_VECTORS is not set"),
     }
     cuts(effort);
+    minimised(effort);
+}
+
+/// The published instances without about every twentieth buffer, which chance picks.
+fn thinned(root: &Path, effort: Effort) {
+    for path in instances(&root.join("minimalloc")) {
+        for seed in 1..=effort.choose(3, 1) {
+            let mut draw = SplitMix(seed);
+            let text = std::fs::read_to_string(&path).expect("a readable file");
+            let rows = text.lines().enumerate().filter(|&(at, _)| at == 0 || draw.between(0, 99) >= 5);
+            let kept: String = rows.map(|(_, row)| format!("{row}\n")).collect();
+            let problem = Instance::read(&kept).and_then(|it| Ok(it.problem(Bytes::new(AMPLE))?));
+            let problem = problem.expect("what is left of a legal instance");
+            let limit = Limit::Ms(effort.choose(10_000, 20) as f64);
+            line(&format!("{} thinned #{seed}", name(&path)), &problem, Goal::Least, seed, limit);
+        }
+    }
+}
+
+/// Rectangles cut up, where nobody says into what space they fit.
+fn minimised(effort: Effort) {
+    for (count, time, left_out) in [(300, 130, 0), (300, 130, 3), (200, 60, 10), (400, 150, 6)] {
+        for seed in 2000..2000 + effort.choose(6, 1) {
+            let posed = cut_up(seed, count, time, left_out);
+            let problem = Problem::new(posed.buffers().to_vec(), Bytes::new(AMPLE)).expect("as before");
+            let name = format!("least: cut {count} over {time} less {left_out}% #{seed}");
+            let limit = Limit::Ms(effort.choose(10_000, 20) as f64);
+            line(&name, &problem, Goal::Least, seed % 1000, limit);
+        }
+    }
 }
 
 /// Rectangles cut up, with and without waste. Their budget is one of decisions, so that what is solved is the same on every

@@ -8,6 +8,7 @@
 //! exclusive bytes lie above. A layer falls into *parts* that share no instant. Each part gets one greedy pass after
 //! another, then tries of the exact search under several orders, whose lengths follow Luby's sequence, at capacities
 //! from the lower bound to just below the best known; a part that is too large for that is repaired around its peak.
+//! To minimise, every order begins with a try at the bound, and later ones follow the best placement that is known.
 //! The work goes to the part that makes the peak.
 //!
 //! Sources: canonical placements, section bounds and decomposition as in Moffitt (2023); orders, the rule of the

@@ -84,24 +84,14 @@ impl Part {
     }
 
     fn attempt(&mut self, goal: u64, low: u64, nodes: u64) -> u64 {
-        let Self { strip, tree, .. } = self;
-        let tree = tree.get_or_insert_with(|| Box::new(Tree::new(strip)));
-        let before = tree.nodes;
         let (capacity, left) =
             match self.current.filter(|&(capacity, _)| capacity < self.peak && capacity >= low) {
                 Some(current) => current,
-                None => {
-                    let high = goal.min(self.peak - 1).max(low);
-                    // Tight and loose capacities in turn: which of them is easier differs from instance to instance.
-                    let eighths = LADDER[(self.tries % LADDER.len() as u64) as usize];
-                    let capacity = low + (high - low) / 8 * eighths + (high - low) % 8 * eighths / 8;
-                    let round = self.tries / order::ROUND;
-                    let noise = if round < 3 { 0 } else { self.seed ^ (self.tries << 20 | 1) };
-                    tree.start(strip, capacity, order::of(self.tries), noise);
-                    self.tries += 1;
-                    (capacity, TRY.max(4 * strip.len() as u64) * luby(round + 1))
-                }
+                None => self.begin(goal, low),
             };
+        let Self { strip, tree, .. } = self;
+        let tree = tree.get_or_insert_with(|| Box::new(Tree::new(strip)));
+        let before = tree.nodes;
         let outcome = tree.run(strip, nodes.min(left).max(1));
         let spent = tree.nodes - before;
         self.current = (!tree.is_over() && spent < left).then(|| (capacity, left - spent));
@@ -117,6 +107,37 @@ impl Part {
             self.tree = None;
         }
         spent.max(1)
+    }
+
+    /// Begins the next try. Says its capacity and how many decisions it may take.
+    fn begin(&mut self, goal: u64, low: u64) -> (u64, u64) {
+        let Self { strip, tree, .. } = self;
+        let tree = tree.get_or_insert_with(|| Box::new(Tree::new(strip)));
+        // Whether any lower peak is welcome, and not only one far below what is known.
+        let improves = goal + 1 >= self.peak;
+        // Most instances reach their bound, and one that does is solved soonest there: every order has its first try at
+        // the bound. Other tries aim up and down the ladder.
+        let (number, at_bound) = match self.tries {
+            tries if !improves => (tries, false),
+            tries if tries < 2 * order::ROUND => (tries / 2, tries.is_multiple_of(2)),
+            tries => (tries - order::ROUND, false),
+        };
+        let eighths = if at_bound { 0 } else { LADDER[(number % LADDER.len() as u64) as usize] };
+        let high = goal.min(self.peak - 1).max(low);
+        let capacity = low + (high - low) / 8 * eighths + (high - low) % 8 * eighths / 8;
+        let round = number / order::ROUND;
+        let noise = if round < order::WARM { 0 } else { self.seed ^ (number << 20 | 1) };
+        tree.guide(&self.offsets);
+        tree.start(strip, capacity, order::of(number, improves), noise);
+        self.tries += 1;
+        // What is found under a chance order is found soon, so that many short tries are worth more than few long ones. Of
+        // few buffers the shortest try may be all there is to search.
+        let each = TRY.max(4 * strip.len() as u64);
+        let most = match round.checked_sub(order::WARM) {
+            Some(late) if improves && each > TRY => each / 2 * luby(late + 1),
+            _ => each * luby(round + 1),
+        };
+        (capacity, most)
     }
 
     fn top(&self) -> u64 {

@@ -41,7 +41,7 @@ impl Repair {
         let (items, sources) = subproblem(strip, offsets, &freed, target);
         let small = Strip::new(&items);
         let mut tree = Tree::new(&small);
-        let order = order::of(self.failures);
+        let order = order::of(self.failures, false);
         let noise = if self.failures < order::ROUND { 0 } else { self.next() | 1 };
         tree.start(&small, target / small.unit, order, noise);
         if tree.run(&small, freed.len() as u64 + REPAIR) == Outcome::Found {

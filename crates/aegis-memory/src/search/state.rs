@@ -58,6 +58,8 @@ pub(super) struct State {
     twin_before: Vec<u32>,
     /// How often each section ran out of room: what the order of later tries learns from.
     pub(super) failures: Vec<u64>,
+    /// Offsets in the best placement that is known.
+    pub(super) known: Vec<u64>,
     /// The first item that starts in each section, and the number of items behind the last.
     starts: Vec<u32>,
     /// All items by their last section, and where those of each section begin.
@@ -124,6 +126,7 @@ impl State {
             twin_after,
             twin_before,
             failures: vec![0; strip.sections],
+            known: vec![0; count],
             starts: (0..=strip.sections as u32).map(|at| strip.items_of((0, at)).1 as u32).collect(),
             tight: false,
             plain: strip.walls.is_empty() && strip.live.iter().all(|live| live.len() == 1),

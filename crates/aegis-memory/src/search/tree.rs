@@ -73,7 +73,7 @@ impl Tree {
     pub(super) fn new(strip: &Strip) -> Self {
         Self {
             state: State::new(strip),
-            order: order::of(0),
+            order: order::of(0, false),
             rank: vec![0; strip.len()],
             ranks: Vec::new(),
             frames: Vec::new(),
@@ -87,6 +87,11 @@ impl Tree {
     /// Offsets of all items, in units; meaningful after [`Outcome::Found`].
     pub(super) fn offsets(&self) -> &[u64] {
         &self.state.floor
+    }
+
+    /// Tells the placement that guided orders follow.
+    pub(super) fn guide(&mut self, offsets: &[u64]) {
+        self.state.known.copy_from_slice(offsets);
     }
 
     /// Begins a try. What was learnt in earlier tries stays. Noise other than zero disturbs the ranks.
@@ -262,7 +267,7 @@ impl Tree {
         for at in 1..if noise == 0 { 0 } else { self.rank.len() } {
             // A linear congruence; its high bits are good enough to break ties.
             word = word.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            if word >> 62 == 0 {
+            if word >> 58 < self.order.swaps() {
                 self.rank.swap(at - 1, at);
             }
         }

@@ -231,6 +231,34 @@ fn cuts_without_any_waste_are_solved() {
 }
 
 #[test]
+fn minimising_meets_the_capacities_that_are_met_where_they_are_known() {
+    let reach = |problem: &Problem, goal| {
+        let mut search = Search::new(problem, goal, 0);
+        search.step(12_000);
+        search.peak().get()
+    };
+    let (mut known, mut missed) = (0, Vec::new());
+    for (count, time, left_out) in [(60, 40, 0), (60, 40, 8), (90, 60, 4), (120, 70, 0), (120, 50, 12)] {
+        for seed in 3000..3008 {
+            let buffers = cut_up(seed, count, time, 700, left_out);
+            let least = reach(&problem(&buffers, ROOMY), Goal::Least);
+            // Of the space that is known to suffice nothing is given away, next to nothing, and some.
+            for capacity in [700, 703, 721] {
+                if reach(&problem(&buffers, capacity), Goal::Within) <= capacity {
+                    known += 1;
+                    if least > capacity {
+                        missed.push((count, time, left_out, seed, capacity, least));
+                    }
+                }
+            }
+        }
+    }
+    assert!(known >= 108, "{known} of 120 met");
+    // Which of two searches is lucky differs: one in a hundred may be missed.
+    assert!(missed.len() * 100 <= known, "{known} met, and of these missed by the other: {missed:?}");
+}
+
+#[test]
 fn fleets_come_close_to_their_bound_and_stay_legal() {
     for (seed, runs, queues) in [(1, 3, 1), (2, 12, 2), (3, 30, 4)] {
         let buffers = fleet(seed, runs, queues);
