@@ -15,15 +15,15 @@ use aegis_cuda::{
     BackendError, BackendLoader, BindingId, Bindings, Device, HostDevice, HostOptions, ModelDescription,
     ModelMemory, ModelRequest, RuntimeBackend, SimOptions, Stream,
 };
-use aegis_sched::engine::{Answer, Dispatch, Engine};
-use aegis_sched::policy::{ReadyJob, by_name};
+use aegis_sched::engine::{Answer, Dispatch, Engine, LaneKeptFree};
+use aegis_sched::policy::{INSERTING, ReadyJob, by_name};
 use aegis_sched::{
     AdmissionController, AdmissionRequest, Arrival, Basis, Certificate, Criticality, OccupancyBudget,
     OnOverrun, Overheads, POLICIES, PartitionModel, Platform, PolicyClass, SchedulingPolicy, Task, TaskSet,
 };
 use aegis_trace::{RingConsumer, ring};
 use aegis_types::records::{Assumption, Control, JobOutcome, Refusal, SegmentOutcome};
-use aegis_types::{Bytes, DispatchSeq, LaneId, Nanos, RawRecord, SegmentIndex, Sink, TaskId, Time};
+use aegis_types::{Bytes, DispatchSeq, LaneId, Nanos, RawRecord, Record, SegmentIndex, Sink, TaskId, Time};
 use aegisrt::config::{Calibration, Fleet};
 use aegisrt::driver::{Driver, Plant};
 use aegisrt::feed::SplitMix;
@@ -268,6 +268,38 @@ fn engine_and_driver_allocate_nothing_under_any_policy() {
         check(name, &|| by_name(name).expect("a listed name"));
     }
     check("whim", &|| Box::new(Whim));
+}
+
+/// Periodic tasks of one segment on each lane; the long one has to wait for the short one.
+fn set_of_timers() -> TaskSet {
+    let numbers = [(0, 4_000, 400), (0, 16_000, 1_000), (3_000, 16_000, 6_000)];
+    let mut tasks = set().tasks()[..6].to_vec();
+    for (number, task) in tasks.iter_mut().enumerate() {
+        let (offset, period, bound) = numbers[number / usize::from(LANES)];
+        task.period = Nanos::from_micros(period);
+        task.deadline = task.period;
+        task.arrival = Arrival::Periodic { offset: Nanos::from_micros(offset) };
+        task.segments = vec![OccupancyBudget { bound: Nanos::from_micros(bound), basis: Basis::Declared }];
+        task.retries = 0;
+    }
+    TaskSet::new(tasks, set().platform().clone()).expect("a legal set")
+}
+
+#[test]
+fn lanes_that_are_kept_free_allocate_nothing_either() {
+    let set = set_of_timers();
+    for name in INSERTING {
+        let policy = || by_name(name).expect("a listed name");
+        let (mut producer, _consumer) = ring(0, 4_096).expect("a legal capacity");
+        let mut tally = Tally::new(&set, &certified(&set, policy()));
+        let (allocated, _) = serve(&set, &policy, World::new(&set, None, None), &mut tally, &mut producer);
+        assert_eq!(allocated, 0, "{name}: allocations between release and completion");
+        // The same world again, to see that lanes were kept free in it.
+        let mut records: Vec<RawRecord> = Vec::new();
+        serve(&set, &policy, World::new(&set, None, None), &mut tally, &mut records);
+        let kept = records.iter().filter(|record| LaneKeptFree::read(record).is_some()).count();
+        assert!(kept > 100, "{name}: kept free {kept} times");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use aegis_sched::analysis::LaneProblem;
 use aegis_sched::global::shared_queue;
 use aegis_sched::model::{Arrival, Basis, Criticality, OccupancyBudget, OnOverrun};
 use aegis_sched::platform::{Overheads, PartitionModel};
-use aegis_sched::policy::by_name;
+use aegis_sched::policy::{INSERTING, by_name};
 use aegis_sched::sag::periodic::jobs_of;
 use aegis_sched::sag::{
     Edge, JobKey, JobPolicy, JobSet, Limits, Options, PeriodicTask, SagVerdict, explore, explore_periodic,
@@ -74,7 +74,8 @@ fn sets_of_tasks_are_admitted_or_refused() {
     let (mut admitted, mut refused) = (0u64, 0u64);
     seeds("sets_of_tasks", 150, |rng| {
         let Some(set) = fleet(rng) else { return };
-        let name = rng.pick(POLICIES);
+        let names = if rng.one_in(4) { INSERTING } else { POLICIES };
+        let name = rng.pick(names);
         let policy = by_name(name).expect("a policy of the list");
         let mut request = AdmissionRequest::new(&set);
         if set.tasks().len() < 100 && rng.one_in(2) {
