@@ -66,7 +66,8 @@ Exit codes:
     2  bad input
     3  refused by admission, in time or in memory
     4  deadlines were missed, or jobs failed or were dropped, each explained by a broken assumption
-    5  undecided: a limit of states, memory or time was reached before a verdict
+    5  undecided: a limit of states, memory or time was reached before a verdict, or a change still waits at the
+       end of a simulation
    70  the machine or a library failed
   130  ended by Ctrl-C, with a complete trace
 

@@ -1,6 +1,8 @@
 //! `aegis simulate`: seeded task sets, or a fleet, in virtual time under every checker.
 
+mod changes;
 mod fleet;
+mod wishes;
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -23,15 +25,15 @@ const LINES: Duration = Duration::from_secs(5);
 pub struct Simulate {
     #[command(flatten)]
     fleet: FleetRuns,
-    /// How many task sets, or runs of the fleet.
-    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
-    sets: u64,
+    /// How many task sets, or runs of the fleet [default: 200].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    sets: Option<u64>,
     /// The seed of the first set; the others follow.
     #[arg(long, value_name = "SEED", default_value_t = 1)]
     seed: u64,
-    /// Virtual time of each run.
-    #[arg(long, value_name = "SPAN", default_value = "200ms")]
-    horizon: Nanos,
+    /// Virtual time of each run [default: 200ms, with --changes after the last one].
+    #[arg(long, value_name = "SPAN")]
+    horizon: Option<Nanos>,
     /// Threads; the report does not depend on them [default: one for each core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -39,7 +41,7 @@ pub struct Simulate {
 
 impl Simulate {
     pub(super) fn perform(&self, environment: &Environment) -> Result<Answer, CliError> {
-        if self.horizon.is_zero() {
+        if self.horizon.is_some_and(Nanos::is_zero) {
             return Err(CliError::Input(
                 "--horizon: is 0ns; legal: a span above zero, for example 200ms".to_owned(),
             ));
@@ -50,9 +52,9 @@ impl Simulate {
         }
         let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let threads = self.threads.map_or_else(cores, usize::from);
-        let options =
-            SimulateOptions { horizon: self.horizon, threads, ..SimulateOptions::new(self.sets, self.seed) };
-        let shown = Shown::new(self.sets);
+        let (sets, horizon) = (runs.count(), runs.horizon());
+        let options = SimulateOptions { horizon, threads, ..SimulateOptions::new(sets, self.seed) };
+        let shown = Shown::new(sets);
         let report = simulate(&options, &|done| shown.tell(done));
         shown.finish();
         let exit = if report.is_clean() { Exit::Done } else { Exit::Violated };

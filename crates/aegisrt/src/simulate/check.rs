@@ -17,6 +17,7 @@
 //! | 10 | a policy that inverts its order is caught | `canary` |
 
 mod apart;
+mod change;
 mod jobs;
 mod kept;
 mod lanes;
@@ -25,6 +26,7 @@ mod tests;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
+use std::vec::IntoIter;
 
 use aegis_sched::engine::{LaneKeptFree, OverrunRunning, SegmentHeld, SegmentLaunched};
 use aegis_sched::exclusion::Exclusion;
@@ -35,6 +37,10 @@ use aegis_types::records::{
     TickHandled,
 };
 use aegis_types::{DispatchSeq, JobId, LaneId, Nanos, RawRecord, Record, Sink, Time};
+
+pub use change::Successor;
+
+use self::change::Former;
 
 /// Violations kept of one run: the first ones tell the story.
 const KEPT: usize = 16;
@@ -113,6 +119,8 @@ struct TaskShadow {
     accepted: u64,
     last_arrival: Option<Time>,
     covered_max: Nanos,
+    /// Whether it gets no jobs any more.
+    retired: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -177,6 +185,10 @@ pub struct Checks<'a> {
     calm: bool,
     tasks: Vec<TaskShadow>,
     lanes: Vec<LaneShadow>,
+    /// By lane, bounds of the certificate before the one in force that its jobs keep.
+    former: Vec<Option<Former<'a>>>,
+    /// What takes over at the next starts of an engine.
+    successors: IntoIter<Successor<'a>>,
     /// Tasks that must not run at once, the lower number first.
     excluded: BTreeSet<(usize, usize)>,
     largest: Nanos,
@@ -203,20 +215,18 @@ impl<'a> Checks<'a> {
         let tasks: Vec<TaskShadow> =
             set.tasks().iter().filter_map(|task| shadow(task, certificate)).collect();
         let lanes = (0u16..).take(set.platform().lanes()).map(LaneId::new);
-        let largest = tasks.iter().flat_map(|task| task.budgets.iter().copied()).max().unwrap_or(Nanos::ZERO);
-        let exclusion = Exclusion::of(set);
-        let on = |task| set.task(task).map(|task| task.lane);
-        let pairs = exclusion.pairs().filter(|(a, b)| on(*a) != on(*b));
         Self {
             class: certificate.class(),
             lanes: lanes.map(|lane| lane_shadow(lane, set, certificate)).collect(),
+            former: (0..set.platform().lanes()).map(|_| None).collect(),
+            successors: Vec::new().into_iter(),
             certificate,
             own,
             calm,
+            largest: largest(&tasks),
             tasks,
-            excluded: pairs.map(|(a, b)| (a.index(), b.index())).collect(),
-            largest,
-            unseen: set.platform().overheads.stall.saturating_add(set.platform().overheads.wakeup),
+            excluded: excluded(set),
+            unseen: unseen(set),
             decided: None,
             cycle: 0,
             stalled: None,
@@ -326,8 +336,9 @@ impl Sink for Checks<'_> {
         self.expect(forward, 6, || format!("a record is stamped {}, before the one ahead of it", raw.stamp));
         self.now = raw.stamp;
         if raw.kind() == EngineStarted::SCHEMA.kind {
-            let first = !std::mem::replace(&mut self.started, true);
-            self.expect(first, 6, || "the engine started twice".into());
+            if std::mem::replace(&mut self.started, true) {
+                self.succeeded();
+            }
         } else if (TickHandled::SCHEMA.kind..=StallHandled::SCHEMA.kind).contains(&raw.kind()) {
             self.input(&raw);
         } else if let Some(record) = JobReleased::read(&raw) {
@@ -361,6 +372,24 @@ impl Sink for Checks<'_> {
     }
 }
 
+/// Pairs of tasks on different lanes that must not run at once, the lower number first.
+fn excluded(set: &TaskSet) -> BTreeSet<(usize, usize)> {
+    let exclusion = Exclusion::of(set);
+    let on = |task| set.task(task).map(|task| task.lane);
+    let pairs = exclusion.pairs().filter(|(a, b)| on(*a) != on(*b));
+    pairs.map(|(a, b)| (a.index(), b.index())).collect()
+}
+
+/// The longest budget of a segment.
+fn largest(tasks: &[TaskShadow]) -> Nanos {
+    tasks.iter().flat_map(|task| task.budgets.iter().copied()).max().unwrap_or(Nanos::ZERO)
+}
+
+/// A declared stall, and the wake-up before it.
+fn unseen(set: &TaskSet) -> Nanos {
+    set.platform().overheads.stall.saturating_add(set.platform().overheads.wakeup)
+}
+
 fn shadow(task: &aegis_sched::Task, certificate: &Certificate) -> Option<TaskShadow> {
     let (lane, position) = certificate.task(task.id)?;
     let certified = &lane.tasks()[position];
@@ -383,6 +412,7 @@ fn shadow(task: &aegis_sched::Task, certificate: &Certificate) -> Option<TaskSha
         accepted: 0,
         last_arrival: None,
         covered_max: Nanos::ZERO,
+        retired: false,
     })
 }
 

@@ -16,13 +16,14 @@
 //! | [`generate`] | seeded sets |
 //! | [`policy`] | the policies of the simulation |
 //! | [`plant`], [`clients`], [`faults`], [`memory`] | the simulated world |
-//! | [`episode`] | one run of one set |
+//! | [`episode`], [`changes`] | one run of one set, and one of a set that changes |
 //! | [`check`], [`aftermath`], [`canary`], [`traced`], [`loaded`] | the checkers |
 //! | [`set`] | all runs of one set |
 //! | [`report`] | what was found, merged |
 
 pub mod aftermath;
 pub mod canary;
+pub mod changes;
 pub mod check;
 pub mod clients;
 pub mod episode;

@@ -9,6 +9,7 @@ mod assign;
 mod bench;
 mod campaign;
 mod chains;
+mod changes;
 mod elsewhere;
 mod fleets;
 mod gather;

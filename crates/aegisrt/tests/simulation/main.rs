@@ -3,6 +3,7 @@
 //! `aegis simulate --seed <seed> --sets 1`.
 
 mod apart;
+mod changes;
 mod inserted;
 mod online;
 

@@ -12,10 +12,11 @@ use aegis_sched::{
 use aegis_types::records::{
     AssumptionBroken, EngineStarted, JobFinished, JobRefused, JobReleased, Refusal, Standing,
 };
-use aegis_types::{Nanos, RawRecord, Record, TaskId, Time};
+use aegis_types::{Nanos, RawRecord, Record, Sink, TaskId, Time};
 use aegisrt::driver::Driver;
 use aegisrt::feed::SplitMix;
 use aegisrt::online::{Accepted, Online, OnlineError};
+use aegisrt::simulate::check::{Checks, Successor};
 use aegisrt::simulate::faults::FaultPlan;
 use aegisrt::simulate::generate::Scenario;
 use aegisrt::simulate::plant::{SimPlant, Spans, device};
@@ -50,6 +51,18 @@ impl Made {
     }
 }
 
+/// What the second account is told of the changes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Story {
+    True,
+    /// Tasks that were removed are served on.
+    NobodyWent,
+    /// No job was pending.
+    AllIdle,
+    /// There was none.
+    NoChange,
+}
+
 #[derive(Debug, Default)]
 struct Counts {
     at_once: u64,
@@ -58,6 +71,10 @@ struct Counts {
     made: u64,
     jobs: u64,
     stopping: u64,
+    /// Jobs that kept the bounds of the certificate before the one in force.
+    kept: u64,
+    /// Runs in which jobs were pending while a change was made.
+    left_behind: u64,
 }
 
 /// Some of the tasks, numbered anew.
@@ -145,12 +162,64 @@ impl Play {
         }
     }
 
+    /// What the second account finds in the records, told of the changes as `story` says.
+    fn found(&self, records: &[RawRecord], story: Story) -> Vec<String> {
+        let successor = |made| {
+            let Change { set, certificate, takeover, .. } = Made::change(made, &self.policy);
+            let takeover = match (story, takeover) {
+                (Story::NobodyWent, Takeover::Widened { .. }) => Takeover::Widened { retiring: &[] },
+                (Story::AllIdle, _) => Takeover::AtIdle,
+                (_, known) => known,
+            };
+            Successor { set, certificate, takeover }
+        };
+        let (set, certificate) = &self.first;
+        let made = self.expected.iter().filter(|_| story != Story::NoChange);
+        let checks = Checks::new(set, certificate, true, true);
+        let mut checks = checks.followed_by(made.map(successor).collect());
+        records.iter().for_each(|raw| checks.emit(*raw));
+        checks.finish().1.iter().map(ToString::to_string).collect()
+    }
+
+    /// The second account passes a true story, and no other.
+    fn check_account(&self, records: &[RawRecord], counts: &mut Counts) {
+        let found = |story| self.found(records, story);
+        assert_eq!(found(Story::True), Vec::<String>::new());
+        let turned_away = records.iter().any(|raw| JobRefused::read(raw).is_some() && raw.stamp < END);
+        assert_eq!(found(Story::NobodyWent).is_empty(), !turned_away);
+        let starts = records.iter().filter(|raw| EngineStarted::read(raw).is_some()).count();
+        assert_eq!(found(Story::NoChange).is_empty(), starts < 2);
+        counts.left_behind +=
+            u64::from(found(Story::AllIdle).iter().any(|what| what.contains("left behind")));
+        counts.kept += self.kept(records);
+    }
+
+    /// Jobs that ended under a narrower set with bounds that are not its own.
+    fn kept(&self, records: &[RawRecord]) -> u64 {
+        let mut made = self.expected.iter();
+        let mut now = None;
+        let mut first = true;
+        let mut kept = 0;
+        for raw in records {
+            if EngineStarted::read(raw).is_some() && !std::mem::take(&mut first) {
+                now = made.next();
+            }
+            let narrower = now.filter(|made| matches!(made.how, How::Narrower(_)));
+            if let (Some(made), Some(it)) = (narrower, JobFinished::read(raw)) {
+                let (lane, position) = made.certificate.task(it.job.task).expect("it is certified");
+                kept += u64::from(lane.bound(position, Nanos::ZERO) != Some(it.bound));
+            }
+        }
+        kept
+    }
+
     /// Every bound held, and the trace tells how it came.
     fn check(&self, counts: &mut Counts) {
         let records: Vec<RawRecord> =
             (0u32..).zip(&self.kept.0).map(|(number, raw)| raw.placed(0, number)).collect();
         let all = |kind: fn(&RawRecord) -> bool| records.iter().filter(|raw| kind(raw)).count() as u64;
         assert_eq!(all(|raw| AssumptionBroken::read(raw).is_some()), 0);
+        self.check_account(&records, counts);
         for it in records.iter().filter_map(JobRefused::read) {
             assert_eq!(it.reason, Refusal::Stopping, "{it:?}");
             counts.stopping += 1;
@@ -218,9 +287,10 @@ fn tasks_come_and_go_and_every_bound_holds() {
         play.check(&mut counts);
     }
     println!("{counts:?}");
-    let Counts { at_once, at_idle, refused, made, jobs, stopping } = counts;
+    let Counts { at_once, at_idle, refused, made, jobs, stopping, kept, left_behind } = counts;
     if sets >= 200 {
         assert!(at_once > sets / 2 && at_idle > 0 && made > sets / 3, "{at_once} {at_idle} {made}");
+        assert!(kept > 0 && left_behind > sets / 4, "{kept} {left_behind}");
         assert!(jobs > 50 * sets && stopping > 0, "{jobs} {stopping} {refused}");
     }
 }

@@ -19,6 +19,7 @@ use super::super::figures::{self, span};
 use super::super::setup::{FleetArgs, Setup};
 use super::super::table::Grid;
 use super::super::{Environment, verdict};
+use super::changes::{self, Asked};
 use crate::config::{Facts, Fleet, prepare_apart};
 use crate::simulate::SimulateError;
 use crate::simulate::episode::{Episode, Outcome};
@@ -29,7 +30,11 @@ use crate::simulate::policy::PolicyChoice;
 /// Shares of the simulated device, one for each partition.
 const PARTITIONS_MAX: usize = 8;
 /// Violations that people are shown.
-const SHOWN: usize = 10;
+pub(super) const SHOWN: usize = 10;
+/// Task sets, or runs of a fleet, where nobody says how many.
+const SETS: u64 = 200;
+/// Virtual time of a run that is not told how long.
+pub(super) const HORIZON: Nanos = Nanos::from_millis(200);
 
 /// A fleet to simulate, where it is not random sets.
 #[derive(Clone, Debug, Args)]
@@ -42,14 +47,34 @@ pub(super) struct FleetRuns {
     /// What `aegis calibrate` measured, here or elsewhere [default: platform.json beside the fleet].
     #[arg(long, value_name = "FILE", requires = "fleet")]
     platform: Option<PathBuf>,
+    /// Serve the fleet once, and ask for the changes of FILE at their times: tables [[change]] with `at`, and `remove` or
+    /// `restore` (names of tasks) or `add` (a file of [[task]] tables). Each is accepted at once, accepted for an idle
+    /// instant, or refused; a refusal makes the exit code 3, a change that waits still at the end 5. Budgets are those
+    /// that hold beside every task of both files; memory is not planned.
+    #[arg(long, value_name = "FILE", requires = "fleet")]
+    changes: Option<PathBuf>,
 }
 
 /// How a fleet is run.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Runs {
-    pub(super) count: u64,
+    /// `None` where nothing was said.
+    pub(super) count: Option<u64>,
     pub(super) seed: u64,
-    pub(super) horizon: Nanos,
+    /// `None` where nothing was said.
+    pub(super) horizon: Option<Nanos>,
+}
+
+impl Runs {
+    /// How many runs.
+    pub(super) fn count(self) -> u64 {
+        self.count.unwrap_or(SETS)
+    }
+
+    /// Virtual time of each.
+    pub(super) fn horizon(self) -> Nanos {
+        self.horizon.unwrap_or(HORIZON)
+    }
 }
 
 impl FleetRuns {
@@ -57,17 +82,23 @@ impl FleetRuns {
     pub(super) fn perform(&self, runs: Runs, environment: &Environment) -> Option<Result<Answer, CliError>> {
         let fleet = self.fleet.clone()?;
         let args = FleetArgs { fleet, profile: self.profile.clone(), platform: self.platform.clone() };
-        Some(simulated(&args, runs, environment))
+        Some(match &self.changes {
+            None => simulated(&args, runs, environment),
+            Some(_) if runs.count.is_some() => Err(CliError::Input(
+                "--sets: a run with --changes is told change by change, and there is one; legal: --seed for another run"
+                    .to_owned(),
+            )),
+            Some(changes) => {
+                let asked = Asked { changes, seed: runs.seed, horizon: runs.horizon };
+                changes::perform(&args, asked, environment)
+            }
+        })
     }
 }
 
 fn simulated(args: &FleetArgs, runs: Runs, environment: &Environment) -> Result<Answer, CliError> {
     let fleet = Fleet::read(&args.fleet)?;
-    if fleet.partitions().len() > PARTITIONS_MAX {
-        let problem = format!("the simulated device has {PARTITIONS_MAX} shares, one for each partition");
-        let legal = format!("at most {PARTITIONS_MAX} partitions");
-        return Err(fleet.complain_partition(PARTITIONS_MAX, "name", problem, legal).into());
-    }
+    check_partitions(&fleet)?;
     let setup = Setup::judge(args, fleet, environment)?;
     let report = setup.analyze();
     let mut answer = match report.certificate() {
@@ -79,6 +110,16 @@ fn simulated(args: &FleetArgs, runs: Runs, environment: &Environment) -> Result<
         answer.json["judged_for"] = origin.json();
     }
     Ok(answer)
+}
+
+/// The simulated device has room for every partition.
+pub(super) fn check_partitions(fleet: &Fleet) -> Result<(), CliError> {
+    if fleet.partitions().len() <= PARTITIONS_MAX {
+        return Ok(());
+    }
+    let problem = format!("the simulated device has {PARTITIONS_MAX} shares, one for each partition");
+    let legal = format!("at most {PARTITIONS_MAX} partitions");
+    Err(fleet.complain_partition(PARTITIONS_MAX, "name", problem, legal).into())
 }
 
 /// The verdict, and its witness run again.
@@ -120,27 +161,32 @@ fn by_engine(problem: &LaneProblem, found: &Witness) -> (Option<bool>, String) {
 
 /// Runs that differ in what everything takes, each within its budget.
 fn ran(setup: &Setup, certificate: &Certificate, runs: Runs) -> Result<Answer, CliError> {
-    let name = setup.system.fleet().policy();
-    let mut names = POLICIES.iter().chain(INSERTING).copied();
-    let policy = names.find(|known| *known == name).ok_or_else(|| {
-        let legal = legal_names();
-        CliError::Input(format!(
-            "the fleet's policy `{name}` is one of its own; legal to simulate are: {legal}"
-        ))
-    })?;
+    let policy = known_policy(setup)?;
     let count = setup.prepared.set.tasks().len();
     let waits = waits(setup)?;
     let mut total = Total { longest: vec![Nanos::ZERO; count], found: Vec::new(), jobs: 0, more: 0 };
-    for seed in (0..runs.count).map(|index| runs.seed.wrapping_add(index)) {
+    for seed in (0..runs.count()).map(|index| runs.seed.wrapping_add(index)) {
         let scenario =
             Scenario { waits: waits.clone(), ..scenario(setup, PolicyChoice::Named(policy), seed) };
         let plan = FaultPlan::none();
-        let (judged, horizon) = (certificate, runs.horizon);
+        let (judged, horizon) = (certificate, runs.horizon());
         let episode = Episode { scenario: &scenario, certificate, judged, plan: &plan, horizon, seed };
         let outcome = episode.run(scenario.policy.make(), &mut Discard).map_err(failed)?;
         total.absorb(seed, &outcome);
     }
     Ok(total.answer(&setup.prepared.set, certificate, runs))
+}
+
+/// The fleet's policy, by a name that outlives the fleet.
+pub(super) fn known_policy(setup: &Setup) -> Result<&'static str, CliError> {
+    let name = setup.system.fleet().policy();
+    let mut names = POLICIES.iter().chain(INSERTING).copied();
+    names.find(|known| *known == name).ok_or_else(|| {
+        let legal = legal_names();
+        CliError::Input(format!(
+            "the fleet's policy `{name}` is one of its own; legal to simulate are: {legal}"
+        ))
+    })
 }
 
 /// By task, what of its budgets is waiting for excluded tasks.
@@ -153,7 +199,7 @@ fn waits(setup: &Setup) -> Result<Vec<Nanos>, CliError> {
 }
 
 /// The worst that the theorem allows, the slowest runtime, and drawn spans, in turn.
-fn scenario(setup: &Setup, policy: PolicyChoice, seed: u64) -> Scenario {
+pub(super) fn scenario(setup: &Setup, policy: PolicyChoice, seed: u64) -> Scenario {
     let set = setup.prepared.set.clone();
     let count = set.tasks().len();
     let (latency, shortest, longest) = match seed % 3 {
@@ -173,7 +219,7 @@ fn scenario(setup: &Setup, policy: PolicyChoice, seed: u64) -> Scenario {
     }
 }
 
-fn failed(error: SimulateError) -> CliError {
+pub(super) fn failed(error: SimulateError) -> CliError {
     CliError::Input(format!("the fleet cannot be simulated: {error}"))
 }
 
@@ -205,8 +251,8 @@ impl Total {
         let count = self.found.len() as u64 + self.more;
         let mut text = format!(
             "{} runs of {} in virtual time, seeds {} and on: {} jobs, {count} violations\n{}",
-            runs.count,
-            span(runs.horizon),
+            runs.count(),
+            span(runs.horizon()),
             runs.seed,
             self.jobs,
             grid.text()
@@ -220,7 +266,7 @@ impl Total {
         };
         let tasks: Vec<Value> = set.tasks().iter().zip(&self.longest).map(task).collect();
         let json = json!({
-            "runs": runs.count, "seed": runs.seed, "horizon_ns": runs.horizon.get(), "jobs": self.jobs,
+            "runs": runs.count(), "seed": runs.seed, "horizon_ns": runs.horizon().get(), "jobs": self.jobs,
             "tasks": tasks, "violations": count, "found": self.found,
         });
         let exit = if count == 0 { Exit::Done } else { Exit::Violated };

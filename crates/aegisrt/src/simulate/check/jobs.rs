@@ -32,6 +32,7 @@ impl Checks<'_> {
         let deadline = record.deadline == record.arrival.saturating_add(task.deadline);
         let fits = task.pending.len() < task.queue && record.pending == task.pending.len() as u64 + 1;
         let homed = record.lane.index() == task.lane;
+        let retired = task.retired;
         task.accepted += 1;
         task.last_arrival = Some(record.arrival);
         task.pending.push_back(JobShadow {
@@ -54,6 +55,7 @@ impl Checks<'_> {
             lane.ready_since = Some(now);
         }
         let shed = lane.shedding && sheds;
+        self.expect(!retired, 5, || format!("{id} was accepted although its task was removed"));
         self.expect(!shed, 5, || format!("{id} was accepted although its lane sheds load"));
         // A run that is judged by another certificate has other deadlines and queues.
         let (deadline, fits) = (deadline || !self.own, fits || !self.own);
@@ -73,7 +75,7 @@ impl Checks<'_> {
             Refusal::TooEarly => now < earliest && record.legal_from == earliest,
             Refusal::QueueFull => task.pending.len() == task.queue || !self.own,
             Refusal::LaneVoid => task.sheds && self.lanes[task.lane].shedding,
-            Refusal::Stopping => self.draining,
+            Refusal::Stopping => self.draining || task.retired,
             Refusal::NotSporadic => false,
         };
         let calm = !self.calm || record.reason == Refusal::Stopping;
@@ -120,10 +122,10 @@ impl Checks<'_> {
     fn judge(&self, job: &JobShadow, record: &JobFinished) -> Judgement {
         let task = &self.tasks[job.id.task.index()];
         let lane = &self.lanes[task.lane];
-        let certified = &self.certificate.lanes()[task.lane];
-        let plain = certified.bound(task.position, Nanos::ZERO).unwrap_or(Nanos::MAX);
+        let (certified, position) = self.bounds(job.id.task.index());
+        let plain = certified.bound(position, Nanos::ZERO).unwrap_or(Nanos::MAX);
         let claimed = record.outcome == JobOutcome::Completed && !job.void && !lane.void;
-        let (standing, bound) = match certified.bound(task.position, lane.overrun) {
+        let (standing, bound) = match certified.bound(position, lane.overrun) {
             Some(bound) if claimed && lane.overrun.is_zero() => (Standing::Covered, bound),
             Some(bound) if claimed => (Standing::Tolerated, bound),
             _ => (Standing::Void, Nanos::MAX),

@@ -180,6 +180,7 @@ impl Checks<'_> {
         lane.kept = false;
         lane.ended = 0;
         lane.ready_since = None;
+        self.settle_former(record.lane.index());
         self.expect(idle, 5, || format!("{record:?} although jobs are pending"));
         self.expect(told, 5, || format!("{record:?} contradicts the busy period"));
     }
