@@ -51,11 +51,16 @@ fn rehearsal() -> Rehearsal {
 }
 
 fn calibrated(wait: &str) -> Result<(Calibration, Vec<NamedSamples>), Box<dyn Error>> {
-    let options = CalibrateOptions { duration: Nanos::from_millis(1_500), ..CalibrateOptions::default() };
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("platform.json");
     let (system, device) = system(wait)?;
-    let (calibration, samples) = calibrate_with(&system, &rehearsal(), &path, options, false)?;
+    // A loaded machine gives fewer samples in the same time, and too few are refused.
+    let measure = |ms| {
+        let duration = Nanos::from_millis(ms);
+        let options = CalibrateOptions { duration, ..CalibrateOptions::default() };
+        calibrate_with(&system, &rehearsal(), &path, options, false)
+    };
+    let (calibration, samples) = measure(1_500).or_else(|_| measure(15_000))?;
     let copied = device.operations().iter().filter(|it| matches!(it, Operation::Copy(_))).count();
     assert!(copied > 200, "the rehearsal's inputs and outputs go through staging: {copied} copies");
     calibration.save(&path)?;

@@ -20,7 +20,7 @@ use crate::sag::{IdleRule, SagVerdict, TaskBounds};
 
 /// How often an exploration may ask whether to go on: each time it has done about a millisecond of work. Counted, so that
 /// equal questions get equal answers.
-const ASKED_MAX: u32 = 1 << 13;
+const ASKED_MAX: u32 = 1 << 11;
 
 /// The claim about a lane with the states that it rests on.
 type Shown = (Claim, Option<PeriodicCover>);

@@ -185,14 +185,15 @@ impl Rule {
         self.start_by(table, &upcoming, position)
     }
 
-    /// Finds what may run next, and when; returns how much was looked at.
+    /// Finds what may run next, and when; returns how much was looked at, or nothing where that is more than
+    /// [`STATE_WORK_MAX`].
     pub(super) fn eligible(
         &self,
         table: &Table,
         set: SetRef<'_>,
         (free_min, free_max): (u64, u64),
         dispatches: &mut Vec<Dispatch>,
-    ) -> usize {
+    ) -> Option<usize> {
         let mut sweep =
             Sweep { table, set, next: set.base * WORD, active: Vec::new(), cuts: Vec::new(), nothing: false };
         let (mut instant, mut work) = (free_min, 0);
@@ -208,7 +209,15 @@ impl Rule {
                 };
             }
             let end = sweep.piece_end(instant, free_max);
-            work += (sweep.active.len() + 1) * (upcoming.len() + 1);
+            // Where releases spread, what is to come is sorted anew for every job.
+            let looked = match &spread {
+                Some(_) => self.groups.len() * (1 + self.groups.len().checked_ilog2().unwrap_or(0) as usize),
+                None => upcoming.len(),
+            };
+            work += (sweep.active.len() + 1) * (looked + 1);
+            if work > STATE_WORK_MAX {
+                return None;
+            }
             if instant <= free_max {
                 sweep.while_possibly_busy(instant, end, free_max, dispatches);
             } else if self.awaiting == Awaiting::Release {
@@ -221,9 +230,13 @@ impl Rule {
             }
             instant = end;
         }
-        work
+        Some(work)
     }
 }
+
+/// The most work that one state may take, in looks at jobs: about a second. Windows of thousands of jobs that overlap make
+/// pieces of time by the thousand, with all of these jobs to be looked at in each.
+const STATE_WORK_MAX: usize = 1 << 26;
 
 /// Time walked through piece by piece, from the first instant at which the core may be free.
 struct Sweep<'a> {

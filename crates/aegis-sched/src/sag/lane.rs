@@ -101,7 +101,9 @@ impl Lane {
         dispatches.clear();
         let work = match &self.rule {
             None => eligible(&search.table, set, (free_min, free_max), candidates, dispatches),
-            Some(rule) => rule.eligible(&search.table, set, (free_min, free_max), dispatches),
+            Some(rule) => rule
+                .eligible(&search.table, set, (free_min, free_max), dispatches)
+                .ok_or(Halt::Limit(Limit::Stopped))?,
         };
         search.spend(work)?;
         for dispatch in &*dispatches {

@@ -76,7 +76,9 @@ impl<'a> Search<'a> {
         }
         self.effort.states += 1;
         self.work += work as u64 + 8;
-        if self.work >= TICK {
+        // One state may take the work of many.
+        while self.work >= TICK {
+            self.work -= TICK;
             self.ask()?;
         }
         Ok(())
@@ -85,7 +87,6 @@ impl<'a> Search<'a> {
     /// Asks whether to go on.
     #[cold]
     pub(super) fn ask(&mut self) -> Result<(), Halt> {
-        self.work = 0;
         if (self.keep_going)() { Ok(()) } else { Err(Halt::Limit(Limit::Stopped)) }
     }
 
