@@ -18,6 +18,7 @@
 
 mod api;
 pub mod apportion;
+mod chain;
 mod code;
 mod context;
 mod copy;

@@ -76,6 +76,12 @@ table! {
         );
         graph_nodes = "cuGraphGetNodes"(sys::CUgraph, *mut sys::CUgraphNode, *mut usize);
         graph_edges = "cuGraphGetEdges"(sys::CUgraph, *mut sys::CUgraphNode, *mut sys::CUgraphNode, *mut usize);
+        graph_join = "cuGraphAddDependencies"(
+            sys::CUgraph, *const sys::CUgraphNode, *const sys::CUgraphNode, usize
+        );
+        graph_part = "cuGraphRemoveDependencies"(
+            sys::CUgraph, *const sys::CUgraphNode, *const sys::CUgraphNode, usize
+        );
         graph_instantiate = "cuGraphInstantiateWithFlags"(*mut sys::CUgraphExec, sys::CUgraph, c_ulonglong);
         graph_upload = "cuGraphUpload"(sys::CUgraphExec, sys::CUstream);
         graph_launch = "cuGraphLaunch"(sys::CUgraphExec, sys::CUstream);
@@ -106,6 +112,9 @@ table! {
     EdgeApi {
         graph_edges = "cuGraphGetEdges_v2"(
             sys::CUgraph, *mut sys::CUgraphNode, *mut sys::CUgraphNode, *mut sys::CUgraphEdgeData, *mut usize
+        );
+        graph_part = "cuGraphRemoveDependencies_v2"(
+            sys::CUgraph, *const sys::CUgraphNode, *const sys::CUgraphNode, *const sys::CUgraphEdgeData, usize
         );
     }
 }

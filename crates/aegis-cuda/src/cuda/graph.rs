@@ -1,19 +1,21 @@
 //! Graphs: what was recorded on a stream, instantiated and uploaded at load time, replayed as a whole.
 
 use std::any::Any;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use aegis_types::PartitionId;
 use cudarc::driver::sys;
 
+use super::chain::{Edge, order};
 use super::driver::{Driver, Token};
 use super::retire::Handle;
 use super::stream::CudaStream;
 use crate::error::DeviceError;
 use crate::stream::{Graph, Stream};
 
-/// A graph of one stream. A chain of operations: parallel branches would occupy hardware queues that nobody counted.
+/// A graph of one stream. Its operations come one after the other: parallel branches, which vendor libraries record
+/// where they fork streams of their own, would occupy hardware queues that nobody counted, and share the lane's
+/// multiprocessors in an order that no two replays have in common.
 pub struct CudaGraph {
     driver: Arc<Driver>,
     partition: PartitionId,
@@ -33,7 +35,7 @@ impl CudaGraph {
         kept: Vec<Box<dyn Any>>,
     ) -> Result<Self, DeviceError> {
         let driver = Arc::clone(stream.driver());
-        let operations = template.operations()?;
+        let operations = template.straighten()?;
         let mut made = Self {
             partition: stream.partition(),
             stream: stream.number(),
@@ -93,37 +95,94 @@ pub(super) struct Template {
     raw: Token<sys::CUgraph_st>,
 }
 
+/// A dependence between two operations.
+struct RecordedEdge {
+    from: sys::CUgraphNode,
+    to: sys::CUgraphNode,
+    kind: sys::CUgraphEdgeData,
+}
+
 impl Template {
     /// Takes over what a capture gave; null if it was broken.
     pub(super) fn own(driver: &Arc<Driver>, raw: sys::CUgraph) -> Self {
         Self { driver: Arc::clone(driver), raw: Token(raw) }
     }
 
-    /// How many operations were recorded.
+    /// Makes one chain of what was recorded, in an order that every recorded dependence allows, and returns how many
+    /// operations it has.
     ///
     /// # Errors
-    /// [`DeviceError::Unsupported`] if they are no chain.
-    fn operations(&self) -> Result<usize, DeviceError> {
-        let (mut nodes, mut edges) = (0_usize, 0_usize);
-        let api = &self.driver.api;
+    /// The driver's refusal.
+    fn straighten(&self) -> Result<usize, DeviceError> {
+        let nodes = self.nodes()?;
+        let recorded = self.recorded()?;
+        let number = |node: sys::CUgraphNode| nodes.iter().position(|known| *known == node);
+        let edges: Option<Vec<Edge>> =
+            recorded.iter().map(|edge| Some((number(edge.from)?, number(edge.to)?))).collect();
+        let Some(chain) = edges.as_ref().and_then(|edges| order(nodes.len(), edges)) else {
+            return Err(DeviceError::Unsupported { what: "a captured graph without an order" });
+        };
+        let next = |edge: &Edge| chain.windows(2).any(|pair| (pair[0], pair[1]) == *edge);
+        let edges = edges.unwrap_or_default();
+        if edges.len() + 1 == nodes.len().max(1) && edges.iter().all(next) {
+            return Ok(nodes.len());
+        }
+        for (_, superfluous) in edges.iter().zip(&recorded).filter(|(edge, _)| !next(edge)) {
+            // A graph with allocations of its own may lose no dependence; one too many changes no order.
+            let _refused = self.part(superfluous);
+        }
+        for pair in chain.windows(2).filter(|pair| !edges.contains(&(pair[0], pair[1]))) {
+            self.join(nodes[pair[0]], nodes[pair[1]])?;
+        }
+        Ok(nodes.len())
+    }
+
+    fn nodes(&self) -> Result<Vec<sys::CUgraphNode>, DeviceError> {
+        let (api, mut count) = (&self.driver.api, 0_usize);
         // SAFETY: `cuGraphGetNodes` wants a live graph and a place for the number; no room for nodes asks for it only.
-        let code = unsafe { (api.graph_nodes)(self.raw.0, std::ptr::null_mut(), &raw mut nodes) };
+        let code = unsafe { (api.graph_nodes)(self.raw.0, std::ptr::null_mut(), &raw mut count) };
         self.driver.check(code, "cuGraphGetNodes")?;
-        let none = std::ptr::null_mut();
+        let mut nodes = vec![std::ptr::null_mut(); count];
+        if count > 0 {
+            // SAFETY: as above, with room for as many nodes as there are.
+            let code = unsafe { (api.graph_nodes)(self.raw.0, nodes.as_mut_ptr(), &raw mut count) };
+            self.driver.check(code, "cuGraphGetNodes")?;
+        }
+        Ok(nodes)
+    }
+
+    fn recorded(&self) -> Result<Vec<RecordedEdge>, DeviceError> {
+        let (mut count, none) = (0_usize, std::ptr::null_mut());
         // SAFETY: `edges` wants room for as many edges as it is told, or no room at all.
-        unsafe { self.edges(none, none, none.cast(), &mut edges) }?;
-        let (mut from, mut to) = (vec![std::ptr::null_mut(); edges], vec![std::ptr::null_mut(); edges]);
+        unsafe { self.edges(none, none, none.cast(), &mut count) }?;
+        let (mut from, mut to) = (vec![std::ptr::null_mut(); count], vec![std::ptr::null_mut(); count]);
         let plain = sys::CUgraphEdgeData { from_port: 0, to_port: 0, type_: 0, reserved: [0; 5] };
-        let mut kinds = vec![plain; edges];
-        if edges > 0 {
+        let mut kinds = vec![plain; count];
+        if count > 0 {
             // SAFETY: as above, and there is room for as many as there are.
-            unsafe { self.edges(from.as_mut_ptr(), to.as_mut_ptr(), kinds.as_mut_ptr(), &mut edges) }?;
+            unsafe { self.edges(from.as_mut_ptr(), to.as_mut_ptr(), kinds.as_mut_ptr(), &mut count) }?;
         }
-        if is_chain(nodes, &from, &to) {
-            Ok(nodes)
-        } else {
-            Err(DeviceError::Unsupported { what: "a captured graph with parallel branches" })
-        }
+        let ends = from.into_iter().zip(to).zip(kinds);
+        Ok(ends.map(|((from, to), kind)| RecordedEdge { from, to, kind }).collect())
+    }
+
+    /// Takes a dependence away.
+    fn part(&self, edge: &RecordedEdge) -> Result<(), DeviceError> {
+        let RecordedEdge { from, to, kind } = edge;
+        let code = match &self.driver.edges {
+            // SAFETY: `cuGraphRemoveDependencies_v2` wants a live graph and one edge of it, with its data.
+            Some(api) => unsafe { (api.graph_part)(self.raw.0, from, to, kind, 1) },
+            // SAFETY: `cuGraphRemoveDependencies` wants a live graph and one edge of it.
+            None => unsafe { (self.driver.api.graph_part)(self.raw.0, from, to, 1) },
+        };
+        self.driver.check(code, "cuGraphRemoveDependencies")
+    }
+
+    /// Makes `to` wait for `from`.
+    fn join(&self, from: sys::CUgraphNode, to: sys::CUgraphNode) -> Result<(), DeviceError> {
+        // SAFETY: `cuGraphAddDependencies` wants a live graph, and two nodes of it that are not joined so yet.
+        let code = unsafe { (self.driver.api.graph_join)(self.raw.0, &raw const from, &raw const to, 1) };
+        self.driver.check(code, "cuGraphAddDependencies")
     }
 
     /// The graph's edges. Kernels of vendor libraries may begin before the one before them ends and wait for it on the
@@ -156,33 +215,5 @@ impl Drop for Template {
             //  refusal leaves host memory behind, no more.
             let _code = unsafe { (self.driver.api.graph_destroy)(self.raw.0) };
         }
-    }
-}
-
-/// Whether an acyclic graph is one chain: one edge less than nodes, and no node is left or reached twice.
-fn is_chain<N: Ord>(nodes: usize, from: &[N], to: &[N]) -> bool {
-    let distinct = |ends: &[N]| ends.iter().collect::<BTreeSet<_>>().len() == ends.len();
-    from.len() + 1 == nodes.max(1) && distinct(from) && distinct(to)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_chains_are_chains() {
-        let check = |nodes, edges: &[(u32, u32)], expected| {
-            let (from, to): (Vec<_>, Vec<_>) = edges.iter().copied().unzip();
-            assert_eq!(is_chain(nodes, &from, &to), expected, "{nodes} nodes, {edges:?}");
-        };
-        check(0, &[], true);
-        check(1, &[], true);
-        check(3, &[(0, 1), (1, 2)], true);
-        check(3, &[(1, 2), (2, 0)], true);
-        check(2, &[], false);
-        check(3, &[(0, 1), (0, 2)], false);
-        check(3, &[(0, 2), (1, 2)], false);
-        check(4, &[(0, 1), (0, 2), (1, 3), (2, 3)], false);
-        check(4, &[(0, 1), (2, 3)], false);
     }
 }
