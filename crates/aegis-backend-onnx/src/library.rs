@@ -144,9 +144,14 @@ impl OnnxRuntime {
         self.devices().iter().map(|(&ordinal, pair)| (ordinal, pair.1.counts())).collect()
     }
 
+    /// Where the provider has host memory from for the copies of this GPU; `None` before a model was loaded there.
+    pub(crate) fn pinned(&self, ordinal: i32) -> Option<&'static PinnedAllocator> {
+        self.devices().get(&ordinal).map(|pair| pair.1)
+    }
+
     /// Blocks of host memory that the provider has for the copies of this GPU.
     pub(crate) fn pinned_live(&self, ordinal: i32) -> u64 {
-        self.devices().get(&ordinal).map_or(0, |pair| pair.1.counts().live)
+        self.pinned(ordinal).map_or(0, |allocator| allocator.counts().live)
     }
 
     /// Makes sure that models on this GPU take its memory from their grants.

@@ -4,15 +4,20 @@
 //! allocation of the driver's, a function on the host. A job is recorded by way of trial, what was recorded is looked
 //! at, and replays on several sets of inputs must give the bits that plain runs give.
 //!
+//! Kernels that are told sizes through memory copy them from the host. What they copy cannot depend on a job's inputs if
+//! no node runs on the host and nothing is copied to it: while a job is recorded the device computes nothing, so nothing
+//! of it can have reached the host. Then the library's blocks that the copies read are kept as they are for as long as
+//! the graph may be replayed ([`pinned`](super::pinned)), and replays are compared with runs all the same.
+//!
 //! One exception: while a stream records, the vendor's matrix library takes its workspace as an allocation of the graph,
 //! and may then choose another order of summing than in a run. Numbers of such a graph may differ by rounding.
 
-use aegis_cuda::{BackendError, Bindings, DeviceSlice, ElementType, Graph, Stream, TensorSpec};
+use aegis_cuda::{BackendError, Bindings, DeviceSlice, ElementType, Stream, TensorSpec};
 use aegis_types::{MemoryClass, Severity};
 
 use super::driver::Recorded;
 use super::model::OnDevice;
-use crate::opened::{Bound, Temporaries};
+use crate::opened::Temporaries;
 
 /// What the outputs are filled with before each run, so that a run that does nothing is seen.
 const POISON: u8 = 0xA5;
@@ -25,8 +30,8 @@ const ROUNDING: f32 = 2e-5;
 pub(crate) enum Trial {
     /// Replays do what runs do.
     Replays {
-        /// Allocations that the graph makes of its own.
-        allocations: usize,
+        /// What was recorded.
+        recorded: Recorded,
     },
     /// It has to be run as it is.
     Runs {
@@ -63,8 +68,12 @@ fn on(device: &OnDevice, stream: &mut dyn Stream, lent: &Temporaries) -> Result<
             Err(error) => return Err(error),
         }
     }
-    let mut recorded = Recorded::default();
-    let graph = match record(device, stream, &bound, &mut recorded) {
+    let (mut recorded, mut kept) = (Recorded::default(), Vec::new());
+    let outcome = stream.capture(&mut |stream| {
+        (recorded, kept) = device.record(&bound, stream)?;
+        Ok(())
+    });
+    let graph = match outcome {
         Ok(graph) => graph,
         Err(error) if is_fatal(&error) => return Err(error),
         Err(BackendError::Execution { reason, .. }) => return Ok(Trial::Runs { reason }),
@@ -82,7 +91,8 @@ fn on(device: &OnDevice, stream: &mut dyn Stream, lent: &Temporaries) -> Result<
             });
         }
     }
-    Ok(Trial::Replays { allocations: recorded.allocations })
+    drop((graph, kept));
+    Ok(Trial::Replays { recorded })
 }
 
 fn is_fatal(error: &BackendError) -> bool {
@@ -102,19 +112,6 @@ fn agree(specs: &[TensorSpec], seen: &[Vec<u8>], expected: &[Vec<u8>], tolerance
                 || (seen - expected).abs() <= tolerance * expected.abs().max(1.0)
         };
         seen == expected || rounded && numbers(seen).into_iter().zip(numbers(expected)).all(near)
-    })
-}
-
-fn record(
-    device: &OnDevice,
-    stream: &mut dyn Stream,
-    bound: &Bound,
-    recorded: &mut Recorded,
-) -> Result<Box<dyn Graph>, BackendError> {
-    stream.capture(&mut |stream| {
-        device.record(bound)?;
-        *recorded = device.recorded(stream).map_err(|reason| device.opened().execution(reason))?;
-        Ok(())
     })
 }
 

@@ -118,6 +118,8 @@ pub(crate) struct Recorded {
     pub operations: usize,
     /// Allocations of memory that belongs to the graph, outside of every grant.
     pub allocations: usize,
+    /// Copies from host memory.
+    pub copies: usize,
 }
 
 impl Driver {
@@ -188,7 +190,17 @@ impl Driver {
         let _leaked = unsafe { (self.memory_free)(address) };
     }
 
-    /// What `stream` recorded so far, if it may be replayed: kernels, fills, and copies inside the device's memory.
+    /// Whether `stream` records.
+    ///
+    /// # Safety
+    /// `stream` is live.
+    pub(crate) unsafe fn is_recording(&self, stream: *mut c_void) -> bool {
+        // SAFETY: `recording` wants a live stream: the caller's promise.
+        unsafe { self.recording(stream) }.is_ok_and(|graph| graph.is_some())
+    }
+
+    /// What `stream` recorded so far, if it may be replayed: kernels, fills, copies inside the device's memory, and
+    /// copies from host memory for which `keep` has answered that it stays as it is; it is asked with address and length.
     ///
     /// Anything else would act on replay as it did when it was recorded, on host memory that is somebody else's by then:
     /// a copy reads or writes whatever lies there, and a host function gives back memory twice.
@@ -198,7 +210,39 @@ impl Driver {
     ///
     /// # Safety
     /// `stream` is live.
-    pub(crate) unsafe fn recorded(&self, stream: *mut c_void) -> Result<Recorded, Reason> {
+    pub(crate) unsafe fn recorded(
+        &self,
+        stream: *mut c_void,
+        keep: &mut dyn FnMut(usize, usize) -> bool,
+    ) -> Result<Recorded, Reason> {
+        // SAFETY: `recording` wants a live stream: the caller's promise.
+        let Some(graph) = unsafe { self.recording(stream) }? else {
+            return Err("the recording was broken by an operation that cannot be recorded".to_owned());
+        };
+        let nodes = self.nodes(graph)?;
+        let mut recorded = Recorded { operations: nodes.len(), ..Recorded::default() };
+        for (position, &node) in nodes.iter().enumerate() {
+            let mut kind = c_uint::MAX;
+            // SAFETY: `cuGraphNodeGetType` wants a live node, which the graph has just named, and a place for the type.
+            check(unsafe { (self.node_type)(node, &raw mut kind) }, "cuGraphNodeGetType")?;
+            match kind {
+                KERNEL | FILL | EMPTY | FREE => {}
+                ALLOCATION => recorded.allocations += 1,
+                COPY => recorded.copies += usize::from(self.copy_from_host(node, position, keep)?),
+                HOST => return Err(format!("operation {position} calls a function on the host")),
+                other => {
+                    return Err(format!("operation {position} is of kind {other}, which is not replayed"));
+                }
+            }
+        }
+        Ok(recorded)
+    }
+
+    /// The graph that `stream` records; `None` if it records none, or was broken.
+    ///
+    /// # Safety
+    /// `stream` is live.
+    unsafe fn recording(&self, stream: *mut c_void) -> Result<Option<*mut c_void>, Reason> {
         let (mut status, mut graph) = (0, ptr::null_mut());
         let none = ptr::null_mut();
         // SAFETY: `cuStreamGetCaptureInfo` wants a live stream (the caller's promise), a place for the status, and
@@ -214,26 +258,7 @@ impl Driver {
             )
         };
         check(code, "cuStreamGetCaptureInfo")?;
-        if status != RECORDING {
-            return Err("the recording was broken by an operation that cannot be recorded".to_owned());
-        }
-        let nodes = self.nodes(graph)?;
-        let mut recorded = Recorded { operations: nodes.len(), allocations: 0 };
-        for (position, &node) in nodes.iter().enumerate() {
-            let mut kind = c_uint::MAX;
-            // SAFETY: `cuGraphNodeGetType` wants a live node, which the graph has just named, and a place for the type.
-            check(unsafe { (self.node_type)(node, &raw mut kind) }, "cuGraphNodeGetType")?;
-            match kind {
-                KERNEL | FILL | EMPTY | FREE => {}
-                ALLOCATION => recorded.allocations += 1,
-                COPY => self.inside_device(node, position)?,
-                HOST => return Err(format!("operation {position} calls a function on the host")),
-                other => {
-                    return Err(format!("operation {position} is of kind {other}, which is not replayed"));
-                }
-            }
-        }
-        Ok(recorded)
+        Ok((status == RECORDING).then_some(graph))
     }
 
     fn nodes(&self, graph: *mut c_void) -> Result<Vec<*mut c_void>, Reason> {
@@ -249,20 +274,38 @@ impl Driver {
         Ok(nodes)
     }
 
-    fn inside_device(&self, node: *mut c_void, position: usize) -> Result<(), Reason> {
+    /// Whether a copy reads host memory, which `keep` has to answer for. What writes there is refused.
+    fn copy_from_host(
+        &self,
+        node: *mut c_void,
+        position: usize,
+        keep: &mut dyn FnMut(usize, usize) -> bool,
+    ) -> Result<bool, Reason> {
         let mut copy = CopyParameters::default();
         // SAFETY: `cuGraphMemcpyNodeGetParams` wants a live node that is a copy, and a place for its parameters.
         check(unsafe { (self.copy_parameters)(node, &raw mut copy) }, "cuGraphMemcpyNodeGetParams")?;
-        for (end, side) in [("from", copy.from), ("to", copy.to)] {
-            let unified = side.memory_type == UNIFIED && self.is_device_memory(side.device);
-            if side.memory_type != ON_DEVICE && !unified {
-                let bytes = copy.width;
-                return Err(format!(
-                    "operation {position} copies {bytes} B {end} host memory, which a replay would find changed"
-                ));
-            }
+        let bytes = copy.width;
+        if self.host_side(&copy.to).is_some() {
+            return Err(format!("operation {position} copies {bytes} B to host memory"));
         }
-        Ok(())
+        let Some(address) = self.host_side(&copy.from) else { return Ok(false) };
+        let is_line = copy.height <= 1 && copy.depth <= 1;
+        if is_line && keep(address.saturating_add(copy.from.x), bytes) {
+            return Ok(true);
+        }
+        Err(format!(
+            "operation {position} copies {bytes} B from host memory, which a replay would find changed"
+        ))
+    }
+
+    /// The address of a side of a copy that is not the device's memory.
+    fn host_side(&self, side: &CopySide) -> Option<usize> {
+        match side.memory_type {
+            ON_DEVICE => None,
+            UNIFIED if self.is_device_memory(side.device) => None,
+            UNIFIED => usize::try_from(side.device).ok(),
+            _ => Some(side.host),
+        }
     }
 
     fn is_device_memory(&self, address: u64) -> bool {

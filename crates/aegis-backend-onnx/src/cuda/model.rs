@@ -9,20 +9,25 @@ use aegis_cuda::{
 use aegis_types::{Bytes, MemoryClass, SegmentIndex};
 
 use super::capture::{self, Trial};
-use super::driver::Driver;
+use super::driver::{Driver, Recorded};
+use super::pinned::{Kept, PinnedAllocator, Recording};
 use super::provider::{self, Target};
 use crate::backend::WARM_UP_RUNS;
 use crate::charge::Charge;
 use crate::inspect::Inspected;
 use crate::library::{OnnxRuntime, library_error};
 use crate::opened::{Bound, Opened, Place};
-use crate::raw::{MemoryInfo, Reason, RunOptions};
+use crate::raw::{MemoryInfo, RunOptions};
 
 /// A loaded model. Fields are dropped in this order: bindings name the session.
 pub(crate) struct CudaModel {
     bound: Vec<Bound>,
     device: OnDevice,
+    /// Host memory that graphs copy from. They are gone before the model.
+    kept: Vec<Kept>,
     capturable: bool,
+    /// Whether graphs copy from host memory.
+    copies: bool,
     remarks: Vec<String>,
 }
 
@@ -33,6 +38,8 @@ pub(crate) struct OnDevice {
     options: RunOptions,
     /// Whether runs that are not recorded have to wait for the device.
     waits: bool,
+    /// Where host memory for copies comes from, if what is copied does not depend on a job's inputs.
+    pinned: Option<&'static PinnedAllocator>,
     driver: Driver,
     /// The lane's stream: an identity, and what the driver is asked about. The stream outlives the model.
     stream: *mut c_void,
@@ -74,12 +81,22 @@ impl CudaModel {
         let before = driver.free_memory().map_err(library_error)?;
         let mut device = attempt.warm(description, charge, stream)?;
         let mut remarks = Vec::new();
-        let capturable = match capture::trial(&device, stream)? {
-            Trial::Replays { allocations: 0 } => true,
-            Trial::Replays { allocations } => {
-                remarks.push(format!(
-                    "its graph makes {allocations} allocations outside of the grant, and may round as runs do not"
-                ));
+        let trial = capture::trial(&device, stream)?;
+        let copies = matches!(&trial, Trial::Replays { recorded } if recorded.copies > 0);
+        let capturable = match trial {
+            Trial::Replays { recorded } => {
+                if recorded.allocations > 0 {
+                    remarks.push(format!(
+                        "its graph makes {} allocations outside of the grant, and may round as runs do not",
+                        recorded.allocations
+                    ));
+                }
+                if recorded.copies > 0 {
+                    remarks.push(format!(
+                        "its graph makes {} copies from host memory that is kept for it",
+                        recorded.copies
+                    ));
+                }
                 true
             }
             Trial::Runs { reason } => {
@@ -89,12 +106,12 @@ impl CudaModel {
                 false
             }
         };
-        if device.waits {
+        if device.waits && !capturable {
             remarks.push("its runs wait for the device, and the lanes of its carrier with them".to_owned());
         }
         remarks.extend(device.on_host());
         interop::with_raw_stream(stream, |_| remarks.extend(outside(driver, before)));
-        Ok(Self { bound: Vec::new(), device, capturable, remarks })
+        Ok(Self { bound: Vec::new(), device, kept: Vec::new(), capturable, copies, remarks })
     }
 }
 
@@ -140,6 +157,9 @@ impl Attempt<'_> {
         device.opened.settled()?;
         self.bound_host_memory(&mut device, stream)?;
         device.count_weights()?;
+        if device.on_host().is_none() {
+            device.pinned = self.runtime.pinned(self.target.ordinal);
+        }
         Ok(device)
     }
 
@@ -167,7 +187,8 @@ impl Attempt<'_> {
         let options = RunOptions::without_waiting().map_err(invalid)?;
         let place = Place { info, gpu: Some((self.driver, self.target)) };
         let opened = Opened::create(self.runtime, self.request, description, self.inspected, charge, place)?;
-        Ok(OnDevice { opened, options, waits: false, driver: self.driver, stream: self.target.stream })
+        let (driver, stream) = (self.driver, self.target.stream);
+        Ok(OnDevice { opened, options, waits: false, pinned: None, driver, stream })
     }
 }
 
@@ -185,19 +206,30 @@ impl OnDevice {
         unsafe { self.opened.run(options, &bound.binding, class) }
     }
 
-    /// Enqueues one run on the lane's stream, which records it: nothing may wait then.
-    pub(crate) fn record(&self, bound: &Bound) -> Result<(), BackendError> {
+    /// Enqueues one run on the lane's stream, which records it: nothing may wait then. Returns what was recorded, and what
+    /// has to live as long as the graph.
+    pub(crate) fn record(
+        &self,
+        bound: &Bound,
+        stream: &mut dyn Stream,
+    ) -> Result<(Recorded, Vec<Kept>), BackendError> {
+        let mut recording = self.pinned.map(PinnedAllocator::record);
         // SAFETY: `run` wants null or live options: they stand beside the session.
-        unsafe { self.opened.run(self.options.as_ptr(), &bound.binding, MemoryClass::Scratch) }
-    }
-
-    /// What the lane's stream recorded so far.
-    pub(crate) fn recorded(&self, stream: &mut dyn Stream) -> Result<super::driver::Recorded, Reason> {
+        unsafe { self.opened.run(self.options.as_ptr(), &bound.binding, MemoryClass::Scratch) }?;
+        let mut keep = |address, bytes| recording.as_mut().is_some_and(|record| record.keep(address, bytes));
         let asked = interop::with_raw_stream(stream, |raw| {
             // SAFETY: `recorded` wants a live stream, which it is while it is lent.
-            unsafe { self.driver.recorded(raw) }
+            unsafe { self.driver.recorded(raw, &mut keep) }
         });
-        asked.unwrap_or_else(|| Err("the lane's stream is lost".to_owned()))
+        let recorded = asked.unwrap_or_else(|| Err("the lane's stream is lost".to_owned()));
+        let recorded = recorded.map_err(|reason| self.opened.execution(reason))?;
+        Ok((recorded, recording.map(Recording::end).unwrap_or_default()))
+    }
+
+    /// Whether the lane's stream records.
+    fn is_recording(&self) -> bool {
+        // SAFETY: `is_recording` wants a live stream: the lane's outlives the model.
+        unsafe { self.driver.is_recording(self.stream) }
     }
 
     /// Runs on zeros in temporary buffers, which are given back when nothing uses them any more.
@@ -271,8 +303,12 @@ impl RuntimeBackend for CudaModel {
         if here != Some(self.device.stream) {
             return Err(self.device.opened.execution("it was loaded on another stream".to_owned()));
         }
-        // A model that must wait cannot be captured, so nothing is being recorded then.
-        self.device.run(bound, MemoryClass::Scratch)?;
+        if self.copies && self.device.is_recording() {
+            let (_, kept) = self.device.record(bound, stream)?;
+            self.kept.extend(kept);
+        } else {
+            self.device.run(bound, MemoryClass::Scratch)?;
+        }
         self.device.opened.nothing_left()
     }
 }
