@@ -9,8 +9,9 @@ use aegis_types::Bytes;
 use ort::AsPointer;
 use ort::session::Session;
 
+use crate::cuda::driver::Driver;
 use crate::inspect::{self, Inspected};
-use crate::library::OnnxRuntime;
+use crate::library::{OnnxRuntime, library_error};
 use crate::raw::{self, MemoryInfo, Reason, Value};
 use crate::segment::{Chain, Split};
 use crate::session::{self, Tensors};
@@ -71,12 +72,41 @@ impl Reference {
         Self::from_inspected(runtime, &request, &inspect::inspect(&request)?)
     }
 
+    /// As [`Reference::open_whole`], on the GPU of that number with the library's own stream and arenas. Inputs and
+    /// outputs stay on the host: each run copies them, and waits.
+    ///
+    /// # Errors
+    /// As [`Reference::open`], and [`BackendError::Library`] for a GPU that cannot be had.
+    pub fn open_on_gpu(
+        runtime: &OnnxRuntime,
+        artifact: &[u8],
+        shapes: &BTreeMap<String, Vec<u64>>,
+        ordinal: u32,
+    ) -> Result<Self, BackendError> {
+        let request = ModelRequest { name: "reference", artifact, shapes, allow_control_flow: true };
+        let ordinal = i32::try_from(ordinal)
+            .map_err(|_| library_error(format!("no library knows a device of number {ordinal}")))?;
+        let driver = Driver::find().map_err(library_error)?;
+        runtime.adopt_device(ordinal, driver).map_err(library_error)?;
+        let inspected = inspect::inspect(&request)?;
+        Self::opened(runtime, &request, &inspected, Tensors::PlainOnDevice(ordinal))
+    }
+
     pub(crate) fn from_inspected(
         runtime: &OnnxRuntime,
         request: &ModelRequest<'_>,
         inspected: &Inspected,
     ) -> Result<Self, BackendError> {
-        let session = session::open(runtime, request.artifact, &inspected.named, Tensors::Plain)
+        Self::opened(runtime, request, inspected, Tensors::Plain)
+    }
+
+    fn opened(
+        runtime: &OnnxRuntime,
+        request: &ModelRequest<'_>,
+        inspected: &Inspected,
+        tensors: Tensors,
+    ) -> Result<Self, BackendError> {
+        let session = session::open(runtime, request.artifact, &inspected.named, tensors)
             .map_err(|message| session::load_error(request.name, &inspected.nodes, &message))?;
         let outputs: Vec<(String, ElementType)> =
             inspected.outputs.iter().map(|output| (output.name.clone(), output.element)).collect();

@@ -21,6 +21,8 @@ pub(crate) enum Tensors {
     Plain,
     /// Our allocators of host and device, on a GPU.
     OnDevice(Target),
+    /// The library's own arenas and stream on the GPU of this number, charged to nobody: for comparison.
+    PlainOnDevice(i32),
 }
 
 /// Creates a session from a model file's bytes.
@@ -52,13 +54,18 @@ pub(crate) fn open(
         for (name, &length) in named {
             builder = builder.with_dimension_override(name, i64::try_from(length).unwrap_or(i64::MAX))?;
         }
-        if let Tensors::OnDevice(target) = tensors {
+        let place = match tensors {
+            Tensors::OnDevice(Target { ordinal, stream }) => Some((ordinal, Some(stream))),
+            Tensors::PlainOnDevice(ordinal) => Some((ordinal, None)),
+            Tensors::Charged | Tensors::Plain => None,
+        };
+        if let Some((ordinal, stream)) = place {
             builder = builder.with_config_entry(provider::RECORD_ASSIGNMENT, "1")?;
-            if let Err(reason) = provider::append(&mut builder, target) {
+            if let Err(reason) = provider::append(&mut builder, ordinal, stream) {
                 return Ok(Err(reason));
             }
         }
-        if tensors != Tensors::Plain {
+        if matches!(tensors, Tensors::Charged | Tensors::OnDevice(_)) {
             builder = builder.with_env_allocators()?;
             // The library's arena would keep memory of one task and lend it to another behind the ledger's back.
             // SAFETY: wants live options, which the builder owns.

@@ -56,23 +56,32 @@ impl Options {
     }
 }
 
-/// Makes the session compute on the GPU, on the stream given.
+/// Makes the session compute on the GPU of that number, on the stream given or on one of the library's own.
 ///
 /// Algorithms of convolutions are chosen by the vendor's rules, not by trying them out: trials take memory that no job
 /// takes, and two loads of one model could choose differently, so that neither times nor results would be those that
-/// were measured. Numbers keep their precision: the provider's default would round to 10 bits of mantissa.
+/// were measured. The provider's word for the better of the vendor's two sets of rules is `EXHAUSTIVE`; nothing is tried
+/// there either. The other set knows no limit for workspaces: it takes 1.85 GiB for a text recogniser that needs 3 MiB.
+/// Numbers keep their precision: the provider's default would round to 10 bits of mantissa.
 ///
 /// # Errors
 /// The library's message: it was built without the provider, or cannot load it.
-pub(crate) fn append(builder: &mut SessionBuilder, target: Target) -> Result<(), Reason> {
+pub(crate) fn append(
+    builder: &mut SessionBuilder,
+    ordinal: i32,
+    stream: Option<*mut c_void>,
+) -> Result<(), Reason> {
     let text = |value: String| CString::new(value).map_err(|error| error.to_string());
-    let options = Options::new(&[
-        (c"device_id", text(target.ordinal.to_string())?),
-        (c"has_user_compute_stream", text("1".to_owned())?),
-        (c"user_compute_stream", text(target.stream.addr().to_string())?),
-        (c"cudnn_conv_algo_search", text("HEURISTIC".to_owned())?),
+    let mut pairs = vec![
+        (c"device_id", text(ordinal.to_string())?),
+        (c"cudnn_conv_algo_search", text("EXHAUSTIVE".to_owned())?),
         (c"use_tf32", text("0".to_owned())?),
-    ])?;
+    ];
+    if let Some(stream) = stream {
+        pairs.push((c"has_user_compute_stream", text("1".to_owned())?));
+        pairs.push((c"user_compute_stream", text(stream.addr().to_string())?));
+    }
+    let options = Options::new(&pairs)?;
     // SAFETY: wants live session options, which the builder owns, and live provider options.
     raw::check(unsafe {
         (ort::api().SessionOptionsAppendExecutionProvider_CUDA_V2)(builder.ptr_mut(), options.0.as_ptr())
