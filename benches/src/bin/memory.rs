@@ -5,7 +5,8 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use aegis_benches::sharing::{Alone, Bed, Choice, SharingError, Together, Untouched, report};
+use aegis_benches::gpu::card::Gpu;
+use aegis_benches::sharing::{Alone, Apart, Bed, Choice, SharingError, Together, Untouched, report};
 use clap::Parser;
 
 /// Trained models with private memory beside the same models from one plan, jobs in random order, scratch poisoned.
@@ -15,6 +16,9 @@ struct Arguments {
     /// The folder with library and models [default: what AEGIS_CACHE says].
     #[arg(long)]
     cache: Option<PathBuf>,
+    /// The number of the GPU that the models run on; without it they run on the host's cores.
+    #[arg(long)]
+    gpu: Option<u32>,
     /// Which tasks.
     #[arg(long, value_enum, default_value_t = Choice::Fifteen)]
     fleet: Choice,
@@ -47,17 +51,26 @@ fn main() -> ExitCode {
     }
 }
 
+/// Hardware queues of a process that says nothing else: more than there are lanes here.
+const QUEUES: u32 = 8;
+
 /// Prints the tables and says whether anything is wrong.
 fn measure(arguments: &Arguments, cache: &Path) -> Result<bool, SharingError> {
-    let bed = Bed::open(cache, arguments.fleet)?;
-    // Before anything else: it is measured by what the process grows.
-    let untouched = Untouched::run(&bed)?;
+    let bed = match arguments.gpu {
+        None => Bed::open(cache, arguments.fleet)?,
+        Some(ordinal) => Bed::open_on(Gpu::find(ordinal, QUEUES)?, cache, arguments.fleet)?,
+    };
+    // On the host before anything else, because it is measured by what the process grows; on a GPU behind what loads
+    // the libraries' code for ever.
+    let early = if bed.is_on_gpu() { None } else { Some(Untouched::run(&bed)?) };
     let order = bed.order(arguments.jobs, arguments.seed);
     let alone = Alone::run(&bed, &order)?;
+    let untouched = early.map_or_else(|| Untouched::run(&bed), Ok)?;
+    let apart = bed.is_on_gpu().then(|| Apart::run(&bed, &alone)).transpose()?;
     let runs = arguments.lanes.iter().map(|&lanes| Together::run(&bed, &alone, &order, lanes));
     let runs = runs.collect::<Result<Vec<_>, _>>()?;
     println!("{} jobs from seed {}; sizes in MiB", arguments.jobs, arguments.seed);
-    println!("{}", report(&untouched, &alone, &runs, &bed));
+    println!("{}", report(&untouched, apart.as_ref(), &alone, &runs, &bed));
     for wrong in runs.iter().flat_map(|run| &run.wrong).take(8) {
         println!("WRONG: {wrong:?}");
     }

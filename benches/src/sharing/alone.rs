@@ -1,18 +1,14 @@
 //! Every model by itself, with memory of its own: what it takes, and what its jobs give.
 
-use aegis_context::{ALIGNMENT, Lane};
-use aegis_cuda::{Device, MemorySpace};
+use aegis_context::ALIGNMENT;
 use aegis_memory::{Demand, Ledger, LowestOffsetFirst, MemoryOrchestrator, PlanReservation, TaskGrant};
 use aegis_types::record::Discard;
-use aegis_types::{Bytes, DispatchSeq, LaneId, MemoryGrant, PartitionId, TaskId, Time};
+use aegis_types::{Bytes, DispatchSeq, LaneId, MemoryGrant, TaskId, Time};
 use aegisrt::feed::SAMPLES;
 
 use super::error::SharingError;
 use super::runner::Runner;
-use super::{Bed, CAPACITY, LINES};
-
-/// What a task may take of each kind while nobody knows what it needs.
-const ROOM: Bytes = Bytes::new(64 << 20);
+use super::{Bed, LINES};
 
 /// What a model took, by how long the bytes live: marks of the arenas that served it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,16 +38,16 @@ impl Alone {
     /// # Errors
     /// What device, library or memory refuse.
     pub fn run(bed: &Bed, order: &[TaskId]) -> Result<Self, SharingError> {
-        let device = Bed::device()?;
-        let mut lane = Lane::bind(&device, PartitionId::new(0), LaneId::new(0))?;
+        let ground = &bed.ground;
+        let mut lane = ground.lane(0)?;
         let before = bed.uncharged();
         let (mut needs, mut outputs) = (Vec::new(), Vec::new());
         for (model, feed) in bed.models.iter().zip(&bed.feeds) {
             let jobs = order.iter().filter(|task| **task == model.task).count();
             let jobs = if model.config.state.is_empty() { jobs.min(SAMPLES) } else { jobs }.max(2);
-            let grant = private_grant(model.task)?;
-            let region = device.reserve(MemorySpace::Device, Bytes::new(3 * ROOM.get()))?;
-            let mut runner = Runner::load(&mut lane, model, feed, grant, &region)?;
+            let (grant, size) = private_grant(model.task, &ground.room(), ground.capacity())?;
+            let region = ground.reserve(size)?;
+            let mut runner = Runner::load(ground, &mut lane, (model, feed), grant, &region)?;
             let mut dispatch = DispatchSeq::new(lane.flag().load().get());
             let mut kept = Vec::with_capacity(jobs);
             for _ in 0..jobs {
@@ -70,6 +66,11 @@ impl Alone {
         &kept[number as usize % kept.len()]
     }
 
+    /// How many jobs of a task were kept.
+    pub(super) fn jobs(&self, task: TaskId) -> u64 {
+        self.outputs[task.index()].len() as u64
+    }
+
     /// The demands of a plan with these tasks on these lanes.
     pub fn demands(&self, lanes: &[LaneId]) -> Vec<Demand> {
         let tasks = (0..).map(TaskId::new).zip(&self.needs).zip(lanes);
@@ -85,13 +86,19 @@ impl Alone {
     }
 }
 
-/// Memory for one task alone, more than any model here takes.
-fn private_grant(task: TaskId) -> Result<TaskGrant, SharingError> {
-    let demand = Demand { task, lane: LaneId::new(0), persistent: ROOM, exchange: ROOM, scratch: vec![ROOM] };
+/// A plan for one task alone: its grant, and how large the region is that it counts from.
+pub(super) fn private_grant(
+    task: TaskId,
+    needs: &Needs,
+    capacity: Bytes,
+) -> Result<(TaskGrant, Bytes), SharingError> {
+    let Needs { persistent, exchange, scratch } = *needs;
+    let demand = Demand { task, lane: LaneId::new(0), persistent, exchange, scratch: vec![scratch] };
     let orchestrator = MemoryOrchestrator::with_align(ALIGNMENT)?;
-    let plan = orchestrator.plan(&[demand], CAPACITY, &LowestOffsetFirst)?;
-    let reservation = PlanReservation::reserve(plan, &Ledger::new(CAPACITY), &mut Discard, Time::ZERO)?;
+    let plan = orchestrator.plan(&[demand], capacity, &LowestOffsetFirst)?;
+    let size = plan.peak();
+    let reservation = PlanReservation::reserve(plan, &Ledger::new(capacity), &mut Discard, Time::ZERO)?;
     let grants = reservation.into_grants(LINES).into_iter().flat_map(|lane| lane.tasks);
     let mut own = grants.filter(|grant| grant.owner() == task);
-    Ok(own.next().expect("the plan was made of this task's demand"))
+    Ok((own.next().expect("the plan was made of this task's demand"), size))
 }

@@ -4,6 +4,8 @@ use aegis_cuda::{BackendError, DeviceError};
 use aegis_memory::MemoryError;
 use aegisrt::RuntimeError;
 
+use crate::gpu::error::ExperimentError;
+
 /// Why there is no answer about shared memory.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -39,6 +41,14 @@ pub enum SharingError {
     /// What is resident is not known.
     #[error("the system does not say in /proc/self/status what of this process is resident")]
     Resident,
+    /// What is in use on the GPU is not known.
+    #[error(
+        "no source tells how much of the GPU's memory is free; legal: a machine with the management library"
+    )]
+    Unwatched,
+    /// The GPU could not be opened.
+    #[error(transparent)]
+    Gpu(#[from] ExperimentError),
     /// A lane's thread panicked.
     #[error("the thread of a lane panicked")]
     Panicked,

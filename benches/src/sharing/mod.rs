@@ -1,16 +1,19 @@
 //! What one memory plan for all models is worth, and that nothing but memory changes: trained models on lanes that share
 //! their scratch, beside the same models with memory of their own.
 //!
-//! First every model runs as the library runs it by itself, and the system says what that takes. Then each runs alone with
+//! Every model runs as the library runs it by itself, and the system says what that takes. Each runs alone with
 //! private memory of ours: its outputs are kept, and the arenas say what it took. These
 //! figures are the demands of the plans, as a profile's are. Then the same jobs run in random order on some lanes, from
-//! one plan. Scratch is overwritten between jobs, and every output is compared bit by bit.
+//! one plan. Scratch is overwritten between jobs, and every output is compared bit by bit. On a GPU, whose memory nobody
+//! else changes, the driver's account of it stands beside every plan, and beside private contexts of the same models.
 //!
 //! The program `aegis-memory` prints the tables; `tests/sharing.rs` asks the same with fewer jobs.
 
 mod alone;
+mod apart;
 mod error;
 mod fleet;
+mod ground;
 mod runner;
 mod table;
 mod together;
@@ -20,19 +23,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 use aegis_backend_onnx::{OnnxLoader, OnnxRuntime};
-use aegis_cuda::{HostDevice, HostOptions};
 use aegis_types::{Bytes, TaskId};
 use aegisrt::feed::{Feed, SplitMix};
 use aegisrt::inventory::{Loaders, Model, inspect_with};
 
+use crate::gpu::card::Gpu;
+
 pub use alone::{Alone, Needs};
+pub use apart::Apart;
 pub use error::SharingError;
 pub use fleet::Choice;
+use ground::Ground;
 pub use together::{Together, Wrong};
 pub use untouched::Untouched;
-
-/// Memory that may be reserved at most: address space, of which the system gives pages as they are used.
-const CAPACITY: Bytes = Bytes::new(4 << 30);
 
 /// Lines of an arena: how many blocks a model may hold at once.
 const LINES: usize = 8_192;
@@ -43,6 +46,18 @@ pub struct Bed {
     models: Vec<Model>,
     feeds: Vec<Feed>,
     library: OnnxRuntime,
+    ground: Ground,
+}
+
+/// What the system says of the memory that models took, beside what was there before they were loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// When every model was loaded.
+    pub loaded: Bytes,
+    /// When jobs had run.
+    pub ran: Bytes,
+    /// What of it we reserved.
+    pub reserved: Bytes,
 }
 
 impl Bed {
@@ -52,18 +67,32 @@ impl Bed {
     /// What is missing there, or refused by the library.
     pub fn open(cache: &Path, choice: Choice) -> Result<Self, SharingError> {
         let library = OnnxRuntime::load(&cache.join("onnxruntime").join("libonnxruntime.so"))?;
-        Self::with(library, cache, choice)
+        Self::with(library, cache, choice, Ground::Host)
     }
 
-    /// Other tasks with the library of this one, which a process loads once.
+    /// As [`Bed::open`], on a GPU: the library's CUDA provider lies beside the library.
+    ///
+    /// # Errors
+    /// As [`Bed::open`], and what the device refuses.
+    pub fn open_on(gpu: Gpu, cache: &Path, choice: Choice) -> Result<Self, SharingError> {
+        let library = OnnxRuntime::load(&cache.join("onnxruntime").join("libonnxruntime.so"))?;
+        Self::with(library, cache, choice, Ground::on(gpu)?)
+    }
+
+    /// Other tasks on the host with the library of this one, which a process loads once.
     ///
     /// # Errors
     /// As [`Bed::open`].
     pub fn other(&self, cache: &Path, choice: Choice) -> Result<Self, SharingError> {
-        Self::with(self.library.clone(), cache, choice)
+        Self::with(self.library.clone(), cache, choice, Ground::Host)
     }
 
-    fn with(library: OnnxRuntime, cache: &Path, choice: Choice) -> Result<Self, SharingError> {
+    fn with(
+        library: OnnxRuntime,
+        cache: &Path,
+        choice: Choice,
+        ground: Ground,
+    ) -> Result<Self, SharingError> {
         let loaders = Loaders::default().with(Arc::new(OnnxLoader::new(library.clone())));
         let models = inspect_with(
             &fleet::demo(&cache.join("models"), choice)?,
@@ -72,7 +101,7 @@ impl Bed {
             |config| std::fs::read(&config.model),
         )?;
         let feeds = models.iter().map(Model::feed).collect::<Result<_, _>>()?;
-        Ok(Self { choice, models, feeds, library })
+        Ok(Self { choice, models, feeds, library, ground })
     }
 
     /// The models.
@@ -85,10 +114,9 @@ impl Bed {
         self.feeds.get(task.index()).is_some_and(|feed| !feed.stays())
     }
 
-    /// A handle to the host device. Lanes of one handle are bound to cores of their own, and there may be more lanes here
-    /// than the machine has cores, so that every lane has a handle: what is asked is not when a job ends.
-    fn device() -> Result<HostDevice, SharingError> {
-        Ok(HostDevice::new(HostOptions { memory: CAPACITY })?)
+    /// Whether the models run on a GPU.
+    pub const fn is_on_gpu(&self) -> bool {
+        self.ground.is_gpu()
     }
 
     /// The tasks of `jobs` jobs in random order. Tasks that take long are drawn less often.
@@ -104,11 +132,22 @@ impl Bed {
     /// Blocks that the library took where no task could be charged, or beyond a budget, or gave back damaged.
     fn uncharged(&self) -> u64 {
         let Self { library, .. } = self;
-        library.foreign_allocations() + library.overflow_allocations() + library.corrupt_blocks()
+        let devices = library.device_allocations();
+        let on_devices = devices.values().map(|counts| counts.foreign + counts.overflows + counts.unknown);
+        let on_host =
+            library.foreign_allocations() + library.overflow_allocations() + library.corrupt_blocks();
+        on_host + on_devices.sum::<u64>()
     }
 }
 
-/// The tables that `aegis-memory` prints.
-pub fn report(untouched: &Untouched, alone: &Alone, runs: &[Together], bed: &Bed) -> String {
-    table::text(alone, runs, bed) + &table::beside(untouched, alone, runs, bed)
+/// The tables that `aegis-memory` prints. `apart` is there for a GPU.
+pub fn report(
+    untouched: &Untouched,
+    apart: Option<&Apart>,
+    alone: &Alone,
+    runs: &[Together],
+    bed: &Bed,
+) -> String {
+    let system = apart.map(|apart| table::system(untouched, apart, runs)).unwrap_or_default();
+    table::text(alone, runs, bed) + &table::beside(untouched, alone, runs, bed) + &system
 }

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use aegis_context::{ExecutionContext, Lane, Slot};
+use aegis_context::{ExecutionContext, Lane, Slot, Staging};
 use aegis_cuda::{DeviceMemory, ModelMemory};
 use aegis_memory::{TaskGrant, TaskUsage};
-use aegis_types::{Bytes, DispatchSeq, MemoryClass, ResourceBudget, SegmentIndex};
+use aegis_types::{Bytes, DispatchSeq, Extent, MemoryClass, ResourceBudget, SegmentIndex};
 use aegisrt::RuntimeError;
 use aegisrt::feed::Feed;
 use aegisrt::inventory::Model;
 
 use super::alone::Needs;
 use super::error::SharingError;
+use super::ground::Ground;
 
 /// A loaded model. Belongs to the thread of its lane.
 pub(super) struct Runner<'a> {
@@ -28,9 +29,9 @@ pub(super) struct Runner<'a> {
 
 impl<'a> Runner<'a> {
     pub(super) fn load(
+        ground: &Ground,
         lane: &mut Lane,
-        model: &'a Model,
-        feed: &'a Feed,
+        (model, feed): (&'a Model, &'a Feed),
         grant: TaskGrant,
         region: &Arc<dyn DeviceMemory>,
     ) -> Result<Self, SharingError> {
@@ -39,8 +40,13 @@ impl<'a> Runner<'a> {
         let budget = ResourceBudget { memory: Bytes::MAX, streams: 1, compute: aegis_types::Nanos::MAX };
         let memory = ModelMemory { grant: Box::new(grant), region: Arc::clone(region) };
         let (request, plan) = (model.request(), model.io_plan(1));
+        let staged = plan.staging_bytes(&model.description).map_err(RuntimeError::from)?;
+        let len = staged.unwrap_or(Bytes::MAX);
+        let staging =
+            ground.stage(len)?.map(|region| Staging { region, extent: Extent { offset: Bytes::ZERO, len } });
+        let loader = model.loader.as_ref();
         let context =
-            ExecutionContext::create(&request, &budget, model.loader.as_ref(), lane, memory, &plan, None)
+            ExecutionContext::create(&request, &budget, loader, lane, memory, &plan, staging.as_ref())
                 .map_err(RuntimeError::from)?;
         let is_state = |name: &str| model.config.state.iter().any(|pair| pair.input == name);
         let inputs = model.description.inputs.iter().enumerate();
@@ -57,11 +63,23 @@ impl<'a> Runner<'a> {
         dispatch: &mut DispatchSeq,
         before: &mut dyn FnMut() -> Result<(), SharingError>,
     ) -> Result<&[Vec<u8>], SharingError> {
+        self.start(lane, dispatch, before)?;
+        self.finish(lane)
+    }
+
+    /// Launches the next job. On a GPU its last segment may still run then.
+    pub(super) fn start(
+        &mut self,
+        lane: &mut Lane,
+        dispatch: &mut DispatchSeq,
+        before: &mut dyn FnMut() -> Result<(), SharingError>,
+    ) -> Result<(), SharingError> {
         let slot = Slot(0);
         for (&index, bytes) in self.fed.iter().zip(self.feed.sample(self.jobs)) {
             self.context.write_input(slot, index, bytes).map_err(RuntimeError::from)?;
         }
         for segment in 0..self.context.segments() {
+            lane.drain()?;
             before()?;
             *dispatch = DispatchSeq::new(dispatch.get() + 1);
             // A model has far fewer segments than u16 numbers.
@@ -71,8 +89,14 @@ impl<'a> Runner<'a> {
                 return Err(SharingError::Job { task, reason: error.to_string() });
             }
         }
+        Ok(())
+    }
+
+    /// Waits for the job that was launched, and returns its outputs.
+    pub(super) fn finish(&mut self, lane: &mut Lane) -> Result<&[Vec<u8>], SharingError> {
+        lane.drain()?;
         for (index, bytes) in self.outputs.iter_mut().enumerate() {
-            self.context.read_output(slot, index, bytes).map_err(RuntimeError::from)?;
+            self.context.read_output(Slot(0), index, bytes).map_err(RuntimeError::from)?;
         }
         self.jobs += 1;
         Ok(&self.outputs)

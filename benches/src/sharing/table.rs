@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use aegis_memory::{LaneCount, lane_counts};
 use aegis_types::Bytes;
 
-use super::{Alone, Bed, Together, Untouched};
+use super::{Alone, Apart, Bed, Taken, Together, Untouched};
 
 /// MiB with three decimals: bytes are exact, and a table of them is not read.
 fn mib(bytes: u64) -> String {
@@ -57,7 +57,7 @@ pub(super) fn beside(untouched: &Untouched, alone: &Alone, runs: &[Together], be
     let _ = writeln!(text, "| all | {} | {} |", mib(total), mib(own));
     let _ = writeln!(
         text,
-        "\nresident before loading {}, when all were loaded {}\n",
+        "\nin use before loading {}, when all were loaded {}\n",
         mib(untouched.before.get()),
         mib(untouched.loaded.get())
     );
@@ -67,6 +67,38 @@ pub(super) fn beside(untouched: &Untouched, alone: &Alone, runs: &[Together], be
         let saved = percent(total.saturating_sub(ours), total);
         let _ = writeln!(text, "| {} | {} | {} | {saved} |", run.lanes, mib(total), mib(ours));
     }
+    text
+}
+
+/// What the system says of the memory in use, beside what is reserved: the rest is code, handles and workspaces of the
+/// libraries, which no plan reaches.
+pub(super) fn system(untouched: &Untouched, apart: &Apart, runs: &[Together]) -> String {
+    let mut text = String::from(
+        "\n| models | reserved | in use, loaded | in use, jobs ran | beside the reservation | in use, of private \
+         contexts |\n|---|--:|--:|--:|--:|--:|\n",
+    );
+    let loaded = untouched.loaded.get().saturating_sub(untouched.before.get());
+    let plain = Taken {
+        loaded: Bytes::new(loaded),
+        ran: Bytes::new(loaded + untouched.total().get()),
+        reserved: Bytes::ZERO,
+    };
+    let shared = runs.iter().map(|run| (format!("ours, one plan, {} lanes", run.lanes), run.taken));
+    let first = [("the library by itself".to_owned(), plain), ("ours, private".to_owned(), apart.taken)];
+    for (name, taken) in first.into_iter().chain(shared) {
+        let Taken { loaded, ran, reserved } = taken;
+        // Writing into a text cannot fail.
+        let _ = writeln!(
+            text,
+            "| {name} | {} | {} | {} | {} | {} |",
+            mib(reserved.get()),
+            mib(loaded.get()),
+            mib(ran.get()),
+            mib(ran.get().saturating_sub(reserved.get())),
+            percent(ran.get(), apart.taken.ran.get()),
+        );
+    }
+    let _ = writeln!(text, "\nwrong outputs with private contexts: {}", apart.wrong);
     text
 }
 

@@ -1,20 +1,21 @@
-//! The models from one plan, on lanes that share their scratch, in random order, all lanes at once.
+//! The models from one plan, on lanes that share their scratch, in random order, all lanes at once: on the host a thread
+//! for each, on a GPU one thread for all, as the runtime has it.
 
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, Mutex, PoisonError};
 
 use aegis_context::{ALIGNMENT, Lane};
-use aegis_cuda::{Device, DeviceMemory, DeviceSlice, MemorySpace};
+use aegis_cuda::{DeviceMemory, DeviceSlice};
 use aegis_memory::{
     LaneGrants, LaneScratch, Ledger, LowestOffsetFirst, MemoryOrchestrator, MemoryPlan, PlanReservation,
     TaskGrant,
 };
 use aegis_types::record::Discard;
-use aegis_types::{Bytes, DispatchSeq, Extent, LaneId, MemoryGrant, PartitionId, TaskId, Time};
+use aegis_types::{Bytes, DispatchSeq, Extent, LaneId, MemoryGrant, TaskId, Time};
 
 use super::alone::{Alone, Needs};
 use super::error::SharingError;
 use super::runner::Runner;
-use super::{Bed, CAPACITY, LINES};
+use super::{Bed, LINES, Taken};
 
 /// What scratch is overwritten with: as a number in any format neither zero nor harmless.
 const POISON: u8 = 0xA5;
@@ -50,6 +51,8 @@ pub struct Together {
     pub wrong: Vec<Wrong>,
     /// Blocks that no task could be charged with.
     pub uncharged: u64,
+    /// What the system says.
+    pub taken: Taken,
 }
 
 impl Together {
@@ -66,13 +69,18 @@ impl Together {
         // Fewer tasks than u16 numbers.
         let dealt: Vec<LaneId> = (0..tasks).map(|task| LaneId::new(task as u16 % lanes)).collect();
         let orchestrator = MemoryOrchestrator::with_align(ALIGNMENT)?;
-        let plan = orchestrator.plan(&alone.demands(&dealt), CAPACITY, &LowestOffsetFirst)?;
+        let capacity = bed.ground.capacity();
+        let plan = orchestrator.plan(&alone.demands(&dealt), capacity, &LowestOffsetFirst)?;
         let reservation =
-            PlanReservation::reserve(plan.clone(), &Ledger::new(CAPACITY), &mut Discard, Time::ZERO)?;
-        let region = Bed::device()?.reserve(MemorySpace::Device, plan.peak())?;
-        let before = bed.uncharged();
-        let stage = Stage { bed, alone, order, plan: &plan, region, loaded: Barrier::new(lanes.into()) };
-        let reports = stage.play(reservation.into_grants(LINES), plan.lanes())?;
+            PlanReservation::reserve(plan.clone(), &Ledger::new(capacity), &mut Discard, Time::ZERO)?;
+        let (before, used) = (bed.uncharged(), bed.ground.used()?);
+        let region = bed.ground.reserve(plan.peak())?;
+        let threads = if bed.is_on_gpu() { 1 } else { usize::from(lanes) };
+        let together = Barrier::new(threads + 1);
+        let stage = Stage { bed, alone, order, plan: &plan, region, together, loading: Mutex::default() };
+        let (reports, [loaded, ran]) = stage.play(reservation.into_grants(LINES), plan.lanes())?;
+        let since = |now: Bytes| Bytes::new(now.get().saturating_sub(used.get()));
+        let taken = Taken { loaded: since(loaded), ran: since(ran), reserved: plan.peak() };
         let mut report = Self {
             lanes,
             plan,
@@ -81,6 +89,7 @@ impl Together {
             dirtied: 0,
             wrong: Vec::new(),
             uncharged: bed.uncharged() - before,
+            taken,
         };
         for part in reports {
             report.jobs += part.jobs;
@@ -136,8 +145,11 @@ struct Stage<'a> {
     order: &'a [TaskId],
     plan: &'a MemoryPlan,
     region: Arc<dyn DeviceMemory>,
-    /// No job runs before every model is loaded, so that jobs of all lanes run at once.
-    loaded: Barrier,
+    /// Where lanes wait for each other and for whoever looks at the memory in use: when every model is loaded, so that
+    /// jobs of all lanes run at once, and when all jobs have run.
+    together: Barrier,
+    /// Models are loaded one at a time, as the runtime loads them.
+    loading: Mutex<()>,
 }
 
 /// What one lane did.
@@ -149,54 +161,131 @@ struct Part {
 }
 
 impl Stage<'_> {
-    fn play(&self, grants: Vec<LaneGrants>, lanes: &[LaneScratch]) -> Result<Vec<Part>, SharingError> {
+    /// What the lanes did, and the memory in use when all was loaded and when all jobs had run.
+    fn play(
+        &self,
+        grants: Vec<LaneGrants>,
+        lanes: &[LaneScratch],
+    ) -> Result<(Vec<Part>, [Bytes; 2]), SharingError> {
+        let seats = (0..).zip(grants.into_iter().zip(lanes));
+        let mut crews: Vec<Vec<Seat>> = seats
+            .map(|(number, (lane, scratch))| {
+                vec![Seat { number, grants: lane.tasks, scratch: scratch.extent }]
+            })
+            .collect();
+        if self.bed.is_on_gpu() {
+            crews = vec![crews.into_iter().flatten().collect()];
+        }
         std::thread::scope(|scope| {
-            let spawn = |(grants, lane): (LaneGrants, &LaneScratch)| {
-                let extent = lane.extent;
-                scope.spawn(move || self.lane(grants.tasks, extent))
-            };
-            let threads: Vec<_> = grants.into_iter().zip(lanes).map(spawn).collect();
-            threads.into_iter().map(|thread| thread.join().map_err(|_| SharingError::Panicked)?).collect()
+            let spawn = |seats: Vec<Seat>| scope.spawn(move || self.carry(seats));
+            let threads: Vec<_> = crews.into_iter().map(spawn).collect();
+            let looks = [(); 2].map(|()| {
+                self.together.wait();
+                let used = self.bed.ground.used();
+                self.together.wait();
+                used
+            });
+            let parts =
+                threads.into_iter().map(|thread| thread.join().map_err(|_| SharingError::Panicked)?);
+            let parts = parts.collect::<Result<Vec<_>, SharingError>>()?;
+            let [loaded, ran] = looks;
+            Ok((parts.into_iter().flatten().collect(), [loaded?, ran?]))
         })
     }
 
-    /// The thread of one lane.
-    fn lane(&self, grants: Vec<TaskGrant>, scratch: Extent) -> Result<Part, SharingError> {
-        let ready = self.load(grants);
-        self.loaded.wait();
-        let (mut lane, mut runners) = ready?;
-        let mut poison = Poison::new(&self.region, scratch)?;
-        let mut dispatch = DispatchSeq::new(lane.flag().load().get());
-        let mut part = Part { jobs: 0, dirtied: 0, wrong: Vec::new(), needs: Vec::new() };
-        for task in self.order {
-            let Some((_, runner)) = runners.iter_mut().find(|(own, _)| own == task) else { continue };
-            let job = runner.jobs();
-            let outputs = runner.run(&mut lane, &mut dispatch, &mut || poison.spread())?;
-            let expected = self.alone.outputs(*task, job);
-            let differ = (0..expected.len()).filter(|&at| outputs[at] != expected[at]);
-            part.wrong.extend(differ.map(|output| Wrong { task: *task, job, output }));
-            part.jobs += 1;
-            part.dirtied += u64::from(poison.is_dirty()?);
-            poison.dirty = self.share(*task).min(scratch.len);
-        }
-        part.needs = runners.iter().map(|(task, runner)| (*task, runner.needs())).collect();
-        Ok(part)
+    /// The thread of some lanes. Whatever becomes of it, the others are not kept waiting.
+    fn carry(&self, seats: Vec<Seat>) -> Result<Vec<Part>, SharingError> {
+        let ready = seats.into_iter().map(|seat| Carried::load(self, seat)).collect::<Result<Vec<_>, _>>();
+        self.together.wait();
+        self.together.wait();
+        let ended = ready.and_then(|mut lanes| {
+            while lanes.iter().any(|lane| lane.next < self.order.len()) {
+                lanes.iter_mut().try_for_each(|lane| lane.start(self))?;
+                lanes.iter_mut().try_for_each(|lane| lane.finish(self))?;
+            }
+            Ok(lanes)
+        });
+        self.together.wait();
+        self.together.wait();
+        Ok(ended?.into_iter().map(Carried::end).collect())
     }
 
     /// What a task may use of its lane's scratch.
     fn share(&self, task: TaskId) -> Bytes {
         self.plan.task(task).map_or(Bytes::MAX, |share| share.shared)
     }
+}
 
-    fn load(&self, grants: Vec<TaskGrant>) -> Result<(Lane, Vec<(TaskId, Runner<'_>)>), SharingError> {
-        let mut lane = Lane::bind(&Bed::device()?, PartitionId::new(0), LaneId::new(0))?;
-        let mut runners = Vec::with_capacity(grants.len());
-        for grant in grants {
+/// A lane that is to be carried.
+struct Seat {
+    number: u16,
+    grants: Vec<TaskGrant>,
+    scratch: Extent,
+}
+
+/// A lane on its thread.
+struct Carried<'a> {
+    /// Dropped before their lane.
+    runners: Vec<(TaskId, Runner<'a>)>,
+    lane: Lane,
+    dispatch: DispatchSeq,
+    poison: Poison<'a>,
+    /// The place in the order that is looked at next.
+    next: usize,
+    /// The runner whose job was launched.
+    flying: Option<usize>,
+    part: Part,
+}
+
+impl<'a> Carried<'a> {
+    fn load(stage: &'a Stage<'_>, seat: Seat) -> Result<Self, SharingError> {
+        let _one_at_a_time = stage.loading.lock().unwrap_or_else(PoisonError::into_inner);
+        let ground = &stage.bed.ground;
+        let mut lane = ground.lane(seat.number)?;
+        let mut runners = Vec::with_capacity(seat.grants.len());
+        for grant in seat.grants {
             let task = grant.owner();
-            let (model, feed) = (&self.bed.models[task.index()], &self.bed.feeds[task.index()]);
-            runners.push((task, Runner::load(&mut lane, model, feed, grant, &self.region)?));
+            let what = (&stage.bed.models[task.index()], &stage.bed.feeds[task.index()]);
+            runners.push((task, Runner::load(ground, &mut lane, what, grant, &stage.region)?));
         }
-        Ok((lane, runners))
+        let dispatch = DispatchSeq::new(lane.flag().load().get());
+        let poison = Poison::new(&stage.region, seat.scratch)?;
+        let part = Part { jobs: 0, dirtied: 0, wrong: Vec::new(), needs: Vec::new() };
+        Ok(Self { runners, lane, dispatch, poison, next: 0, flying: None, part })
+    }
+
+    /// Launches the lane's next job, if there is one.
+    fn start(&mut self, stage: &Stage<'_>) -> Result<(), SharingError> {
+        while let Some(task) = stage.order.get(self.next) {
+            self.next += 1;
+            let Some(index) = self.runners.iter().position(|(own, _)| own == task) else { continue };
+            let Self { runners, lane, dispatch, poison, .. } = self;
+            runners[index].1.start(lane, dispatch, &mut || poison.spread())?;
+            self.flying = Some(index);
+            return Ok(());
+        }
+        Ok(())
+    }
+
+    /// Ends what was launched, and compares it.
+    fn finish(&mut self, stage: &Stage<'_>) -> Result<(), SharingError> {
+        let Some(index) = self.flying.take() else { return Ok(()) };
+        let Self { runners, lane, poison, part, .. } = self;
+        let (task, runner) = &mut runners[index];
+        let job = runner.jobs();
+        let outputs = runner.finish(lane)?;
+        let expected = stage.alone.outputs(*task, job);
+        let differ = (0..expected.len()).filter(|&at| outputs[at] != expected[at]);
+        part.wrong.extend(differ.map(|output| Wrong { task: *task, job, output }));
+        part.jobs += 1;
+        part.dirtied += u64::from(poison.is_dirty()?);
+        poison.dirty = stage.share(*task).min(poison.extent.len);
+        Ok(())
+    }
+
+    fn end(mut self) -> Part {
+        self.part.needs = self.runners.iter().map(|(task, runner)| (*task, runner.needs())).collect();
+        self.part
     }
 }
 

@@ -1,7 +1,8 @@
 //! The models as the library runs them by itself: a session each, with the library's own arena and its default growth.
 //! What this takes is what a program takes that knows nothing of a plan.
 //!
-//! The measure is the process's resident anonymous memory, as the system counts it. All models are loaded before the
+//! The measure is the process's resident anonymous memory, as the system counts it; on a GPU the device's memory that is
+//! in use. All models are loaded before the
 //! first one runs, so that weights and graphs lie below the line from which growth is counted. It errs to the library's
 //! favour: what loading gave back to the heap is used again without growth, and bytes that an arena reserved and nobody
 //! touched are not resident.
@@ -13,6 +14,7 @@ use aegisrt::inventory::Model;
 
 use super::Bed;
 use super::error::SharingError;
+use super::ground::Ground;
 
 /// Jobs of each model. From the second on the library takes its temporaries as one block, and from the third on
 /// nothing grows.
@@ -20,9 +22,9 @@ const JOBS: u64 = 4;
 
 /// The models with the library's memory.
 pub struct Untouched {
-    /// What was resident before any model was loaded.
+    /// What was in use before any model was loaded.
     pub before: Bytes,
-    /// What was resident when every model was loaded and none had run.
+    /// What was in use when every model was loaded and none had run.
     pub loaded: Bytes,
     /// By task: by how much its jobs made it grow.
     pub growth: Vec<Bytes>,
@@ -37,14 +39,14 @@ impl Untouched {
     /// # Errors
     /// What the library refuses; [`SharingError::Resident`].
     pub fn run(bed: &Bed) -> Result<Self, SharingError> {
-        let before = resident()?;
+        let before = bed.ground.used()?;
         let mut sessions = bed.models.iter().map(|model| open(bed, model)).collect::<Result<Vec<_>, _>>()?;
-        let loaded = resident()?;
+        let loaded = bed.ground.used()?;
         let (mut growth, mut outputs) = (Vec::new(), Vec::new());
         for ((session, model), feed) in sessions.iter_mut().zip(&bed.models).zip(&bed.feeds) {
-            let start = resident()?;
+            let start = bed.ground.used()?;
             outputs.push(play(session, model, feed)?);
-            growth.push(Bytes::new(resident()?.get().saturating_sub(start.get())));
+            growth.push(Bytes::new(bed.ground.used()?.get().saturating_sub(start.get())));
         }
         Ok(Self { before, loaded, growth, outputs })
     }
@@ -57,7 +59,12 @@ impl Untouched {
 
 fn open(bed: &Bed, model: &Model) -> Result<Reference, SharingError> {
     let request = model.request();
-    Ok(Reference::open_whole(&bed.library, request.artifact, request.shapes)?)
+    Ok(match &bed.ground {
+        Ground::Host => Reference::open_whole(&bed.library, request.artifact, request.shapes)?,
+        Ground::Gpu(card) => {
+            Reference::open_on_gpu(&bed.library, request.artifact, request.shapes, card.ordinal())?
+        }
+    })
 }
 
 /// The first jobs of a model. Recurrent state begins at zero and goes from each job to the next.
@@ -85,12 +92,4 @@ fn play(session: &mut Reference, model: &Model, feed: &Feed) -> Result<Vec<Vec<V
         jobs.push(outputs);
     }
     Ok(jobs)
-}
-
-/// Resident memory of this process that no file backs.
-fn resident() -> Result<Bytes, SharingError> {
-    let status = std::fs::read_to_string("/proc/self/status").map_err(|_| SharingError::Resident)?;
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
-    let kib = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
-    kib.map(|kib| Bytes::new(kib * 1024)).ok_or(SharingError::Resident)
 }
