@@ -61,8 +61,6 @@ pub struct Job {
 /// The loop on a device of its own.
 pub struct Bare {
     job: Job,
-    task: String,
-    backend: &'static str,
     number: u64,
     device: Opened,
 }
@@ -238,18 +236,7 @@ impl Bare {
         let device = opened.device();
         device.partition(&[PartitionRequest { name: "all".into(), units: Units::Count(gpu.sms) }])?;
         let job = Job::load(device.as_ref(), (PartitionId::new(0), LaneId::new(0)), model, true)?;
-        let (task, backend) = (model.config.name.clone(), model.config.backend.name());
-        Ok(Self { job, task, backend, number: 0, device: opened })
-    }
-
-    /// The task's name.
-    pub fn task(&self) -> &str {
-        &self.task
-    }
-
-    /// The backend's word.
-    pub const fn backend(&self) -> &'static str {
-        self.backend
+        Ok(Self { job, number: 0, device: opened })
     }
 
     /// Whether jobs are replayed.
