@@ -10,6 +10,7 @@ use ort::AsPointer;
 use ort::session::Session;
 
 use crate::cuda::driver::Driver;
+use crate::cuda::provider::{Rules, Target};
 use crate::inspect::{self, Inspected};
 use crate::library::{OnnxRuntime, library_error};
 use crate::raw::{self, MemoryInfo, Reason, Value};
@@ -89,7 +90,9 @@ impl Reference {
         let driver = Driver::find().map_err(library_error)?;
         runtime.adopt_device(ordinal, driver).map_err(library_error)?;
         let inspected = inspect::inspect(&request)?;
-        Self::opened(runtime, &request, &inspected, Tensors::PlainOnDevice(ordinal))
+        // The second rules are the provider's own choice.
+        let target = Target { ordinal, stream: None, rules: Rules::Second };
+        Self::opened(runtime, &request, &inspected, Tensors::PlainOnDevice(target))
     }
 
     pub(crate) fn from_inspected(

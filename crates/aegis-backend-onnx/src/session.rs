@@ -21,8 +21,8 @@ pub(crate) enum Tensors {
     Plain,
     /// Our allocators of host and device, on a GPU.
     OnDevice(Target),
-    /// The library's own arenas and stream on the GPU of this number, charged to nobody: for comparison.
-    PlainOnDevice(i32),
+    /// The library's own arenas on a GPU, charged to nobody: for comparison.
+    PlainOnDevice(Target),
 }
 
 /// Creates a session from a model file's bytes.
@@ -54,14 +54,9 @@ pub(crate) fn open(
         for (name, &length) in named {
             builder = builder.with_dimension_override(name, i64::try_from(length).unwrap_or(i64::MAX))?;
         }
-        let place = match tensors {
-            Tensors::OnDevice(Target { ordinal, stream }) => Some((ordinal, Some(stream))),
-            Tensors::PlainOnDevice(ordinal) => Some((ordinal, None)),
-            Tensors::Charged | Tensors::Plain => None,
-        };
-        if let Some((ordinal, stream)) = place {
+        if let Tensors::OnDevice(target) | Tensors::PlainOnDevice(target) = tensors {
             builder = builder.with_config_entry(provider::RECORD_ASSIGNMENT, "1")?;
-            if let Err(reason) = provider::append(&mut builder, ordinal, stream) {
+            if let Err(reason) = provider::append(&mut builder, target) {
                 return Ok(Err(reason));
             }
         }

@@ -11,7 +11,7 @@ use aegis_types::{Bytes, MemoryClass, SegmentIndex};
 use super::capture::{self, Trial};
 use super::driver::{Driver, Recorded};
 use super::pinned::{Kept, PinnedAllocator, Recording};
-use super::provider::{self, Target};
+use super::provider::{self, Rules, Target};
 use crate::backend::WARM_UP_RUNS;
 use crate::charge::Charge;
 use crate::inspect::Inspected;
@@ -42,7 +42,7 @@ pub(crate) struct OnDevice {
     pinned: Option<&'static PinnedAllocator>,
     driver: Driver,
     /// The lane's stream: an identity, and what the driver is asked about. The stream outlives the model.
-    stream: *mut c_void,
+    stream: Option<*mut c_void>,
 }
 
 /// What every attempt to load a model starts from.
@@ -57,7 +57,9 @@ struct Attempt<'a> {
 impl CudaModel {
     /// Creates the session on the lane's stream, warms it up, and tries whether a job can be captured.
     ///
-    /// Weights and temporaries come out of the grant through an allocator of ours. A kernel that keeps memory of its
+    /// Weights and temporaries come out of the grant through an allocator of ours. Convolutions follow the vendor's first
+    /// rules; if the workspace that these want is beyond the grant, the second, before the model is refused: what the
+    /// grant decides is the same at every load. A kernel that keeps memory of its
     /// first run makes the model be loaded again with the warm-up counted as persistent, as on the host. If a trial of
     /// capturing fails, the model is loaded again, too: what a broken recording left in the library is unknown.
     pub(crate) fn load(
@@ -77,10 +79,19 @@ impl CudaModel {
         let driver = Driver::find().map_err(library_error)?;
         let target = target(stream, driver)?;
         runtime.adopt_device(target.ordinal, driver).map_err(library_error)?;
-        let attempt = Attempt { runtime, request, inspected, driver, target };
+        let mut attempt = Attempt { runtime, request, inspected, driver, target };
         let before = driver.free_memory().map_err(library_error)?;
-        let mut device = attempt.warm(description, charge, stream)?;
         let mut remarks = Vec::new();
+        let mut device = match attempt.warm(description.clone(), Rc::clone(&charge), stream) {
+            Err(BackendError::Memory { source, .. }) if source.class == MemoryClass::Scratch => {
+                remarks.push(format!("its convolutions follow the vendor's second rules; by the first: {source}"));
+                attempt.target.rules = Rules::Second;
+                // Whatever else was refused while the first attempt was taken down.
+                let _refused = charge.take_refusal();
+                attempt.warm(description, charge, stream)?
+            }
+            other => other?,
+        };
         let trial = capture::trial(&device, stream)?;
         let copies = matches!(&trial, Trial::Replays { recorded } if recorded.copies > 0);
         let capturable = match trial {
@@ -118,7 +129,7 @@ impl CudaModel {
 /// The device and the stream of a lane.
 fn target(stream: &mut dyn Stream, driver: Driver) -> Result<Target, BackendError> {
     let found = interop::with_raw_stream(stream, |raw| {
-        driver.ordinal().map(|ordinal| Target { ordinal, stream: raw })
+        driver.ordinal().map(|ordinal| Target { ordinal, stream: Some(raw), rules: Rules::First })
     });
     match found {
         Some(target) => target.map_err(library_error),
@@ -229,7 +240,7 @@ impl OnDevice {
     /// Whether the lane's stream records.
     fn is_recording(&self) -> bool {
         // SAFETY: `is_recording` wants a live stream: the lane's outlives the model.
-        unsafe { self.driver.is_recording(self.stream) }
+        self.stream.is_some_and(|stream| unsafe { self.driver.is_recording(stream) })
     }
 
     /// Runs on zeros in temporary buffers, which are given back when nothing uses them any more.
@@ -300,7 +311,7 @@ impl RuntimeBackend for CudaModel {
     ) -> Result<(), BackendError> {
         let bound = self.device.opened.asked(&self.bound, segment, binding.0)?;
         let here = interop::with_raw_stream(stream, |raw| raw);
-        if here != Some(self.device.stream) {
+        if here != self.device.stream {
             return Err(self.device.opened.execution("it was loaded on another stream".to_owned()));
         }
         if self.copies && self.device.is_recording() {
