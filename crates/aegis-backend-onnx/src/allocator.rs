@@ -16,10 +16,9 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aegis_types::{Bytes, Extent, MemoryClass};
-use ort::sys;
 
 use crate::charge::{self, ALIGN, Charge, Piece};
-use crate::raw::MemoryInfo;
+use crate::registered::Serve;
 
 /// Marks a block as one of ours; mixed with its address, so that a copied header does not pass.
 const MAGIC: u64 = 0x6165_6769_735f_6f72;
@@ -38,47 +37,16 @@ struct Header {
 const HEADER: usize = size_of::<Header>();
 const _: () = assert!(HEADER == ALIGN, "the payload behind the header must be as aligned as the block");
 
-/// The allocator as ONNX Runtime knows it. It lives as long as the process, because the environment does.
-#[repr(C)]
+/// Serves requests for host memory.
+#[derive(Default)]
 pub(crate) struct GrantAllocator {
-    /// First, so that a pointer to the whole is a pointer to the vendor's part.
-    base: sys::OrtAllocator,
-    info: MemoryInfo,
     foreign: AtomicU64,
     overflows: AtomicU64,
     corrupt: AtomicU64,
     beside: AtomicU64,
 }
 
-// SAFETY: `Send` and `Sync` want every access through a shared reference to be free of races.
-//  `base` and `info` are never written after `new`; the vendor reads them from any thread by contract;
-//  the counters are atomic.
-unsafe impl Send for GrantAllocator {}
-// SAFETY: as for `Send`, above.
-unsafe impl Sync for GrantAllocator {}
-
 impl GrantAllocator {
-    /// The allocator for memory described by `info`.
-    pub(crate) fn new(info: MemoryInfo) -> Self {
-        let base = sys::OrtAllocator {
-            version: sys::ORT_API_VERSION,
-            Alloc: Some(alloc_block),
-            Free: Some(free_block),
-            Info: Some(memory_info),
-            Reserve: Some(reserve_block),
-            GetStats: None,
-            AllocOnStream: None,
-        };
-        let zero = || AtomicU64::new(0);
-        Self { base, info, foreign: zero(), overflows: zero(), corrupt: zero(), beside: zero() }
-    }
-
-    /// The vendor's view of it.
-    pub(crate) fn as_vendor(&'static self) -> *mut sys::OrtAllocator {
-        // The vendor's signature wants `*mut`, but only passes the pointer back to the functions below.
-        ptr::from_ref(self).cast::<sys::OrtAllocator>().cast_mut()
-    }
-
     /// Blocks that were asked for while no task was at work on the thread.
     pub(crate) fn foreign(&self) -> u64 {
         self.foreign.load(Ordering::Relaxed)
@@ -99,6 +67,22 @@ impl GrantAllocator {
         self.beside.load(Ordering::Relaxed)
     }
 
+    fn serve_uncharged(&self, total: usize, counter: &AtomicU64) -> *mut c_void {
+        counter.fetch_add(1, Ordering::Relaxed);
+        let Ok(layout) = Layout::from_size_align(total, ALIGN) else {
+            return ptr::null_mut();
+        };
+        // SAFETY: `alloc` wants a layout of non-zero size; `total` includes the header.
+        let start = unsafe { alloc::alloc(layout) };
+        let extent = Extent { offset: Bytes::ZERO, len: Bytes::new(total as u64) };
+        match NonNull::new(start) {
+            Some(start) => place(Piece { start, extent, class: MemoryClass::Scratch }, ptr::null()),
+            None => ptr::null_mut(),
+        }
+    }
+}
+
+impl Serve for GrantAllocator {
     fn allocate(&self, size: usize) -> *mut c_void {
         let Some(total) = size.checked_add(HEADER).filter(|_| size > 0) else {
             return ptr::null_mut();
@@ -121,22 +105,8 @@ impl GrantAllocator {
         }
     }
 
-    fn serve_uncharged(&self, total: usize, counter: &AtomicU64) -> *mut c_void {
-        counter.fetch_add(1, Ordering::Relaxed);
-        let Ok(layout) = Layout::from_size_align(total, ALIGN) else {
-            return ptr::null_mut();
-        };
-        // SAFETY: `alloc` wants a layout of non-zero size; `total` includes the header.
-        let start = unsafe { alloc::alloc(layout) };
-        let extent = Extent { offset: Bytes::ZERO, len: Bytes::new(total as u64) };
-        match NonNull::new(start) {
-            Some(start) => place(Piece { start, extent, class: MemoryClass::Scratch }, ptr::null()),
-            None => ptr::null_mut(),
-        }
-    }
-
-    fn free(&self, payload: NonNull<u8>) {
-        let start = payload.as_ptr().wrapping_sub(HEADER).cast::<Header>();
+    fn free(&self, payload: NonNull<c_void>) {
+        let start = payload.cast::<u8>().as_ptr().wrapping_sub(HEADER).cast::<Header>();
         // SAFETY: `read` wants an initialised, aligned header that is not written meanwhile.
         //  initialised: the library frees what it was given, and `place` wrote a header before each of those;
         //  written: the block belongs to the thread that frees it.
@@ -180,36 +150,4 @@ fn place(piece: Piece, charge: *const Charge) -> *mut c_void {
 
 fn mark(start: *mut Header) -> u64 {
     MAGIC ^ start.addr() as u64
-}
-
-/// The allocator behind the vendor's pointer.
-///
-/// # Safety
-/// `this` is the pointer that was registered.
-unsafe fn owner(this: *const sys::OrtAllocator) -> &'static GrantAllocator {
-    // SAFETY: `as_vendor` made the pointer of a `GrantAllocator` that lives as long as the process, whose first field
-    // the vendor's struct is.
-    unsafe { &*this.cast::<GrantAllocator>() }
-}
-
-unsafe extern "system" fn alloc_block(this: *mut sys::OrtAllocator, size: usize) -> *mut c_void {
-    // SAFETY: the vendor passes back the pointer that was registered.
-    unsafe { owner(this) }.allocate(size)
-}
-
-unsafe extern "system" fn reserve_block(this: *const sys::OrtAllocator, size: usize) -> *mut c_void {
-    // SAFETY: the vendor passes back the pointer that was registered.
-    unsafe { owner(this) }.allocate(size)
-}
-
-unsafe extern "system" fn free_block(this: *mut sys::OrtAllocator, block: *mut c_void) {
-    if let Some(payload) = NonNull::new(block.cast::<u8>()) {
-        // SAFETY: the vendor passes back the pointer that was registered.
-        unsafe { owner(this) }.free(payload);
-    }
-}
-
-unsafe extern "system" fn memory_info(this: *const sys::OrtAllocator) -> *const sys::OrtMemoryInfo {
-    // SAFETY: the vendor passes back the pointer that was registered.
-    unsafe { owner(this) }.info.as_ptr()
 }

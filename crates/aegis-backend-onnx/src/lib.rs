@@ -32,6 +32,7 @@ mod opened;
 mod proto;
 mod raw;
 mod reference;
+mod registered;
 pub mod segment;
 mod session;
 mod shapes;

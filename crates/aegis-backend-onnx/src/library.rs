@@ -15,6 +15,7 @@ use crate::cuda::allocator::{DeviceAllocations, DeviceAllocator};
 use crate::cuda::driver::Driver;
 use crate::cuda::pinned::{PinnedAllocator, PinnedBlocks};
 use crate::raw::{self, MemoryInfo};
+use crate::registered::Registered;
 
 /// ONNX Runtime with its environment and our allocator. Clones share it; it is used from any thread.
 #[derive(Clone)]
@@ -24,11 +25,11 @@ pub struct OnnxRuntime {
 }
 
 /// The allocators of a GPU's memory, and of host memory for its copies.
-type Adopted = (&'static DeviceAllocator, &'static PinnedAllocator);
+type Adopted = (&'static Registered<DeviceAllocator>, &'static Registered<PinnedAllocator>);
 
 struct Shared {
     environment: Environment,
-    allocator: &'static GrantAllocator,
+    allocator: &'static Registered<GrantAllocator>,
     /// By number of the device; made when the first model is loaded there.
     devices: Mutex<BTreeMap<i32, Adopted>>,
     /// Where the vendor's CUDA libraries may lie.
@@ -81,7 +82,7 @@ impl OnnxRuntime {
             .map_err(|error| reason("cannot create its environment", &error))?;
         let info = MemoryInfo::host().map_err(|error| reason("cannot describe host memory", &error))?;
         // Leaked on purpose: the environment keeps the pointer until the process ends.
-        let allocator: &'static GrantAllocator = Box::leak(Box::new(GrantAllocator::new(info)));
+        let allocator: &'static _ = Box::leak(Box::new(Registered::new(info, GrantAllocator::default())));
         register(&environment, allocator.as_vendor())
             .map_err(|error| reason("refuses the allocator", &error))?;
         let vendor = path.parent().unwrap_or(Path::new("")).join("..").join("cuda");
@@ -146,7 +147,7 @@ impl OnnxRuntime {
 
     /// Where the provider has host memory from for the copies of this GPU; `None` before a model was loaded there.
     pub(crate) fn pinned(&self, ordinal: i32) -> Option<&'static PinnedAllocator> {
-        self.devices().get(&ordinal).map(|pair| pair.1)
+        self.devices().get(&ordinal).map(|pair| &**pair.1)
     }
 
     /// Blocks of host memory that the provider has for the copies of this GPU.
@@ -167,10 +168,9 @@ impl OnnxRuntime {
             }
         }
         // Leaked on purpose: the environment keeps the pointers until the process ends.
-        let device: &'static DeviceAllocator =
-            Box::leak(Box::new(DeviceAllocator::new(MemoryInfo::device(ordinal)?, driver)));
-        let pinned: &'static PinnedAllocator =
-            Box::leak(Box::new(PinnedAllocator::new(MemoryInfo::pinned(ordinal)?, driver)));
+        let device = Registered::new(MemoryInfo::device(ordinal)?, DeviceAllocator::new(driver));
+        let pinned = Registered::new(MemoryInfo::pinned(ordinal)?, PinnedAllocator::new(driver));
+        let (device, pinned): Adopted = (Box::leak(Box::new(device)), Box::leak(Box::new(pinned)));
         register(&self.shared.environment, device.as_vendor())?;
         register(&self.shared.environment, pinned.as_vendor())?;
         devices.insert(ordinal, (device, pinned));

@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use aegis_cuda::{
     BackendError, BackendLoader, BindingId, DeviceSlice, ModelDescription, ModelMemory, ModelRequest,
-    RuntimeBackend, Stream,
+    RuntimeBackend, SharedGrant, Stream,
 };
 use aegis_types::{Bytes, LaneId, MemoryClass, MemoryGrant, ResourceBudget, SegmentIndex, TaskId};
 
 use crate::error::{ContextError, LaunchError};
-use crate::grant::SharedGrant;
 use crate::graphs::Graphs;
 use crate::guard::{Guarded, guarded};
 use crate::io::{IoBuffers, IoLayout, IoPlan, Slot};

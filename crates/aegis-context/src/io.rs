@@ -8,11 +8,10 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use aegis_cuda::{Bindings, DeviceMemory, DeviceSlice, ModelDescription, TensorSpec};
+use aegis_cuda::{Bindings, DeviceMemory, DeviceSlice, ModelDescription, SharedGrant, TensorSpec};
 use aegis_types::{Bytes, Extent, MemoryClass, MemoryGrant};
 
 use crate::error::ContextError;
-use crate::grant::SharedGrant;
 use crate::staging::StagedIo;
 
 /// Slots start at multiples of this: a cache line of the host and a transaction of a GPU divide it.

@@ -20,7 +20,6 @@
 
 pub mod error;
 pub mod execution;
-mod grant;
 mod graphs;
 mod guard;
 pub mod io;

@@ -16,22 +16,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aegis_types::{Extent, MemoryClass};
-use ort::sys;
 
 use super::driver::Driver;
 use crate::charge::{self, Charge};
-use crate::raw::MemoryInfo;
+use crate::registered::Serve;
 
 /// Blocks for which the table has room from the start: more than models of some thousand nodes hold at once, so that
 /// the table does not grow while jobs run.
 const ROOM: usize = 1 << 14;
 
-/// The allocator of one device as ONNX Runtime knows it. It lives as long as the process, because the environment does.
-#[repr(C)]
+/// Serves requests for the memory of one device.
 pub(crate) struct DeviceAllocator {
-    /// First, so that a pointer to the whole is a pointer to the vendor's part.
-    base: sys::OrtAllocator,
-    info: MemoryInfo,
     driver: Driver,
     blocks: Mutex<HashMap<u64, Block>>,
     served: AtomicU64,
@@ -52,12 +47,6 @@ struct Block {
 //  dereferenced by the thread that frees the block, which is the one that carries the model: see `free`.
 unsafe impl Send for Block {}
 
-// SAFETY: `Send` and `Sync` want every access through a shared reference to be free of races: `base`, `info` and
-//  `driver` are never written after `new`, the table is behind a lock, the counters are atomic.
-unsafe impl Send for DeviceAllocator {}
-// SAFETY: as for `Send`, above.
-unsafe impl Sync for DeviceAllocator {}
-
 /// How often the allocator was asked, and how it answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeviceAllocations {
@@ -72,35 +61,11 @@ pub struct DeviceAllocations {
 }
 
 impl DeviceAllocator {
-    /// The allocator for the device that `info` describes.
-    pub(crate) fn new(info: MemoryInfo, driver: Driver) -> Self {
-        let base = sys::OrtAllocator {
-            version: sys::ORT_API_VERSION,
-            Alloc: Some(alloc_block),
-            Free: Some(free_block),
-            Info: Some(memory_info),
-            Reserve: Some(reserve_block),
-            GetStats: None,
-            AllocOnStream: None,
-        };
+    /// What the grants do not cover comes from `driver`.
+    pub(crate) fn new(driver: Driver) -> Self {
         let zero = || AtomicU64::new(0);
         let blocks = Mutex::new(HashMap::with_capacity(ROOM));
-        Self {
-            base,
-            info,
-            driver,
-            blocks,
-            served: zero(),
-            foreign: zero(),
-            overflows: zero(),
-            unknown: zero(),
-        }
-    }
-
-    /// The vendor's view of it.
-    pub(crate) fn as_vendor(&'static self) -> *mut sys::OrtAllocator {
-        // The vendor's signature wants `*mut`, but only passes the pointer back to the functions below.
-        ptr::from_ref(self).cast::<sys::OrtAllocator>().cast_mut()
+        Self { driver, blocks, served: zero(), foreign: zero(), overflows: zero(), unknown: zero() }
     }
 
     /// The counts since it was made.
@@ -118,6 +83,16 @@ impl DeviceAllocator {
         self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn serve_by_driver(&self, size: usize, counter: &AtomicU64) -> *mut c_void {
+        counter.fetch_add(1, Ordering::Relaxed);
+        let Some(address) = self.driver.allocate(size) else { return ptr::null_mut() };
+        let extent = Extent { offset: aegis_types::Bytes::ZERO, len: aegis_types::Bytes::ZERO };
+        self.blocks().insert(address, Block { charge: ptr::null(), extent, class: MemoryClass::Scratch });
+        as_pointer(address)
+    }
+}
+
+impl Serve for DeviceAllocator {
     fn allocate(&self, size: usize) -> *mut c_void {
         if size == 0 {
             return ptr::null_mut();
@@ -140,15 +115,8 @@ impl DeviceAllocator {
         }
     }
 
-    fn serve_by_driver(&self, size: usize, counter: &AtomicU64) -> *mut c_void {
-        counter.fetch_add(1, Ordering::Relaxed);
-        let Some(address) = self.driver.allocate(size) else { return ptr::null_mut() };
-        let extent = Extent { offset: aegis_types::Bytes::ZERO, len: aegis_types::Bytes::ZERO };
-        self.blocks().insert(address, Block { charge: ptr::null(), extent, class: MemoryClass::Scratch });
-        as_pointer(address)
-    }
-
-    fn free(&self, address: u64) {
+    fn free(&self, block: NonNull<c_void>) {
+        let address = block.addr().get() as u64;
         let Some(block) = self.blocks().remove(&address) else {
             self.unknown.fetch_add(1, Ordering::Relaxed);
             return;
@@ -169,36 +137,4 @@ impl DeviceAllocator {
 
 fn as_pointer(address: u64) -> *mut c_void {
     ptr::without_provenance_mut(usize::try_from(address).unwrap_or(0))
-}
-
-/// The allocator behind the vendor's pointer.
-///
-/// # Safety
-/// `this` is the pointer that was registered.
-unsafe fn owner(this: *const sys::OrtAllocator) -> &'static DeviceAllocator {
-    // SAFETY: `as_vendor` made the pointer of a `DeviceAllocator` that lives as long as the process, whose first field
-    //  the vendor's struct is.
-    unsafe { &*this.cast::<DeviceAllocator>() }
-}
-
-unsafe extern "system" fn alloc_block(this: *mut sys::OrtAllocator, size: usize) -> *mut c_void {
-    // SAFETY: the vendor passes back the pointer that was registered.
-    unsafe { owner(this) }.allocate(size)
-}
-
-unsafe extern "system" fn reserve_block(this: *const sys::OrtAllocator, size: usize) -> *mut c_void {
-    // SAFETY: the vendor passes back the pointer that was registered.
-    unsafe { owner(this) }.allocate(size)
-}
-
-unsafe extern "system" fn free_block(this: *mut sys::OrtAllocator, block: *mut c_void) {
-    if !block.is_null() {
-        // SAFETY: the vendor passes back the pointer that was registered.
-        unsafe { owner(this) }.free(block.addr() as u64);
-    }
-}
-
-unsafe extern "system" fn memory_info(this: *const sys::OrtAllocator) -> *const sys::OrtMemoryInfo {
-    // SAFETY: the vendor passes back the pointer that was registered.
-    unsafe { owner(this) }.info.as_ptr()
 }

@@ -11,24 +11,18 @@
 
 use std::collections::HashMap;
 use std::ffi::c_void;
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use ort::sys;
-
 use super::driver::Driver;
-use crate::raw::MemoryInfo;
+use crate::registered::Serve;
 
 /// The smallest block, which is also what all are aligned to.
 const SMALLEST: usize = 256;
 
-/// The allocator as ONNX Runtime knows it. It lives as long as the process, because the environment does.
-#[repr(C)]
+/// Serves requests for host memory that one device copies from and to.
 pub(crate) struct PinnedAllocator {
-    /// First, so that a pointer to the whole is a pointer to the vendor's part.
-    base: sys::OrtAllocator,
-    info: MemoryInfo,
     driver: Driver,
     pool: Mutex<Pool>,
     requests: AtomicU64,
@@ -86,12 +80,6 @@ impl Pool {
     }
 }
 
-// SAFETY: `Send` and `Sync` want every access through a shared reference to be free of races: `base`, `info` and
-//  `driver` are never written after `new`, the pool is behind a lock, the counters are atomic.
-unsafe impl Send for PinnedAllocator {}
-// SAFETY: as for `Send`, above.
-unsafe impl Sync for PinnedAllocator {}
-
 /// What was asked of host memory that a GPU copies from and to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PinnedBlocks {
@@ -104,25 +92,10 @@ pub struct PinnedBlocks {
 }
 
 impl PinnedAllocator {
-    /// The allocator for the memory that `info` describes.
-    pub(crate) fn new(info: MemoryInfo, driver: Driver) -> Self {
-        let base = sys::OrtAllocator {
-            version: sys::ORT_API_VERSION,
-            Alloc: Some(alloc_block),
-            Free: Some(free_block),
-            Info: Some(memory_info),
-            Reserve: Some(reserve_block),
-            GetStats: None,
-            AllocOnStream: None,
-        };
+    /// All of it comes from `driver`.
+    pub(crate) fn new(driver: Driver) -> Self {
         let zero = || AtomicU64::new(0);
-        Self { base, info, driver, pool: Mutex::default(), requests: zero(), live: zero(), bytes: zero() }
-    }
-
-    /// The vendor's view of it.
-    pub(crate) fn as_vendor(&'static self) -> *mut sys::OrtAllocator {
-        // The vendor's signature wants `*mut`, but only passes the pointer back to the functions below.
-        ptr::from_ref(self).cast::<sys::OrtAllocator>().cast_mut()
+        Self { driver, pool: Mutex::default(), requests: zero(), live: zero(), bytes: zero() }
     }
 
     /// The counts.
@@ -141,6 +114,23 @@ impl PinnedAllocator {
         Recording { allocator: self, begun: self.requests.load(Ordering::Relaxed), kept: Vec::new() }
     }
 
+    /// Keeps the block with those bytes, if it was given for `begun` or a later request.
+    fn keep(&'static self, address: usize, bytes: usize, begun: u64) -> Option<Kept> {
+        let mut pool = self.pool();
+        let holds = |start: usize, block: &Block| {
+            block.given >= begun
+                && start <= address
+                && address.checked_add(bytes).is_some_and(|end| end <= start + block.size)
+        };
+        let found = pool.blocks.iter_mut().find(|(start, block)| holds(**start, block));
+        found.map(|(start, block)| {
+            block.kept += 1;
+            Kept { allocator: self, address: *start }
+        })
+    }
+}
+
+impl Serve for PinnedAllocator {
     fn allocate(&self, size: usize) -> *mut c_void {
         let Some(size) = size.max(SMALLEST).checked_next_power_of_two() else { return ptr::null_mut() };
         let mut pool = self.pool();
@@ -159,27 +149,13 @@ impl PinnedAllocator {
         ptr::with_exposed_provenance_mut(address)
     }
 
-    fn free(&self, address: usize) {
+    fn free(&self, block: NonNull<c_void>) {
+        let address = block.addr().get();
         let mut pool = self.pool();
         let Some(block) = pool.blocks.get_mut(&address).filter(|block| block.taken) else { return };
         block.taken = false;
         pool.settle(address);
         self.live.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// Keeps the block with those bytes, if it was given for `begun` or a later request.
-    fn keep(&'static self, address: usize, bytes: usize, begun: u64) -> Option<Kept> {
-        let mut pool = self.pool();
-        let holds = |start: usize, block: &Block| {
-            block.given >= begun
-                && start <= address
-                && address.checked_add(bytes).is_some_and(|end| end <= start + block.size)
-        };
-        let found = pool.blocks.iter_mut().find(|(start, block)| holds(**start, block));
-        found.map(|(start, block)| {
-            block.kept += 1;
-            Kept { allocator: self, address: *start }
-        })
     }
 }
 
@@ -230,36 +206,6 @@ impl Drop for Kept {
         }
         pool.settle(self.address);
     }
-}
-
-/// The allocator behind the vendor's pointer.
-///
-/// # Safety
-/// `this` is the pointer that was registered.
-unsafe fn owner(this: *const sys::OrtAllocator) -> &'static PinnedAllocator {
-    // SAFETY: `as_vendor` made the pointer of a `PinnedAllocator` that lives as long as the process, whose first field
-    //  the vendor's struct is.
-    unsafe { &*this.cast::<PinnedAllocator>() }
-}
-
-unsafe extern "system" fn alloc_block(this: *mut sys::OrtAllocator, size: usize) -> *mut c_void {
-    // SAFETY: the vendor passes back the pointer that was registered.
-    unsafe { owner(this) }.allocate(size)
-}
-
-unsafe extern "system" fn reserve_block(this: *const sys::OrtAllocator, size: usize) -> *mut c_void {
-    // SAFETY: the vendor passes back the pointer that was registered.
-    unsafe { owner(this) }.allocate(size)
-}
-
-unsafe extern "system" fn free_block(this: *mut sys::OrtAllocator, block: *mut c_void) {
-    // SAFETY: the vendor passes back the pointer that was registered.
-    unsafe { owner(this) }.free(block.addr());
-}
-
-unsafe extern "system" fn memory_info(this: *const sys::OrtAllocator) -> *const sys::OrtMemoryInfo {
-    // SAFETY: the vendor passes back the pointer that was registered.
-    unsafe { owner(this) }.info.as_ptr()
 }
 
 #[cfg(test)]

@@ -15,7 +15,6 @@ mod anatomy;
 mod chain;
 mod cuts;
 mod cutter;
-mod grant;
 mod lifetimes;
 mod model;
 mod piece;

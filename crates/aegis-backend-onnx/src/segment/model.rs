@@ -6,11 +6,10 @@ use std::sync::Arc;
 
 use aegis_cuda::{
     BackendError, BindingId, Bindings, DeviceMemory, DeviceSlice, ModelDescription, ModelMemory,
-    ModelRequest, RuntimeBackend, Stream, TensorSpec,
+    ModelRequest, RuntimeBackend, SharedGrant, Stream, TensorSpec,
 };
 use aegis_types::{Bytes, Extent, MemoryClass, MemoryGrant, SegmentIndex};
 
-use super::grant::PooledGrant;
 use super::split::{Split, Wire};
 
 /// Where a tensor between pieces starts: what the runtime aligns I/O to, on every device.
@@ -38,7 +37,7 @@ struct LoadedPiece {
 
 /// Memory between pieces, given back when dropped.
 struct Lent {
-    grant: PooledGrant,
+    grant: SharedGrant,
     extents: Vec<Extent>,
 }
 
@@ -62,7 +61,7 @@ impl SegmentedModel {
         memory: ModelMemory,
         load: LoadPiece<'_>,
     ) -> Result<Self, BackendError> {
-        let grant = PooledGrant::new(memory.grant);
+        let grant = SharedGrant::new(memory.grant);
         let shapes = std::collections::BTreeMap::new();
         let mut pieces = Vec::with_capacity(split.parts.len());
         for part in split.parts {

@@ -1,19 +1,21 @@
-//! One grant for several owners: the pieces of a model and the memory between them.
+//! One grant for several owners: a backend takes weights and scratch from it while its caller takes inputs and outputs, and
+//! the pieces of a model take theirs.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aegis_types::{Bytes, Extent, GrantRefused, MemoryClass, MemoryGrant, TaskId};
 
-/// A grant that several hold. The lock is never contended: all of them belong to the lane's thread, and a grant calls
-/// back to nobody.
+/// A grant that several hold on one lane's thread. The lock is never contended: a grant is used by one thread at a time
+/// and calls back to nobody.
 #[derive(Clone)]
-pub(super) struct PooledGrant {
+pub struct SharedGrant {
     owner: TaskId,
     grant: Arc<Mutex<Box<dyn MemoryGrant>>>,
 }
 
-impl PooledGrant {
-    pub(super) fn new(grant: Box<dyn MemoryGrant>) -> Self {
+impl SharedGrant {
+    /// Shares `grant`: every clone takes from it and gives back to it.
+    pub fn new(grant: Box<dyn MemoryGrant>) -> Self {
         Self { owner: grant.owner(), grant: Arc::new(Mutex::new(grant)) }
     }
 
@@ -23,7 +25,7 @@ impl PooledGrant {
     }
 }
 
-impl MemoryGrant for PooledGrant {
+impl MemoryGrant for SharedGrant {
     fn owner(&self) -> TaskId {
         self.owner
     }
