@@ -82,6 +82,7 @@ fn every_fleet_is_read_by_the_runtime() {
             let fleet = Fleet::read(&written.fleet).unwrap_or_else(|error| panic!("{}: {error}", plan.name));
             assert_eq!((fleet.tasks().len(), fleet.chains().len()), (plan.roles.len(), plan.chains.len()));
             assert_eq!(fleet.partitions().len(), if critical > 0 { 2 } else { 1 });
+            check_groups(&fleet, &plan);
             for (task, role) in fleet.tasks().iter().zip(plan.roles) {
                 assert_eq!(task.name, role.name);
                 assert!(task.model.is_file(), "{}", task.model.display());
@@ -89,6 +90,22 @@ fn every_fleet_is_read_by_the_runtime() {
                 assert_eq!(task.partition.index(), usize::from(critical > 0 && !apart), "{}", role.name);
             }
         }
+    }
+}
+
+/// The groups of the table, each with its share of all lanes and what its tasks are granted.
+fn check_groups(fleet: &Fleet, plan: &FleetPlan) {
+    assert_eq!(fleet.groups().len(), plan.groups.len(), "{}", plan.name);
+    let lanes: u64 = fleet.partitions().iter().map(|partition| u64::from(partition.lanes)).sum();
+    for (position, (group, written)) in fleet.groups().iter().zip(plan.groups).enumerate() {
+        let own = fleet.tasks().iter().filter(|task| fleet.group_of(task) == Some(position));
+        assert!(own.clone().all(|task| task.name.starts_with(&format!("{}.", group.name))), "{}", group.name);
+        assert_eq!((group.name.as_str(), own.clone().count()), (written.name, 3));
+        let granted: u64 = own.map(|task| task.budget.memory.get()).sum();
+        assert_eq!(group.memory.map(aegis_types::Bytes::get), Some(granted));
+        let (share, missed) = (lanes * u64::from(written.share) * 10_000, u64::from(written.missed) * 100);
+        assert_eq!(group.utilisation.map(aegisrt::config::Share::ppm), Some(share));
+        assert_eq!(group.miss_rate.map(aegisrt::config::Share::ppm), Some(missed));
     }
 }
 

@@ -26,6 +26,9 @@ pub enum RuntimeError {
     /// Memory was refused.
     #[error(transparent)]
     Memory(#[from] aegis_memory::MemoryError),
+    /// A group of tasks asks for more than its budget.
+    #[error(transparent)]
+    Group(Box<crate::groups::Excess>),
     /// The trace cannot be written or read.
     #[error(transparent)]
     Trace(#[from] aegis_trace::TraceError),
@@ -73,6 +76,7 @@ impl RuntimeError {
             Self::Backend(error) => error.severity(),
             Self::Context(error) => error.severity(),
             Self::Memory(error) => error.severity(),
+            Self::Group(excess) => excess.severity(),
             Self::Trace(error) => error.severity(),
             Self::System { .. } => Severity::Transient,
             Self::CarrierLost { .. } => Severity::Fatal,

@@ -9,6 +9,7 @@
 //! | [`plant`], [`mailbox`], [`carrier`], [`models`] | the real world: a thread for each lane, and what it carries |
 //! | [`client`], [`feed`] | where jobs and their inputs come from |
 //! | [`calibrate`], [`profile`] | what the runtime and the models cost here |
+//! | [`groups`] | what groups of tasks ask for and may, and what came of their agreements |
 //! | [`online`] | tasks added and removed while a driver serves |
 //! | [`run`], [`tally`], [`live`] | a run, and what is counted of it |
 //! | [`cli`] | the command line `aegis` |
@@ -22,6 +23,7 @@ pub mod config;
 pub mod driver;
 pub mod error;
 pub mod feed;
+pub mod groups;
 pub mod inventory;
 mod launcher;
 pub mod live;

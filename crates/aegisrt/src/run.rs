@@ -83,7 +83,8 @@ pub struct RunReport {
 /// [`run_with`].
 ///
 /// # Errors
-/// What plan, reservation, trace, device or a model refuses before the first release; nothing is left behind then.
+/// What plan, budgets of groups, reservation, trace, device or a model refuse before the first release; nothing is left
+/// behind then.
 pub fn run(
     system: &System,
     prepared: &Prepared,
@@ -115,6 +116,7 @@ pub fn run_with(
     let set = &prepared.set;
     let slots = certified_slots(set, &certificate);
     let plan = system.plan(&system.demands(profile, &slots)?, system.device().context().memory)?;
+    system.check_groups(set, profile, &slots)?;
     let mut trace = start_trace(system, set, options)?;
     let mut decisions = trace.producer("decisions", decision_ring(set))?;
     let thresholds = system.fleet().pressure();

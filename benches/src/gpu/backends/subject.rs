@@ -44,6 +44,7 @@ pub fn whole(path: &Path, sms: u32) -> Result<Whole, ExperimentError> {
     all.insert("lanes".into(), Value::Integer(1));
     table.insert("partition".into(), Value::Array(vec![Value::Table(all)]));
     table.remove("chain");
+    table.remove("group");
     Ok(Whole { path: path.to_owned(), table })
 }
 
@@ -70,8 +71,17 @@ impl Whole {
         if let Some(tasks) = table.get_mut("task").and_then(Value::as_array_mut) {
             tasks.retain(|task| named(task) == name);
             for task in tasks.iter_mut().filter_map(Value::as_table_mut) {
-                for key in ["natural_period", "excludes", "lane", "deadline", "jitter", "offset", "priority"]
-                {
+                let keys = [
+                    "natural_period",
+                    "excludes",
+                    "lane",
+                    "deadline",
+                    "jitter",
+                    "offset",
+                    "priority",
+                    "group",
+                ];
+                for key in keys {
                     task.remove(key);
                 }
                 task.insert("partition".into(), "all".into());

@@ -9,6 +9,6 @@ mod scale;
 mod write;
 
 pub use cost::{Costs, Kind};
-pub use roles::{Chain, FLEETS, FleetPlan, Role};
+pub use roles::{Chain, FLEETS, FleetPlan, Group, Role};
 pub use scale::{Period, ScaleError, Utilisation, periods};
 pub use write::{Place, WriteError, write};

@@ -1,8 +1,9 @@
 //! The tables of the fleets: tasks by name, network, natural period and criticality, and the chains they form.
 //!
-//! What a fleet file cannot say stands here: a tenant is the part of a task's name before the dot. Groups have neither a
-//! budget nor an agreed miss rate of their own in a fleet; their tasks have criticality and weight. Jobs of sporadic
-//! tasks come from clients, and so does an overload: more jobs than the task's period lets in.
+//! Tenants are groups: a task of one bears its name before the dot. Each may take an equal share of the lanes, and its
+//! tasks' memory budgets together. What a fleet file cannot say stands here: jobs of sporadic tasks come from clients, and so
+//! does an overload, which is more jobs than the task's period lets in. What a group declares fits its budgets, or it would
+//! be refused; what its clients do then breaks its agreement and nobody else's.
 
 use crate::networks::Size;
 
@@ -34,6 +35,24 @@ pub struct Chain {
     pub tasks: &'static [&'static str],
 }
 
+/// A group of tasks: those whose name begins with its own and a dot.
+#[derive(Clone, Copy, Debug)]
+pub struct Group {
+    /// Its name.
+    pub name: &'static str,
+    /// Its part of the time of all lanes, in hundredths.
+    pub share: u32,
+    /// Jobs in ten thousand that may miss or not be served.
+    pub missed: u32,
+}
+
+impl Group {
+    /// Whether a task of that name belongs to it.
+    pub fn holds(&self, task: &str) -> bool {
+        task.split_once('.').is_some_and(|(group, _)| group == self.name)
+    }
+}
+
 /// A fleet before its times are known.
 #[derive(Clone, Copy, Debug)]
 pub struct FleetPlan {
@@ -49,6 +68,8 @@ pub struct FleetPlan {
     pub roles: &'static [Role],
     /// Its chains.
     pub chains: &'static [Chain],
+    /// Its groups.
+    pub groups: &'static [Group],
 }
 
 /// Every fleet.
@@ -60,6 +81,7 @@ pub const FLEETS: [FleetPlan; 9] = [
         policy: "edf",
         roles: &DRIVING,
         chains: &[Chain { name: "ahead", tasks: &["camera_front", "detect_front", "track", "predict"] }],
+        groups: &[],
     },
     FleetPlan {
         name: "robot10",
@@ -73,14 +95,16 @@ pub const FLEETS: [FleetPlan; 9] = [
             Chain { name: "right", tasks: &["camera_right", "detect_right", "plan"] },
             Chain { name: "rear", tasks: &["camera_rear", "detect_rear", "plan"] },
         ],
+        groups: &[],
     },
     FleetPlan {
         name: "tenants12",
-        about: "Four tenants with three tasks each; the tasks of `burst` ask for twice a tenant's share.",
+        about: "Four tenants, groups of three tasks with equal shares; clients of `burst` are meant to submit more than it declares.",
         size: Size::Full,
         policy: "fair",
         roles: &TENANTS,
         chains: &[],
+        groups: &GROUPS,
     },
     disb("disb-a", "DISB A: one task 100 times a second beside one that runs whenever it can.", &DISB_A),
     disb("disb-b", "DISB B: one task 220 times a second beside one that runs whenever it can.", &DISB_B),
@@ -95,6 +119,7 @@ pub const FLEETS: [FleetPlan; 9] = [
         roles: &OFFLINE,
         // None: cores stretch the periods as they need, and a limit on the reaction made of shorter ones would refuse them.
         chains: &[],
+        groups: &[],
     },
 ];
 
@@ -106,7 +131,7 @@ impl FleetPlan {
 }
 
 const fn disb(name: &'static str, about: &'static str, roles: &'static [Role]) -> FleetPlan {
-    FleetPlan { name, about, size: Size::Full, policy: "edf", roles, chains: &[] }
+    FleetPlan { name, about, size: Size::Full, policy: "edf", roles, chains: &[], groups: &[] }
 }
 
 /// A periodic task that is due when its next job is released.
@@ -170,7 +195,7 @@ const ROBOT: [Role; 10] = [
     role("speech", "speech", 250_000, "low"),
 ];
 
-/// Natural periods give each tenant about the same share of a large GPU, and `burst` about twice as much.
+/// Natural periods give each tenant about the same share of a large GPU.
 const TENANTS: [Role; 12] = [
     role("gold.search", "classifier", 20_000, "high").weight(4).within(80),
     role("gold.faces", "identity", 40_000, "high").weight(4).within(80),
@@ -181,9 +206,18 @@ const TENANTS: [Role; 12] = [
     role("bronze.albums", "classifier_deep", 40_000, "medium"),
     role("bronze.tags", "classifier_dense", 80_000, "medium"),
     role("bronze.poses", "pose", 40_000, "medium"),
-    role("burst.video", "detector", 15_000, "low").sporadic(),
-    role("burst.frames", "classifier_152", 40_000, "low").sporadic(),
-    role("burst.thumbs", "signs", 20_000, "low").sporadic(),
+    role("burst.video", "detector", 30_000, "low").sporadic(),
+    role("burst.frames", "classifier_152", 80_000, "low").sporadic(),
+    role("burst.thumbs", "signs", 40_000, "low").sporadic(),
+];
+
+/// Equal shares; the more a tenant pays, the fewer of its jobs may miss. Clients of `burst` that submit twice what it
+/// declares have half of their jobs refused, five times what was agreed.
+const GROUPS: [Group; 4] = [
+    Group { name: "gold", share: 25, missed: 0 },
+    Group { name: "silver", share: 25, missed: 100 },
+    Group { name: "bronze", share: 25, missed: 500 },
+    Group { name: "burst", share: 25, missed: 1_000 },
 ];
 
 /// The real-time client of the first three: VGG-19 there, a network of its layers here.
@@ -268,6 +302,8 @@ mod tests {
         let tenants: BTreeSet<&str> =
             of("tenants12").roles.iter().filter_map(|role| role.name.split('.').next()).collect();
         assert_eq!((of("tenants12").roles.len(), tenants.len()), (12, 4));
+        assert!(tenants.iter().eq(&BTreeSet::from(GROUPS.map(|group| group.name))), "{tenants:?}");
+        assert_eq!(GROUPS.iter().map(|group| group.share).sum::<u32>(), 100);
         assert!(of("disb-e").roles.iter().all(|role| role.sporadic));
         assert!(FleetPlan::find("ad21").is_none());
     }

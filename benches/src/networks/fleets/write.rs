@@ -105,13 +105,16 @@ pub fn write(
         .map(|(role, _, cost, _)| (role.name, *cost, Nanos::new(role.natural * 1_000), role.deadline))
         .collect();
     let times = periods(&asked, target)?;
-    let tasks =
-        priced.iter().zip(&times).map(|((role, network, ..), time)| task(role, network, *time, place));
+    let tasks = priced.iter().zip(&times);
+    let tasks: Vec<Task<'_>> =
+        tasks.map(|((role, network, ..), time)| task(plan, role, network, *time, place)).collect();
+    let lanes = partitions.iter().map(|partition| partition.lanes).sum();
     let file = FleetFile {
         device: Device { kind: if place.kind == Kind::Host { "host" } else { "cuda:0" } },
         policy: Policy { kind: plan.policy },
         partition: partitions,
-        task: tasks.collect(),
+        group: plan.groups.iter().map(|written| group(written, &tasks, lanes)).collect(),
+        task: tasks,
         chain: plan.chains.iter().map(|written| chain(written, plan, &times)).collect(),
     };
     let text = format!("# {}\n\n{}", plan.about, toml::to_string(&file)?);
@@ -143,6 +146,8 @@ struct FleetFile<'a> {
     device: Device<'a>,
     policy: Policy<'a>,
     partition: Vec<Partition>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    group: Vec<GroupTable<'a>>,
     task: Vec<Task<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     chain: Vec<ChainTable<'a>>,
@@ -169,6 +174,14 @@ struct Partition {
 }
 
 #[derive(Serialize)]
+struct GroupTable<'a> {
+    name: &'a str,
+    memory: Bytes,
+    utilisation: f64,
+    miss_rate: f64,
+}
+
+#[derive(Serialize)]
 struct Task<'a> {
     name: &'a str,
     model: String,
@@ -176,6 +189,8 @@ struct Task<'a> {
     period: Nanos,
     deadline: Nanos,
     partition: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     arrival: Option<&'static str>,
     criticality: &'a str,
@@ -242,7 +257,13 @@ fn partitions(place: &Place) -> Result<Vec<Partition>, WriteError> {
     })
 }
 
-fn task<'a>(role: &'a Role, network: &Network, time: Period, place: &'a Place) -> Task<'a> {
+fn task<'a>(
+    plan: &'a FleetPlan,
+    role: &'a Role,
+    network: &Network,
+    time: Period,
+    place: &'a Place,
+) -> Task<'a> {
     let apart = place.critical > 0 && role.criticality == "high";
     Task {
         name: role.name,
@@ -251,11 +272,24 @@ fn task<'a>(role: &'a Role, network: &Network, time: Period, place: &'a Place) -
         period: time.period,
         deadline: time.deadline,
         partition: if apart { CRITICAL } else { SHARED },
+        group: plan.groups.iter().find(|group| group.holds(role.name)).map(|group| group.name),
         arrival: role.sporadic.then_some("sporadic"),
         criticality: role.criticality,
         weight: (role.weight > 1).then_some(role.weight),
         budget: Budget { memory: memory(network, place.kind) },
         inputs: Inputs { seed: u64::from(fnv(role.name)) },
+    }
+}
+
+/// A group with its share of all lanes and the memory that its tasks are granted: a task more needs a larger budget.
+fn group<'a>(written: &'a super::roles::Group, tasks: &[Task<'_>], lanes: u32) -> GroupTable<'a> {
+    let own = tasks.iter().filter(|task| task.group == Some(written.name));
+    let memory = own.fold(0u64, |sum, task| sum.saturating_add(task.budget.memory.get()));
+    GroupTable {
+        name: written.name,
+        memory: Bytes::new(memory),
+        utilisation: f64::from(lanes) * f64::from(written.share) / 100.0,
+        miss_rate: f64::from(written.missed) / 10_000.0,
     }
 }
 

@@ -6,7 +6,7 @@
 //!
 //! | key | what it holds |
 //! |---|---|
-//! | `admitted` | whether time, memory and every chain's limits hold |
+//! | `admitted` | whether time, memory, every group's budgets and every chain's limits hold |
 //! | `judged_for` | device, machine and date of measured files that were not made here, else `null` |
 //! | `policy`, `assumptions`, `lanes` | of the certificate, with the overrun that each lane tolerates |
 //! | `tasks` | lane, contract, charged segments, bound, its terms, the binding term, slack, confidence |
@@ -14,6 +14,7 @@
 //! | `witness` | for a refusal in time: a schedule that misses, or why there is none |
 //! | `memory` | whether the plan fits and its peak, or what is missing, who holds most, and the smallest change |
 //! | `chains` | reaction time and data age of each chain, what each task adds, limits |
+//! | `groups` | of each group: tasks, what they ask for, the group's budgets, what is refused and the smallest change |
 //! | `notes` | budgets that were measured in other company |
 //! | `shared_queue` | of each partition of several lanes: what one queue for them could certify; no runtime does that |
 //! | `assign` | with `--assign`: the lanes that were found; see the module |
@@ -40,6 +41,7 @@ use serde_json::Value;
 
 use super::answer::{Answer, CliError, Exit};
 use super::chains::JudgedChain;
+use super::groups::JudgedGroups;
 use super::profile::percent;
 use super::setup::{FleetArgs, Setup, beside};
 use super::{Environment, chains, fit, target, verdict};
@@ -97,6 +99,7 @@ struct Judged<'a> {
     setup: &'a Setup,
     report: AdmissionReport,
     chains: Vec<JudgedChain<'a>>,
+    groups: JudgedGroups<'a>,
     space: space::Space,
     miss: Option<miss::Shown>,
     shared: Vec<shared::Shared>,
@@ -208,14 +211,15 @@ impl<'a> Judged<'a> {
             .map_or_else(Vec::new, |certificate| chains::judge(setup.system.fleet(), set, certificate));
         let miss = miss::of(&report, set, setup.system.policy().as_ref());
         let shared = shared::judge(setup)?;
+        let groups = JudgedGroups::of(setup, &report)?;
         match space::Space::of(setup, &report) {
             space::Space::Unknown(error) if report.is_admitted() => Err(error),
-            space => Ok(Self { setup, report, chains, space, miss, shared }),
+            space => Ok(Self { setup, report, chains, groups, space, miss, shared }),
         }
     }
 
     fn is_admitted(&self) -> bool {
-        self.report.is_admitted() && self.space.fits() && self.broken().next().is_none()
+        self.report.is_admitted() && self.space.fits() && self.groups.fit() && self.broken().next().is_none()
     }
 
     /// What the chains are refused for.
@@ -264,6 +268,8 @@ impl<'a> Judged<'a> {
         }
         text.push_str(&self.chains_text());
         text.push_str(&self.space.text(set));
+        text.push_str(&self.groups.table());
+        text.push_str(&self.groups.refusals());
         let shared: String = self.shared.iter().map(shared::Shared::text).collect();
         text.push_str(&shared);
         Ok(text)
@@ -293,6 +299,7 @@ impl<'a> Judged<'a> {
         json["witness"] = miss::json(self.miss.as_ref(), set);
         json["memory"] = self.space.json(set);
         json["chains"] = self.chains.iter().map(JudgedChain::json).collect();
+        json["groups"] = self.groups.json();
         json["notes"] = self.notes().into();
         json["shared_queue"] = self.shared.iter().map(shared::Shared::json).collect();
         json["assign"] = Value::Null;

@@ -104,6 +104,7 @@ impl CliError {
             Self::Runtime(RuntimeError::Memory(
                 MemoryError::Shortage(_) | MemoryError::NoPlacement { .. },
             ))
+            | Self::Runtime(RuntimeError::Group(_))
             | Self::Refused(_) => Exit::Refused,
             Self::Runtime(error) => match error.severity() {
                 Severity::Permanent => Exit::BadInput,

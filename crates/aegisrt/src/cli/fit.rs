@@ -8,6 +8,7 @@ use aegis_types::{LaneId, Nanos};
 use serde_json::json;
 
 use super::answer::{Answer, CliError, Exit};
+use super::groups::JudgedGroups;
 use super::setup::{FleetArgs, Setup, choose_lanes};
 use super::table::Grid;
 use super::{Environment, chains, figures, target, verdict};
@@ -89,6 +90,7 @@ pub(super) fn fit(
     }
     let mut answer = answer(&fitted, &naturals)?;
     judge_chains(&mut answer, &fitted);
+    judge_groups(&mut answer, &setup, &fitted)?;
     answer.json["memory"] = json!({ "fits": true, "peak_bytes": plan.peak().get() });
     if let Some(path) = write {
         answer.text.push_str(&format!("wrote {}\n", path.display()));
@@ -112,6 +114,18 @@ fn judge_chains(answer: &mut Answer, fitted: &Fitted) {
         }
     }
     answer.json["chains"] = judged.iter().flatten().map(chains::JudgedChain::json).collect();
+}
+
+/// The shortest periods at which the fleet is certified may be shorter than a group's budget lets them be.
+fn judge_groups(answer: &mut Answer, setup: &Setup, fitted: &Fitted) -> Result<(), CliError> {
+    let groups = JudgedGroups::as_if(setup, &fitted.prepared.set, &fitted.fleet, &fitted.report)?;
+    answer.text.push_str(&groups.table());
+    answer.text.push_str(&groups.refusals());
+    answer.json["groups"] = groups.json();
+    if !groups.fit() {
+        answer.exit = Exit::Refused;
+    }
+    Ok(())
 }
 
 fn search(setup: &Setup, wish: Wish) -> Result<Option<Fitted>, CliError> {

@@ -14,6 +14,7 @@
 //! | [`recorded`] | a device of another machine, as its measured files tell of it |
 //! | [`pressure`] | how full a device is, and who could make room |
 //! | [`chains`] | cause-effect chains beside their limits |
+//! | [`groups`] | groups of tasks beside their budgets and agreements |
 //! | [`verdict`], [`summary`], [`outputs`] | what admission says, what a run left, whether its outputs are right |
 //! | [`stored`] | a run read back from its trace |
 //! | [`target`] | checks of the files that a command is about to write |
@@ -29,6 +30,7 @@ mod explain;
 mod export;
 pub mod figures;
 mod fit;
+pub mod groups;
 pub mod outputs;
 mod plan;
 pub mod pressure;

@@ -20,6 +20,7 @@ use self::options::Options;
 use self::tensors::Tensors;
 use super::answer::{Answer, CliError};
 use super::figures::size;
+use super::groups::JudgedGroups;
 use super::pressure::Fullness;
 use super::setup::{FleetArgs, Setup};
 use super::table::Grid;
@@ -57,9 +58,11 @@ impl Plan {
         let report = setup.analyze();
         let slots = setup.slots(&report);
         let plan = setup.plan(&report)?;
+        let groups = JudgedGroups::of(&setup, &report)?;
+        groups.check_memory()?;
         let mut answer = match self.options.headroom() {
             Some(task) => headroom::answer(&setup, &slots, &plan, task)?,
-            None => self.shown(&setup, &slots, &plan, &thresholds)?,
+            None => self.shown(&setup, &slots, (&plan, &groups), &thresholds)?,
         };
         if let Some(origin) = &setup.origin {
             answer.text = format!("judged for: {origin}\n\n{}", answer.text);
@@ -73,7 +76,7 @@ impl Plan {
         &self,
         setup: &Setup,
         slots: &[u32],
-        plan: &MemoryPlan,
+        (plan, groups): (&MemoryPlan, &JudgedGroups<'_>),
         thresholds: &Thresholds,
     ) -> Result<Answer, CliError> {
         let (set, fleet) = (&setup.prepared.set, setup.system.fleet());
@@ -84,9 +87,10 @@ impl Plan {
         let lanes = space::lanes_text(plan, fleet);
         let tensors = if self.options.tensors() { Some(Tensors::of(setup, plan)?) } else { None };
         let inside = tensors.as_ref().map(Tensors::text).unwrap_or_default();
-        let text = format!("{}{}{lanes}{inside}{drawn}", shown.text(), fullness.text());
+        let text = format!("{}{}{}{lanes}{inside}{drawn}", shown.text(), fullness.text(), groups.table());
         let mut json = shown.json();
         json["pressure"] = fullness.json();
+        json["groups"] = groups.json();
         json["lane_counts"] = space::lanes_json(plan, fleet);
         json["tensors"] = tensors.as_ref().map_or(serde_json::Value::Null, Tensors::json);
         Ok(Answer::done(text, json))

@@ -18,11 +18,12 @@ use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::answer::{Answer, CliError, Exit};
+use super::groups::JudgedGroups;
 use super::outputs::{self, Compared};
 use super::pressure::{Fullness, Held};
 use super::progress::line;
 use super::setup::{FleetArgs, Setup};
-use super::{Environment, chains, figures, stored, summary, target, verdict};
+use super::{Environment, chains, figures, groups, stored, summary, target, verdict};
 use crate::carrier::ModelReport;
 use crate::config::Fleet;
 use crate::error::RuntimeError;
@@ -99,6 +100,7 @@ impl Run {
         }
         // Said before anything is loaded, and with the names of the tasks.
         setup.plan(&verdict)?;
+        JudgedGroups::of(&setup, &verdict)?.check()?;
         if asked.load(Ordering::Acquire) {
             let text = "ended by the operator before anything was run\n".to_owned();
             return Ok(Answer { text, json: json!({ "interrupted": true }), exit: Exit::Interrupted });
@@ -159,7 +161,9 @@ impl Run {
 
     fn answer(&self, setup: &Setup, ended: &Ended) -> Answer {
         let report = &ended.report;
+        let fleet = setup.system.fleet();
         let mut text = summary::table(&report.tally);
+        text.push_str(&groups::served_text(fleet, &report.tally));
         text.push('\n');
         for note in idle(&setup.prepared.set) {
             text.push_str(&format!("{note}\n"));
@@ -209,6 +213,7 @@ impl Run {
             "exit_code": ended.exit.code(),
             "interrupted": report.interrupted,
             "summary": report.tally.summary(),
+            "groups": groups::served_json(setup.system.fleet(), &report.tally),
             "notes": idle(&setup.prepared.set),
             "incidents": incidents,
             "failures": failures(setup, report),

@@ -2,6 +2,7 @@
 
 mod changes;
 mod fleet;
+mod overload;
 mod wishes;
 
 use std::sync::Mutex;

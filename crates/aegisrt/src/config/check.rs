@@ -13,9 +13,10 @@ use super::chain;
 use super::error::ConfigError;
 use super::file::{
     ArrivalFile, BudgetFile, DEVICES, DeviceFile, EXCLUDE, FleetFile, InputsFile, LaneFile, MemoryFile,
-    PRESSURE, PartitionFile, PolicyFile, TaskFile,
+    OWN_CARRIERS, PRESSURE, PartitionFile, PolicyFile, TaskFile,
 };
 use super::fleet::{DeviceConfig, Fleet, InputSource, LaneChoice, PartitionConfig, TaskConfig, WaitMode};
+use super::group;
 use super::source::{Source, Step, key};
 use super::task;
 
@@ -76,9 +77,12 @@ pub(super) fn fleet(written: FleetFile, source: Source) -> Result<Fleet, ConfigE
     let pressure = pressure(written.memory.as_ref(), &source)?;
     let partitions = partitions(&written.partition, device.kind, &source)?;
     let policy = policy(&written.policy, &source)?;
-    let (tasks, chains) = (Vec::new(), Vec::new());
-    let mut fleet = Fleet { device, pressure, partitions, policy, tasks, chains, sources: vec![source] };
+    let (groups, tasks, chains) = (Vec::new(), Vec::new(), Vec::new());
+    let sources = vec![source];
+    let mut fleet = Fleet { device, pressure, partitions, policy, groups, tasks, chains, sources };
+    fleet.groups = group::check(&written.group, &fleet)?;
     add_tasks(&mut fleet, written.task)?;
+    group::check_members(&fleet)?;
     fleet.chains = chain::check(written.chain, &fleet)?;
     Ok(fleet)
 }
@@ -278,6 +282,7 @@ pub(super) fn write(fleet: &Fleet, folder: &Path) -> FleetFile {
         }),
         partition: fleet.partitions.iter().map(write_partition).collect(),
         policy: PolicyFile { kind: fleet.policy.clone() },
+        group: fleet.groups.iter().map(group::write).collect(),
         task: fleet.tasks.iter().map(|task| write_task(task, fleet, folder)).collect(),
         chain: fleet.chains.iter().map(|chain| chain::write(chain, fleet)).collect(),
     }
@@ -307,6 +312,7 @@ fn write_task(task: &TaskConfig, fleet: &Fleet, folder: &Path) -> TaskFile {
         deadline: Some(task.deadline),
         natural_period: task.natural_period,
         partition: partition_name(fleet, task.partition),
+        group: task.group.clone(),
         lane: match task.lane {
             LaneChoice::Auto => LaneFile::Auto,
             LaneChoice::Fixed(number) => LaneFile::Number(number.into()),

@@ -18,6 +18,8 @@ pub(super) struct FleetFile {
     #[serde(default)]
     pub(super) partition: Vec<PartitionFile>,
     pub(super) policy: PolicyFile,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) group: Vec<GroupFile>,
     #[serde(default)]
     pub(super) task: Vec<TaskFile>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -67,6 +69,18 @@ pub(super) struct PolicyFile {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(super) struct GroupFile {
+    pub(super) name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) memory: Option<Bytes>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) utilisation: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) miss_rate: Option<f64>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct TaskFile {
     pub(super) name: String,
     pub(super) model: String,
@@ -77,6 +91,8 @@ pub(super) struct TaskFile {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) natural_period: Option<Nanos>,
     pub(super) partition: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) group: Option<String>,
     #[serde(default)]
     pub(super) lane: LaneFile,
     #[serde(default)]
@@ -214,6 +230,7 @@ fn legal_below(path: &str) -> &'static str {
         }
         "task.budget" => "memory, streams, compute",
         "task.inputs" => "seed or file",
+        "group" => "name, memory, utilisation, miss_rate",
         "chain" => "name, tasks, reaction, age, skips, gaps",
         "chain.skips" => SKIPS,
         "chain.gaps" => GAPS,
@@ -269,6 +286,7 @@ const LEGAL: &[(&str, &str)] = &[
     ("task.deadline", SPAN),
     ("task.natural_period", SPAN),
     ("task.partition", "the name of a partition"),
+    ("task.group", "the name of a group"),
     ("task.lane", "\"auto\" or the number of a lane within the partition, from 0"),
     ("task.arrival", "\"periodic\" or \"sporadic\""),
     ("task.offset", SPAN_OR_ZERO),
@@ -331,6 +349,7 @@ mod tests {
         check::<MemoryFile>("memory");
         check::<PartitionFile>("partition");
         check::<PolicyFile>("policy");
+        check::<GroupFile>("group");
         check::<TaskFile>("task");
         check::<BudgetFile>("task.budget");
         check::<InputsFile>("task.inputs");

@@ -17,6 +17,7 @@ use super::chain::{self, ChainConfig};
 use super::check;
 use super::error::ConfigError;
 use super::file::{self, FleetFile, TasksFile};
+use super::group::GroupConfig;
 use super::source::{Source, Step, key};
 
 /// A checked fleet.
@@ -26,6 +27,7 @@ pub struct Fleet {
     pub(super) pressure: Option<Thresholds>,
     pub(super) partitions: Vec<PartitionConfig>,
     pub(super) policy: String,
+    pub(super) groups: Vec<GroupConfig>,
     pub(super) tasks: Vec<TaskConfig>,
     pub(super) chains: Vec<ChainConfig>,
     pub(super) sources: Vec<Source>,
@@ -200,6 +202,8 @@ pub struct TaskConfig {
     pub natural_period: Option<Nanos>,
     /// The partition that it runs in.
     pub partition: PartitionId,
+    /// The name of the group that it belongs to; one of the fleet's.
+    pub group: Option<String>,
     /// The lane within the partition.
     pub lane: LaneChoice,
     /// How jobs arrive.

@@ -3,6 +3,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`fleet`] | `fleet.toml`: device, partitions, policy and tasks, checked |
+//! | [`group`] | its groups of tasks: what they may take together, and the agreed rate of misses |
 //! | [`chain`] | its cause-effect chains: what hands data to what, and how late that may be |
 //! | [`profile`] | `profile.json`: what `aegis profile` measured of each task |
 //! | [`company`] | who shared the device while it was measured, and whether that covers a fleet |
@@ -19,6 +20,7 @@ pub mod company;
 pub mod error;
 mod file;
 pub mod fleet;
+pub mod group;
 mod json;
 pub mod observed;
 pub mod platform;
@@ -34,7 +36,8 @@ pub use fleet::{
     BackendKind, BudgetConfig, DeviceConfig, Fleet, InputSource, LaneChoice, PartitionConfig, StatePair,
     TaskConfig, WaitMode,
 };
-pub use observed::{CalibratedDevice, DeviceLimits, Figure, HostStalls};
+pub use group::{GroupConfig, Share};
+pub use observed::{CalibratedDevice, CalibrationRound, DeviceLimits, Figure, HostStalls};
 pub use platform::{Calibration, CalibrationMethod};
 pub use prepare::{ContextGap, Facts, Prepared, prepare, prepare_apart};
 pub use profile::{Exceedance, MemoryProfile, Profile, SegmentProfile, TaskProfile, shapes_hash};

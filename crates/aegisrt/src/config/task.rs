@@ -10,6 +10,7 @@ use super::check::Table;
 use super::error::ConfigError;
 use super::file::{ArrivalFile, BudgetFile, InputsFile, LaneFile, SHAPES, STATE, TaskFile};
 use super::fleet::{BackendKind, BudgetConfig, Fleet, InputSource, LaneChoice, StatePair, TaskConfig};
+use super::group;
 use super::source::key;
 
 /// How often a launch may be tried again: every retry is charged a whole budget.
@@ -45,6 +46,7 @@ pub(super) fn check(
         deadline,
         natural_period: natural_period(written.natural_period, period, table)?,
         partition,
+        group: group::of_task(written.group.clone(), fleet, table)?,
         lane: lane(written.lane, partition, fleet, table)?,
         arrival: arrival(&written, table)?,
         jitter: jitter(written.jitter, deadline, table)?,

@@ -14,6 +14,7 @@ mod elsewhere;
 mod fleets;
 mod gather;
 mod gpu;
+mod groups;
 mod inserted;
 mod instances;
 mod judged;

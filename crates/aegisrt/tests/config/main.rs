@@ -1,7 +1,9 @@
 //! Fleet, profile and platform files: what is read, what is refused, and what a refusal says.
 
+mod carriers;
 mod chains;
 mod circumstances;
+mod groups;
 mod measured;
 mod observed;
 mod refusals;

@@ -3,7 +3,8 @@
 //! A budget covers whatever the task turns out to need, so the answer holds wherever the growth goes. Of a task that was
 //! measured the parts are known, and each may grow by what the device has left; what grows as scratch is free as far as
 //! the lane holds as much already. Of one that was not, a larger budget is planned as a larger demand, in every part
-//! that its backend leaves open: budgets are tried, with planner and verifier, until one byte more is refused.
+//! that its backend leaves open: budgets are tried, with planner and verifier, until one byte more is refused. The budget
+//! of the task's group binds like the device.
 
 use aegis_memory::{Demand, Headroom, MemoryOrchestrator, MemoryPlan};
 use aegis_types::{Bytes, TaskId};
@@ -12,7 +13,9 @@ use serde_json::json;
 use super::super::answer::{Answer, CliError};
 use super::super::figures::size;
 use super::super::setup::Setup;
+use crate::config::GroupConfig;
 use crate::error::RuntimeError;
+use crate::groups::{held, uses};
 
 /// What refuses one byte more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +24,8 @@ enum Binding {
     Device,
     /// The lane's scratch would grow with the task, and the device has no room for that.
     Lane,
+    /// The task's group would exceed its budget of memory.
+    Group,
 }
 
 /// The answer for one task.
@@ -37,6 +42,41 @@ struct Found {
     staging: Bytes,
 }
 
+/// What the group of a task has for it.
+#[derive(Debug)]
+struct Room<'a> {
+    group: &'a GroupConfig,
+    tasks: Vec<TaskId>,
+    may: Bytes,
+    /// What the group's budget leaves.
+    left: Bytes,
+    /// Scratch of the lane that the group counts already and the task does not use.
+    spare_scratch: Bytes,
+}
+
+impl<'a> Room<'a> {
+    /// The room of the task's group, if it has one with a budget of memory.
+    fn of(setup: &'a Setup, slots: &[u32], task: TaskId) -> Result<Option<Self>, RuntimeError> {
+        let needs = setup.system.needs(setup.profile.as_ref(), slots)?;
+        let uses = uses(setup.system.fleet(), &setup.prepared.set, Some(&needs))?;
+        let own = uses.into_iter().find(|group| group.tasks.contains(&task));
+        let need = needs.iter().find(|need| need.task == task);
+        let Some((group, need)) = own.zip(need) else { return Ok(None) };
+        let Some(may) = group.config.memory else { return Ok(None) };
+        let mates = needs.iter().filter(|mate| group.tasks.contains(&mate.task) && mate.lane == need.lane);
+        let largest = mates.map(|mate| mate.scratch).max().unwrap_or_default();
+        let left = may.saturating_sub(group.memory.unwrap_or_default());
+        let spare_scratch = largest.saturating_sub(need.scratch);
+        Ok(Some(Self { group: group.config, tasks: group.tasks, may, left, spare_scratch }))
+    }
+
+    /// Whether the group's budget holds another budget of the task.
+    fn holds(&self, setup: &Setup, slots: &[u32], task: TaskId, budget: Bytes) -> Result<bool, RuntimeError> {
+        let needs = setup.system.with_budget(task, budget).needs(setup.profile.as_ref(), slots)?;
+        Ok(held(&needs, &self.tasks) <= self.may)
+    }
+}
+
 /// Answers for the task of that name, beside a plan in which all tasks have what they have.
 pub fn answer(setup: &Setup, slots: &[u32], plan: &MemoryPlan, name: &str) -> Result<Answer, CliError> {
     let models = setup.system.models();
@@ -51,12 +91,13 @@ pub fn answer(setup: &Setup, slots: &[u32], plan: &MemoryPlan, name: &str) -> Re
     let demands = setup.system.demands(setup.profile.as_ref(), slots)?;
     let staging = setup.system.staging(slots)?.get(task.index()).copied().unwrap_or(Bytes::ZERO);
     let known = setup.profile.as_ref().is_some_and(|profile| profile.task(name).is_some());
+    let room = Room::of(setup, slots, task)?;
     let found = if known {
-        measured(plan, &demands, task, staging)?
+        measured(plan, &demands, (task, room.as_ref()), staging)?
     } else {
-        tried(setup, slots, plan, (task, has), staging)?
+        tried(setup, slots, plan, (task, has, room.as_ref()), staging)?
     };
-    Ok(Answer::done(text(&found, name, has), json_of(&found, name, has)))
+    Ok(Answer::done(text(&found, room.as_ref(), name, has), json_of(&found, name, has)))
 }
 
 fn headroom(plan: &MemoryPlan, demands: &[Demand], task: TaskId) -> Result<Headroom, RuntimeError> {
@@ -68,7 +109,7 @@ fn headroom(plan: &MemoryPlan, demands: &[Demand], task: TaskId) -> Result<Headr
 fn measured(
     plan: &MemoryPlan,
     demands: &[Demand],
-    task: TaskId,
+    (task, room): (TaskId, Option<&Room<'_>>),
     staging: Bytes,
 ) -> Result<Found, RuntimeError> {
     let headroom = headroom(plan, demands, task)?;
@@ -82,7 +123,19 @@ fn measured(
     let as_private = with(0, headroom.persistent).min(with(1, headroom.exchange));
     let as_scratch = with(2, headroom.scratch);
     let binding = if as_scratch < as_private { Binding::Lane } else { Binding::Device };
-    let (budget, needs) = (as_private.min(as_scratch), Some(all));
+    // Whatever grows, the group counts it; scratch only beyond what it counts for the lane already.
+    let more = |by: Bytes| Bytes::new(all.get().saturating_add(by.get()));
+    let by_group =
+        room.map(|room| (more(room.left), more(room.left).get().saturating_add(room.spare_scratch.get())));
+    let by_device = as_private.min(as_scratch);
+    let (budget, as_scratch, binding) = match by_group {
+        Some((private, scratch)) if private < by_device => {
+            (private, as_scratch.min(Bytes::new(scratch)), Binding::Group)
+        }
+        Some((_, scratch)) => (by_device, as_scratch.min(Bytes::new(scratch)), binding),
+        None => (by_device, as_scratch, binding),
+    };
+    let needs = Some(all);
     Ok(Found { headroom, budget, as_scratch: Some(as_scratch), binding, needs, staging })
 }
 
@@ -91,7 +144,7 @@ fn tried(
     setup: &Setup,
     slots: &[u32],
     plan: &MemoryPlan,
-    (task, has): (TaskId, Bytes),
+    (task, has, room): (TaskId, Bytes, Option<&Room<'_>>),
     staging: Bytes,
 ) -> Result<Found, RuntimeError> {
     let with = |budget: Bytes| {
@@ -103,22 +156,34 @@ fn tried(
     let spare = plan.parts().capacity.saturating_sub(plan.peak()).get();
     let over = has.get().saturating_add(spare).saturating_add(plan.parts().align.get());
     let (mut best, mut fits, mut over) = (has, with(has)?, over);
+    let mut by_group = false;
     while over.saturating_sub(best.get()) > 1 {
         let middle = best.get().midpoint(over);
         match with(Bytes::new(middle)) {
-            Ok(demands) => (best, fits) = (Bytes::new(middle), demands),
-            Err(_) => over = middle,
+            Ok(demands)
+                if room.is_none_or(|room| {
+                    room.holds(setup, slots, task, Bytes::new(middle)).unwrap_or(false)
+                }) =>
+            {
+                (best, fits) = (Bytes::new(middle), demands);
+            }
+            // The last that is refused is one byte more than what is legal.
+            tried => (over, by_group) = (middle, tried.is_ok()),
         }
     }
     let headroom = headroom(plan, &fits, task)?;
     let scratch = fits.iter().find(|demand| demand.task == task).map_or(Bytes::ZERO, Demand::scratch_max);
     let before = plan.task(task).map_or(Bytes::ZERO, |share| share.shared);
     let grows = scratch > before && scratch > headroom.scratch_free;
-    let binding = if grows { Binding::Lane } else { Binding::Device };
+    let binding = match by_group {
+        true => Binding::Group,
+        false if grows => Binding::Lane,
+        false => Binding::Device,
+    };
     Ok(Found { headroom, budget: best, as_scratch: None, binding, needs: None, staging })
 }
 
-fn text(found: &Found, name: &str, has: Bytes) -> String {
+fn text(found: &Found, room: Option<&Room<'_>>, name: &str, has: Bytes) -> String {
     let Found { headroom, budget, as_scratch, staging, .. } = found;
     let lane = headroom.lane;
     let binding = match found.binding {
@@ -130,6 +195,9 @@ fn text(found: &Found, name: &str, has: Bytes) -> String {
                 "the scratch of {lane}: it would grow with the task, and device memory has no room for that"
             )
         }
+        Binding::Group => room.map_or_else(String::new, |room| {
+            format!("group `{}`: its tasks may need {} together", room.group.name, size(room.may))
+        }),
     };
     let scratch = as_scratch.map_or_else(
         || {
@@ -166,6 +234,7 @@ fn json_of(found: &Found, name: &str, has: Bytes) -> serde_json::Value {
     let binding = match found.binding {
         Binding::Device => "device memory",
         Binding::Lane => "lane scratch",
+        Binding::Group => "group",
     };
     json!({
         "task": name, "lane": headroom.lane.get(), "budget_bytes": has.get(),

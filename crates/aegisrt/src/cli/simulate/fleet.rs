@@ -7,25 +7,27 @@ use aegis_sched::analysis::LaneProblem;
 use aegis_sched::enact::enact;
 use aegis_sched::policy::{INSERTING, legal_names};
 use aegis_sched::witness::{Witness, replay};
-use aegis_sched::{AdmissionReport, Certificate, POLICIES, Task, TaskSet};
+use aegis_sched::{AdmissionReport, Certificate, POLICIES, Task};
 use aegis_types::Nanos;
-use aegis_types::record::Discard;
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::super::admit::miss;
 use super::super::answer::{Answer, CliError, Exit};
 use super::super::figures::{self, span};
+use super::super::groups::{self, JudgedGroups};
 use super::super::setup::{FleetArgs, Setup};
 use super::super::table::Grid;
-use super::super::{Environment, verdict};
+use super::super::{Environment, summary, verdict};
 use super::changes::{self, Asked};
+use super::overload::{self, Overload};
 use crate::config::{Facts, Fleet, prepare_apart};
 use crate::simulate::SimulateError;
 use crate::simulate::episode::{Episode, Outcome};
 use crate::simulate::faults::FaultPlan;
 use crate::simulate::generate::{self, Latency, Scenario};
 use crate::simulate::policy::PolicyChoice;
+use crate::tally::Tally;
 
 /// Shares of the simulated device, one for each partition.
 const PARTITIONS_MAX: usize = 8;
@@ -53,6 +55,10 @@ pub(super) struct FleetRuns {
     /// that hold beside every task of both files; memory is not planned.
     #[arg(long, value_name = "FILE", requires = "fleet")]
     changes: Option<PathBuf>,
+    /// Let the clients of a group's sporadic tasks submit so many jobs in every period, of which a contract lets in one;
+    /// repeatable.
+    #[arg(long, value_name = "GROUP=TIMES", requires = "fleet", conflicts_with = "changes")]
+    overload: Vec<Overload>,
 }
 
 /// How a fleet is run.
@@ -83,7 +89,7 @@ impl FleetRuns {
         let fleet = self.fleet.clone()?;
         let args = FleetArgs { fleet, profile: self.profile.clone(), platform: self.platform.clone() };
         Some(match &self.changes {
-            None => simulated(&args, runs, environment),
+            None => self.simulated(&args, runs, environment),
             Some(_) if runs.count.is_some() => Err(CliError::Input(
                 "--sets: a run with --changes is told change by change, and there is one; legal: --seed for another run"
                     .to_owned(),
@@ -94,22 +100,28 @@ impl FleetRuns {
             }
         })
     }
-}
 
-fn simulated(args: &FleetArgs, runs: Runs, environment: &Environment) -> Result<Answer, CliError> {
-    let fleet = Fleet::read(&args.fleet)?;
-    check_partitions(&fleet)?;
-    let setup = Setup::judge(args, fleet, environment)?;
-    let report = setup.analyze();
-    let mut answer = match report.certificate() {
-        Some(certificate) => ran(&setup, certificate, runs)?,
-        None => refused(&setup, &report)?,
-    };
-    if let Some(origin) = &setup.origin {
-        answer.text = format!("judged for: {origin}\n\n{}", answer.text);
-        answer.json["judged_for"] = origin.json();
+    fn simulated(&self, args: &FleetArgs, runs: Runs, environment: &Environment) -> Result<Answer, CliError> {
+        let fleet = Fleet::read(&args.fleet)?;
+        check_partitions(&fleet)?;
+        let setup = Setup::judge(args, fleet, environment)?;
+        let report = setup.analyze();
+        let mut answer = match report.certificate() {
+            Some(certificate) => {
+                // Memory is lent by the simulated world, and the fleet's is not planned.
+                JudgedGroups::of(&setup, &report)?.check_utilisation()?;
+                let (fleet, set) = (setup.system.fleet(), &setup.prepared.set);
+                let plan = overload::plan(&self.overload, fleet, set, runs.horizon())?;
+                ran(&setup, certificate, &plan, runs)?
+            }
+            None => refused(&setup, &report)?,
+        };
+        if let Some(origin) = &setup.origin {
+            answer.text = format!("judged for: {origin}\n\n{}", answer.text);
+            answer.json["judged_for"] = origin.json();
+        }
+        Ok(answer)
     }
-    Ok(answer)
 }
 
 /// The simulated device has room for every partition.
@@ -160,21 +172,21 @@ fn by_engine(problem: &LaneProblem, found: &Witness) -> (Option<bool>, String) {
 }
 
 /// Runs that differ in what everything takes, each within its budget.
-fn ran(setup: &Setup, certificate: &Certificate, runs: Runs) -> Result<Answer, CliError> {
+fn ran(setup: &Setup, certificate: &Certificate, plan: &FaultPlan, runs: Runs) -> Result<Answer, CliError> {
     let policy = known_policy(setup)?;
     let count = setup.prepared.set.tasks().len();
     let waits = waits(setup)?;
-    let mut total = Total { longest: vec![Nanos::ZERO; count], found: Vec::new(), jobs: 0, more: 0 };
+    let tally = Tally::new(&setup.prepared.set, certificate);
+    let mut total = Total { longest: vec![Nanos::ZERO; count], found: Vec::new(), jobs: 0, more: 0, tally };
     for seed in (0..runs.count()).map(|index| runs.seed.wrapping_add(index)) {
         let scenario =
             Scenario { waits: waits.clone(), ..scenario(setup, PolicyChoice::Named(policy), seed) };
-        let plan = FaultPlan::none();
         let (judged, horizon) = (certificate, runs.horizon());
-        let episode = Episode { scenario: &scenario, certificate, judged, plan: &plan, horizon, seed };
-        let outcome = episode.run(scenario.policy.make(), &mut Discard).map_err(failed)?;
+        let episode = Episode { scenario: &scenario, certificate, judged, plan, horizon, seed };
+        let outcome = episode.run(scenario.policy.make(), &mut total.tally).map_err(failed)?;
         total.absorb(seed, &outcome);
     }
-    Ok(total.answer(&setup.prepared.set, certificate, runs))
+    Ok(total.answer(setup, certificate, runs))
 }
 
 /// The fleet's policy, by a name that outlives the fleet.
@@ -230,6 +242,8 @@ struct Total {
     found: Vec<String>,
     jobs: u64,
     more: u64,
+    /// Of all runs together.
+    tally: Tally,
 }
 
 impl Total {
@@ -242,7 +256,8 @@ impl Total {
         self.more += outcome.more;
     }
 
-    fn answer(&self, set: &TaskSet, certificate: &Certificate, runs: Runs) -> Answer {
+    fn answer(&self, setup: &Setup, certificate: &Certificate, runs: Runs) -> Answer {
+        let (set, fleet) = (&setup.prepared.set, setup.system.fleet());
         let bound = |task: &Task| certificate.task(task.id).map(|(lane, at)| lane.tasks()[at].wcrt);
         let mut grid = Grid::new(1, &["task", "longest response", "WCRT"]);
         for (task, seen) in set.tasks().iter().zip(&self.longest) {
@@ -257,6 +272,10 @@ impl Total {
             self.jobs,
             grid.text()
         );
+        text.push_str(&groups::served_text(fleet, &self.tally));
+        for sentence in groups::broken(fleet, &self.tally) {
+            text.push_str(&format!("{}\n", summary::folded(&sentence)));
+        }
         for found in self.found.iter().take(SHOWN) {
             text.push_str(&format!("VIOLATION {}\n", figures::plain(found)));
         }
@@ -268,6 +287,7 @@ impl Total {
         let json = json!({
             "runs": runs.count(), "seed": runs.seed, "horizon_ns": runs.horizon().get(), "jobs": self.jobs,
             "tasks": tasks, "violations": count, "found": self.found,
+            "groups": groups::served_json(fleet, &self.tally),
         });
         let exit = if count == 0 { Exit::Done } else { Exit::Violated };
         Answer { text, json, exit }

@@ -49,6 +49,12 @@ pub(super) fn kept(fleet: &Fleet, lanes: &[Option<LaneId>]) -> Result<Option<Kep
             excluded.retain(|name| !named(name));
         }
     }
+    let served = placed.tasks().iter().filter(|task| !left.contains(&*task.name));
+    let groups: BTreeSet<&str> = served.filter_map(|task| task.group.as_deref()).collect();
+    if let Some(written) = table.get_mut("group").and_then(Value::as_array_mut) {
+        // A group without a task is no group.
+        written.retain(|group| of(group, "name").as_str().is_some_and(|name| groups.contains(name)));
+    }
     let mut chains = Vec::new();
     if let Some(written) = table.get_mut("chain").and_then(Value::as_array_mut) {
         written.retain(|chain| {
