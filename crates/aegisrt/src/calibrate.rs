@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`samples`] | samples of one duration, and what is charged for it |
 //! | [`steps`] | the engine's part of a cycle, on a synthetic fleet |
+//! | `series` | what consecutive steps are charged with |
 //! | [`synchronous`] | the paths to carriers on a device whose work runs where it is launched |
 //! | [`asynchronous`] | the paths to the launcher of a device whose work runs later, and what the device itself takes |
 //! | [`charges`] | which samples each overhead is charged with |
@@ -15,7 +16,10 @@
 //!
 //! Every charge is the largest of its samples times one plus the margin. Of what threads do the largest thousandth is
 //! left out: among many thousand samples those are preemptions, which are no cost of the step but stalls, and are
-//! declared as such.
+//! declared as such. The driver's steps, of which a launch is charged with dozens, are charged as their sum.
+//!
+//! Paths and steps are measured in rounds: a host has bad seconds, and what meets one of them in full, or none, says
+//! little. Of the driver's steps the largest round is charged, of paths all rounds together.
 
 pub mod asynchronous;
 pub mod charges;
@@ -24,6 +28,7 @@ pub mod gaps;
 mod laps;
 pub mod rehearsal;
 pub mod samples;
+mod series;
 pub mod steps;
 pub mod synchronous;
 mod turns;
@@ -32,7 +37,7 @@ mod wakeups;
 use aegis_sched::Overheads;
 use aegis_types::Nanos;
 
-use crate::config::{Figure, HostStalls};
+use crate::config::{CalibrationRound, Figure, HostStalls};
 use crate::error::RuntimeError;
 
 pub(crate) use gaps::STALL;
@@ -52,11 +57,14 @@ pub struct CalibrateOptions {
     /// stalls void what is in flight when the fleet is served, and no budget is measured in them: a host that stalls
     /// now and then is better served by a short limit, one that often does by a long one.
     pub stall: Option<Nanos>,
+    /// Into how many rounds the time is cut, each of which measures the driver's steps and its paths to the lanes in every
+    /// situation; zero is one.
+    pub rounds: u32,
 }
 
 impl Default for CalibrateOptions {
     fn default() -> Self {
-        Self { duration: Nanos::from_millis(5_000), margin_ppm: 200_000, seed: 1, stall: None }
+        Self { duration: Nanos::from_millis(5_000), margin_ppm: 200_000, seed: 1, stall: None, rounds: 5 }
     }
 }
 
@@ -73,6 +81,8 @@ pub struct Calibration {
     pub turn: Option<Nanos>,
     /// When the host did not run the driver, where it spins.
     pub stalls: Option<HostStalls>,
+    /// What each round would charge for the driver's steps by itself.
+    pub rounds: Vec<CalibrationRound>,
 }
 
 /// Fewer samples of a latency say nothing about its largest value.

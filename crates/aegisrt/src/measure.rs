@@ -17,7 +17,7 @@ use crate::calibrate::rehearsal::Rehearsal;
 use crate::calibrate::{CalibrateOptions, Samples, Synthetic, asynchronous, synchronous};
 use crate::carrier::CrewOptions;
 use crate::config::profile::Level;
-use crate::config::{CalibratedDevice, Calibration, DeviceLimits, Profile};
+use crate::config::{CalibratedDevice, Calibration, DeviceLimits, Fleet, Profile};
 use crate::error::RuntimeError;
 use crate::machine;
 use crate::profile::{CampaignState, ProfileOptions, Stage, WcetProfiler};
@@ -29,8 +29,14 @@ use crate::waiting::Waiting;
 /// Tasks of the synthetic fleet on which the engine's steps are timed, at least.
 const SYNTHETIC_TASKS: u16 = 32;
 
-/// Cores from which on driver and launcher of an asynchronous device have one each and leave one to everybody else.
-const CORES_ASYNCHRONOUS: usize = 3;
+/// Cores from which on the driver and every launcher of an asynchronous device have one each and leave one to everybody
+/// else.
+fn cores_needed(fleet: &Fleet) -> usize {
+    let own = fleet.own_carriers().len();
+    let lanes: usize = fleet.partitions().iter().map(|partition| usize::from(partition.lanes)).sum();
+    let launchers = own + usize::from(lanes > own);
+    launchers + 2
+}
 
 /// Samples by name.
 pub type NamedSamples = (&'static str, Samples);
@@ -85,17 +91,19 @@ pub fn calibrate_with(
     calibration.date = machine::wall_clock();
     calibration.driver = format!("{class}; {}", system.fleet().wait().name());
     calibration.wait = Some(system.fleet().wait());
-    // Lanes of an asynchronous device occupy no core: the launcher does, and whatever else the machine runs.
-    calibration.decider_shares_cores = !asynchronous || machine::cores() < CORES_ASYNCHRONOUS;
+    // Lanes of an asynchronous device occupy no core: launchers do, and whatever else the machine runs.
+    calibration.decider_shares_cores = !asynchronous || machine::cores() < cores_needed(system.fleet());
     let method = |charge| charges::method(charge, &measured.samples);
     calibration.methods = charges_of(system).iter().map(method).collect();
     calibration.turn = measured.turn;
     calibration.figures = measured.figures;
     calibration.stalls = measured.stalls;
+    calibration.rounds = measured.rounds;
     calibration.device = asynchronous.then(|| CalibratedDevice {
         name: device.name.clone(),
         versions: device.versions.clone(),
         lanes,
+        own_carriers: system.fleet().own_carriers(),
         regime: regime(system),
     });
     calibration.limits = Some(DeviceLimits::of(device, system.fleet().memory()));
@@ -140,7 +148,7 @@ fn synthetic(tasks: u16, lanes: u16) -> Result<Synthetic, RuntimeError> {
         Verdict::Admitted(certificate) => {
             let tally = Tally::new(&set, &certificate);
             let engine = Engine::new(&set, certificate, Box::new(policy::EarliestDeadline), Time::ZERO)?;
-            Ok(Synthetic { engine, tally })
+            Ok(Synthetic { engine, tally, tasks })
         }
         Verdict::Refused(refusal) => {
             Err(RuntimeError::System { what: "making the synthetic fleet", reason: refusal.to_string() })

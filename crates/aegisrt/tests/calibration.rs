@@ -22,14 +22,14 @@ use late::{LateDevice, Operation};
 
 const SCRIPT: &str = "script 1\ninput x f32 1x64\noutput y f32 1x8\nweights 4KiB\nscratch 1KiB\n";
 
-/// Two lanes and one light task, which nobody runs.
-fn system(wait: &str) -> Result<(System, Arc<LateDevice>), Box<dyn Error>> {
+/// Two lanes and one light task, which nobody runs; lanes in `own` have a carrier each.
+fn system(wait: &str, own: &str) -> Result<(System, Arc<LateDevice>), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     std::fs::write(folder.path().join("a.script"), format!("{SCRIPT}segment 1ms..2ms\nend\n"))?;
     let text = format!(
         "[device]\nkind = \"sim\"\nwait = \"{wait}\"\n[[partition]]\nname = \"all\"\nsms = 4\nlanes = 2\n\
-         [policy]\nkind = \"edf\"\n[[task]]\nname = \"a\"\nmodel = \"a.script\"\nbackend = \"script\"\n\
-         partition = \"all\"\nperiod = \"100ms\"\nbudget = {{ memory = \"64KiB\" }}\n"
+         own_carriers = {own}\n[policy]\nkind = \"edf\"\n[[task]]\nname = \"a\"\nmodel = \"a.script\"\nbackend = \"script\"\n\
+         partition = \"all\"\nlane = 0\nperiod = \"100ms\"\nbudget = {{ memory = \"64KiB\" }}\n"
     );
     let options = SimOptions { memory: Bytes::new(64 << 20), ..SimOptions::default() };
     let device = Arc::new(LateDevice::new(false, options));
@@ -50,10 +50,10 @@ fn rehearsal() -> Rehearsal {
     }
 }
 
-fn calibrated(wait: &str) -> Result<(Calibration, Vec<NamedSamples>), Box<dyn Error>> {
+fn calibrated(wait: &str, own: &str) -> Result<(Calibration, Vec<NamedSamples>), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("platform.json");
-    let (system, device) = system(wait)?;
+    let (system, device) = system(wait, own)?;
     // A loaded machine gives fewer samples in the same time, and too few are refused.
     let measure = |ms| {
         let duration = Nanos::from_millis(ms);
@@ -75,7 +75,7 @@ fn names(calibration: &Calibration) -> Vec<&str> {
 
 #[test]
 fn a_spinning_driver_is_charged_turns_and_no_wake_up() -> Result<(), Box<dyn Error>> {
-    let (calibration, samples) = calibrated("spin")?;
+    let (calibration, samples) = calibrated("spin", "[]")?;
     let charged = &calibration.overheads;
     assert_eq!(charged.wakeup, Nanos::ZERO);
     for (name, charged) in Calibration::OVERHEADS.iter().zip(calibration.charged()) {
@@ -94,6 +94,20 @@ fn a_spinning_driver_is_charged_turns_and_no_wake_up() -> Result<(), Box<dyn Err
     assert!(charged.notify > charged.launch_lock.saturating_add(own), "a client hears after every visit");
     let mark = calibration.turn.expect("a launcher visits lanes");
     assert!(mark > figure("turn_ending").p50, "{mark} is the 99th percentile of all visits");
+    // Three looks of each launch hold what its steps took beyond their charges.
+    let steps = |name: &str| samples.iter().find(|(of, _)| *of == name).map(|(_, samples)| samples.max());
+    for (name, charge) in
+        [("release", charged.release), ("completion", charged.completion), ("decision", charged.decision)]
+    {
+        let twice = charged.poll.saturating_add(charged.poll);
+        assert!(
+            Some(twice.saturating_add(charge)) > steps(name),
+            "{name}: {:?} beside {charged:?}",
+            steps(name)
+        );
+    }
+    assert_eq!(calibration.rounds.len(), CalibrateOptions::default().rounds as usize);
+    assert!(calibration.rounds.iter().all(|round| !round.steps.is_zero()), "{:?}", calibration.rounds);
     let stalls = calibration.stalls.expect("who spins sees its stalls");
     assert!(charged.stall > stalls.largest && stalls.observed > Nanos::from_millis(500), "{stalls:?}");
     for size in ["4KiB", "4MiB"] {
@@ -114,7 +128,7 @@ fn a_spinning_driver_is_charged_turns_and_no_wake_up() -> Result<(), Box<dyn Err
 
 #[test]
 fn a_sleeping_driver_is_charged_its_wake_ups() -> Result<(), Box<dyn Error>> {
-    let (calibration, samples) = calibrated("blocking")?;
+    let (calibration, samples) = calibrated("blocking", "[]")?;
     let wakeup = samples.iter().find(|(name, _)| *name == "wakeup").expect("it is measured");
     assert!(wakeup.1.count() > 100, "{}", wakeup.1.count());
     assert!(calibration.overheads.wakeup > wakeup.1.max());
@@ -130,9 +144,21 @@ fn a_sleeping_driver_is_charged_its_wake_ups() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// Bursts, hand-offs and turns are those of the carriers that the fleet has, and the file says which.
+#[test]
+fn lanes_with_carriers_of_their_own_are_calibrated_so() -> Result<(), Box<dyn Error>> {
+    let (calibration, _) = calibrated("blocking", "[1]")?;
+    let charged = &calibration.overheads;
+    assert!(!charged.launch_lock.is_zero() && !charged.handoff.is_zero(), "{charged:?}");
+    let own = [LaneId::new(1)];
+    assert_eq!(calibration.matches_carriers(&own), Ok(()));
+    assert!(calibration.matches_carriers(&[]).is_err());
+    Ok(())
+}
+
 #[test]
 fn every_lane_is_rehearsed_with_every_model() -> Result<(), Box<dyn Error>> {
-    let (system, _) = system("spin")?;
+    let (system, _) = system("spin", "[1]")?;
     let beside = rehearsal().system(&system)?;
     let lanes: Vec<Vec<LaneId>> = beside
         .by_lane()

@@ -17,8 +17,8 @@ use aegis_types::Nanos;
 
 use super::laps::{Laps, Paths, Situation};
 use super::rehearsal::Rehearsal;
-use super::samples::Samples;
-use super::steps::{self, Steps, Synthetic};
+use super::samples::with_margin;
+use super::steps::{Steps, Synthetic, Timed};
 use super::turns::{self, Turns};
 use super::{CalibrateOptions, Calibration, enough, floors, wakeups};
 use crate::carrier::{Crew, CrewOptions};
@@ -46,12 +46,12 @@ pub fn calibrate(
     let part = |share: u64| Nanos::new(options.duration.get() / 10 * share);
     let mut figures = floors::measure(system, &rehearsal.loader, &rehearsal.floor, part(2))?;
     let beside = rehearsal.system(system)?;
-    let (mut paths, turns) = measure_paths(&beside, part, carriers)?;
+    let mut steps = Steps::new(synthetic, system.clock())?;
+    let (mut paths, turns) = measure_paths(&beside, options, carriers, &mut steps)?;
     if carriers.waiting.sleeps() {
         paths.wakeup = paths.wakeup.with(wakeups::measure(system.clock(), part(1)));
         enough("wake-ups", &paths.wakeup, options)?;
     }
-    let steps = steps::measure(synthetic, system.clock())?;
     let lanes: u64 = system.partitions().iter().map(|(_, lanes)| u64::from(*lanes)).sum();
     let bursts = if lanes > 1 { &paths.burst } else { &paths.alone };
     for (what, samples) in [("handoff", &paths.alone), ("turns", &turns.launching), ("bursts", bursts)] {
@@ -60,10 +60,19 @@ pub fn calibrate(
     let tasks = system.models().len() as u64;
     let stalls = paths.gaps.stalls();
     let stall = options.stall.unwrap_or_else(|| with_margin(stalls.largest, options.margin_ppm));
-    let facts = Facts { paths: &paths, turns: &turns, steps: &steps, stall, lanes, tasks };
-    let overheads = facts.charge(options.margin_ppm, carriers.waiting);
+    let charge = |steps: &Timed| {
+        let facts = Facts { paths: &paths, turns: &turns, steps, stall, lanes, tasks };
+        facts.charge(options.margin_ppm, carriers.waiting)
+    };
+    let all = steps.charged(None);
+    // What serving would void is no step, where the driver watches itself. The limit only falls by what is left out, so that
+    // all of it stays beyond the limit.
+    let watched = (carriers.waiting != Waiting::Blocking).then(|| charge(&all).stall);
+    let steps = watched.map_or(all, |watched| steps.charged(Some(watched)));
+    let overheads = charge(&steps);
     figures.extend(paths.gaps.figure("look_to_look"));
     figures.extend(seen(&paths, &turns));
+    let rounds = steps.rounds(options.margin_ppm);
     let spins = !carriers.waiting.sleeps();
     let samples = vec![
         ("poll", paths.poll),
@@ -75,15 +84,11 @@ pub fn calibrate(
         ("wakeup", paths.wakeup),
     ];
     let turn = Some(with_margin(turns.mark, options.margin_ppm));
-    Ok(Calibration { overheads, samples, figures, turn, stalls: spins.then_some(stalls) })
+    Ok(Calibration { overheads, samples, figures, turn, stalls: spins.then_some(stalls), rounds })
 }
 
 fn nanos(span: Duration) -> Nanos {
     Nanos::new(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX))
-}
-
-fn with_margin(span: Nanos, margin_ppm: u64) -> Nanos {
-    span.scale_ppm_up(margin_ppm.saturating_add(1_000_000)).unwrap_or(Nanos::MAX)
 }
 
 /// What is written down and not charged as it is.
@@ -105,7 +110,7 @@ fn seen(paths: &Paths, turns: &Turns) -> Vec<Figure> {
 struct Facts<'a> {
     paths: &'a Paths,
     turns: &'a Turns,
-    steps: &'a Steps,
+    steps: &'a Timed,
     /// The longest gap of a driver that spins: declared, or seen with the margin on it.
     stall: Nanos,
     lanes: u64,
@@ -115,12 +120,12 @@ struct Facts<'a> {
 impl Facts<'_> {
     fn charge(&self, margin_ppm: u64, waiting: Waiting) -> Overheads {
         let Self { paths, turns, steps, .. } = self;
-        let charge = |samples: &Samples| samples.charged(margin_ppm);
         let (handoff, turn) = self.launcher(margin_ppm);
         let others = turn.checked_mul(self.lanes.saturating_sub(1)).unwrap_or(Nanos::MAX);
-        let dispatch = charge(&paths.dispatch);
+        let driver = steps.driver(&paths.poll, &paths.dispatch, margin_ppm);
+        let dispatch = driver.dispatch;
         let gap = self.stall;
-        let woken = charge(&paths.wakeup);
+        let woken = paths.wakeup.charged(margin_ppm);
         let (wakeup, client, stall) = match waiting {
             Waiting::Spin => (Nanos::ZERO, dispatch, gap),
             // It looks without pause while something is in flight, and sleeps otherwise.
@@ -135,23 +140,18 @@ impl Facts<'_> {
             false => dispatch,
         };
         let mut overheads = Overheads {
-            poll: charge(&paths.poll),
-            release: charge(&steps.tick),
-            arrival: charge(&steps.tick),
-            completion: charge(&steps.completion),
-            decision: charge(&steps.decision),
-            dispatch,
-            control: charge(&steps.tick),
             handoff,
             launch_lock: turn,
             wakeup,
             client,
             notify: others.saturating_add(turns.longest(margin_ppm)).saturating_add(news),
             stall,
+            ..driver
         };
         if waiting != Waiting::Blocking {
-            // Nobody handled anything between the looks that were timed; in a run, a cycle's work is no stall.
-            overheads.stall = stall.saturating_add(self.cycle(&overheads));
+            // Nobody handled anything between the looks that were timed; in a run, a cycle's work is no stall, but what
+            // interrupts it is.
+            overheads.stall = stall.saturating_add(self.cycle(&overheads, paths.poll.charged(margin_ppm)));
         }
         overheads
     }
@@ -172,21 +172,20 @@ impl Facts<'_> {
         }
     }
 
-    /// The longest cycle of the decider with the tasks of the system.
-    fn cycle(&self, overheads: &Overheads) -> Nanos {
+    /// The longest cycle of the decider with the tasks of the system, and a look that takes `poll`.
+    fn cycle(&self, overheads: &Overheads, poll: Nanos) -> Nanos {
         let times = |span: Nanos, count: u64| span.checked_mul(count).unwrap_or(Nanos::MAX);
         let lane = overheads.completion.saturating_add(overheads.decision).saturating_add(overheads.dispatch);
         let releases = times(overheads.release.max(overheads.arrival), self.tasks);
-        [releases, times(lane, self.lanes), overheads.control]
-            .into_iter()
-            .fold(overheads.poll, Nanos::saturating_add)
+        [releases, times(lane, self.lanes), overheads.control].into_iter().fold(poll, Nanos::saturating_add)
     }
 }
 
 fn measure_paths(
     beside: &System,
-    part: impl Fn(u64) -> Nanos,
+    options: CalibrateOptions,
     carriers: CrewOptions,
+    steps: &mut Steps,
 ) -> Result<(Paths, Turns), RuntimeError> {
     let clock = beside.clock();
     let turns = Arc::new(Mutex::new(turns::Raw::default()));
@@ -195,14 +194,21 @@ fn measure_paths(
     let control = Arc::new(ControlRequest::default());
     let plant = HostPlant::new(clock, crew.ports(), Vec::new(), control, carriers.waiting);
     let mut laps = Laps::new(plant, beside)?;
-    let driven = laps
-        .round(Situation::Busy, part(3))
-        .and_then(|()| laps.round(Situation::Burst, part(3)))
-        .and_then(|()| {
-            let (count, end) = (laps.lanes(), clock.now().saturating_add(part(2)));
-            let mut lanes = (0..count).cycle().take_while(|_| clock.now() < end);
-            lanes.try_for_each(|lane| laps.round(Situation::Alone(lane), SOLO))
-        });
+    let lanes = laps.lanes();
+    let mut next = (0..lanes).cycle().peekable();
+    let part =
+        |share: u64| Nanos::new(options.duration.get() / 10 / u64::from(options.rounds.max(1)) * share);
+    // Each situation, and the driver's steps, meet the host at many times: it has bad seconds.
+    let driven: Result<(), RuntimeError> = (0..options.rounds.max(1)).try_for_each(|_| {
+        laps.round(Situation::Busy, part(3))?;
+        laps.round(Situation::Burst, part(3))?;
+        let end = clock.now().saturating_add(part(2));
+        while let Some(lane) = next.next_if(|_| clock.now() < end) {
+            laps.round(Situation::Alone(lane), SOLO)?;
+        }
+        steps.round();
+        Ok(())
+    });
     let paths = laps.finish();
     // A lane that was lost says why here, and says more than a driver that waited in vain.
     let reports = crew.join(Duration::from_secs(10))?;

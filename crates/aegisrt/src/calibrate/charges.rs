@@ -5,6 +5,10 @@
 //! would be a sum that never comes: on a host without guarantees the longest of many thousand visits is one in which the
 //! thread was preempted, which happens to one of M - 1 visits in a row and is declared as a stall. So the sum is what is
 //! timed, in the situation in which it is largest: all lanes are posted to at once, the last one waits for all others.
+//!
+//! The same holds for the steps of the driver's cycle, dozens of which a launch is charged with: `release`, `completion` and
+//! `decision` are what ninety-nine in a hundred do not exceed, and what consecutive steps exceed that by together is shared
+//! by the looks, in `poll`.
 
 use aegis_types::Nanos;
 
@@ -30,22 +34,29 @@ const fn charge(overhead: &'static str, from: Option<&'static str>, method: &'st
 const RELEASE: Charge = charge(
     "release",
     Some("release"),
-    "one timer input to an engine of 32 tasks or the fleet's, its records counted and traced",
+    "one timer input to an engine of 32 tasks or the fleet's, its records counted and traced: the 99th percentile of the \
+     slowest round",
 );
 const ARRIVAL: Charge =
     charge("arrival", Some("release"), "charged as a timer release, which does the same and more");
 const COMPLETION: Charge = charge(
     "completion",
     Some("completion"),
-    "one completion told to that engine, its records counted and traced",
+    "one completion told to that engine, its records counted and traced: the 99th percentile of the slowest round",
 );
 const DECISION: Charge = charge(
     "decision",
     Some("decision"),
-    "one decision of that engine for all lanes together, its records counted and traced",
+    "one decision of that engine for all lanes together, its records counted and traced: the 99th percentile of the \
+     slowest round",
 );
 const CONTROL: Charge = charge("control", Some("release"), "charged as a timer release");
-const POLL: Charge = charge("poll", Some("poll"), "one look at every lane while all lanes are busy");
+const POLL: Charge = charge(
+    "poll",
+    Some("poll"),
+    "one look at every lane while all lanes are busy, and half of what consecutive steps, as many as a launch is charged with, \
+     or a single look or post took at most beyond what they are charged with",
+);
 
 /// Work runs where it is launched, and the driver sleeps.
 const SYNCHRONOUS: [Charge; 13] = [

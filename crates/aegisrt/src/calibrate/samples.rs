@@ -2,6 +2,7 @@
 
 use aegis_types::Nanos;
 
+use super::gaps::STALL;
 use crate::config::Figure;
 
 /// Samples of one overhead.
@@ -10,19 +11,41 @@ pub struct Samples {
     sorted: Vec<Nanos>,
     /// How many larger ones were left out as stalls.
     stalls: u64,
+    /// The largest that [is no stall](sound), left out or not.
+    largest: Nanos,
+}
+
+/// How many of the samples, which rise, are no stalls: all below [`STALL`], and of the others all but the largest
+/// thousandth of the samples. More long ones than that are how the host is.
+pub(super) fn sound(sorted: &[Nanos]) -> usize {
+    let long = sorted.len() - sorted.partition_point(|sample| *sample < STALL);
+    sorted.len() - long.min(sorted.len() / 1_000)
+}
+
+/// What is charged for a high-water mark.
+pub(super) fn with_margin(span: Nanos, margin_ppm: u64) -> Nanos {
+    span.scale_ppm_up(margin_ppm.saturating_add(1_000_000)).unwrap_or(Nanos::MAX)
 }
 
 impl Samples {
     /// Sorts the samples.
     pub fn new(mut samples: Vec<Nanos>) -> Self {
         samples.sort_unstable();
-        Self { sorted: samples, stalls: 0 }
+        let largest = samples.last().copied().unwrap_or(Nanos::ZERO);
+        Self { sorted: samples, stalls: 0, largest }
+    }
+
+    /// Samples of a step without its stalls, which were `stalls`.
+    pub(super) fn without(samples: Vec<Nanos>, stalls: u64) -> Self {
+        Self { stalls, ..Self::new(samples) }
     }
 
     /// Samples of what threads do, without the largest thousandth: among many thousand samples those are preemptions,
     /// which are no cost of the step but stalls, and are declared as such with their number.
     pub(super) fn trimmed(samples: Vec<Nanos>) -> Self {
         let mut all = Self::new(samples);
+        let sound = sound(&all.sorted);
+        all.largest = sound.checked_sub(1).map_or(Nanos::ZERO, |last| all.sorted[last]);
         let (limit, count) = (all.quantile(999), all.count());
         all.sorted.retain(|sample| *sample <= limit);
         all.stalls = (count - all.count()) as u64;
@@ -33,6 +56,7 @@ impl Samples {
     pub(super) fn with(mut self, others: Vec<Nanos>) -> Self {
         self.sorted.extend(others);
         self.sorted.sort_unstable();
+        self.largest = self.largest.max(self.max());
         self
     }
 
@@ -53,8 +77,12 @@ impl Samples {
     }
 
     pub(super) fn charged(&self, margin_ppm: u64) -> Nanos {
-        let max = self.max();
-        max.scale_ppm_up(1_000_000 + margin_ppm).unwrap_or(max)
+        with_margin(self.max(), margin_ppm)
+    }
+
+    /// How much longer than the longest that is kept one was that was left out and is no stall.
+    pub(super) fn beyond(&self) -> Nanos {
+        self.largest.saturating_sub(self.max())
     }
 
     /// The distribution under a name; `None` without samples.
@@ -93,5 +121,18 @@ mod tests {
             Samples::trimmed((1..=2_000).map(Nanos::new).collect()).figure("lap").expect("there are");
         assert_eq!((trimmed.samples, trimmed.max, trimmed.stalls), (1_998, Nanos::new(1_998), 2));
         assert_eq!(Samples::default().figure("lap"), None);
+    }
+
+    #[test]
+    fn only_stalls_are_lost_without_a_trace() {
+        let of = |long: usize, length: Nanos| {
+            let samples = std::iter::repeat_n(Nanos::new(100), 4_000 - long);
+            Samples::trimmed(samples.chain(std::iter::repeat_n(length, long)).collect())
+        };
+        let tick = Nanos::from_micros(19);
+        assert_eq!(of(3, tick).beyond(), tick.saturating_sub(Nanos::new(100)), "no stall of the host's");
+        assert_eq!(of(4, STALL).beyond(), Nanos::ZERO, "a thousandth of stalls");
+        assert_eq!((of(5, STALL).max(), of(5, STALL).beyond()), (STALL, Nanos::ZERO), "how the host is");
+        assert_eq!(Samples::default().beyond(), Nanos::ZERO);
     }
 }

@@ -12,7 +12,7 @@ use aegis_types::records::SegmentOutcome;
 use aegis_types::{DispatchSeq, JobId, LaneId, Nanos, PartitionId, SegmentIndex, Sink, TaskId, Time};
 
 use super::samples::Samples;
-use super::steps::{self, Synthetic};
+use super::steps::{Steps, Synthetic};
 use super::{CalibrateOptions, Calibration, enough};
 use crate::carrier::{Crew, CrewOptions, LaneReport, LaneSpec, Work};
 use crate::driver::Plant;
@@ -34,27 +34,23 @@ pub fn calibrate(
     carriers: CrewOptions,
 ) -> Result<Calibration, RuntimeError> {
     let clock = system.clock();
-    let paths = measure_paths(system, options, carriers)?;
-    let steps = steps::measure(synthetic, clock)?;
+    let mut steps = Steps::new(synthetic, clock)?;
+    let paths = measure_paths(system, options, carriers, &mut steps)?;
+    let steps = steps.charged(None);
     for (what, samples) in [("handoff", &paths.handoff), ("wakeup", &paths.wakeup)] {
         enough(what, samples, options)?;
     }
     let charge = |samples: &Samples| samples.charged(options.margin_ppm);
     let overheads = Overheads {
-        poll: charge(&paths.poll),
-        release: charge(&steps.tick),
-        arrival: charge(&steps.tick),
-        completion: charge(&steps.completion),
-        decision: charge(&steps.decision),
-        dispatch: charge(&paths.dispatch),
-        control: charge(&steps.tick),
         handoff: charge(&paths.handoff),
         launch_lock: Nanos::ZERO,
         wakeup: charge(&paths.wakeup),
         client: charge(&paths.wakeup),
         notify: charge(&paths.dispatch),
         stall: charge(&paths.wakeup),
+        ..steps.driver(&paths.poll, &paths.dispatch, options.margin_ppm)
     };
+    let rounds = steps.rounds(options.margin_ppm);
     let samples = vec![
         ("poll", paths.poll),
         ("release", steps.tick),
@@ -64,7 +60,7 @@ pub fn calibrate(
         ("handoff", paths.handoff),
         ("wakeup", paths.wakeup),
     ];
-    Ok(Calibration { overheads, samples, figures: Vec::new(), turn: None, stalls: None })
+    Ok(Calibration { overheads, samples, figures: Vec::new(), turn: None, stalls: None, rounds })
 }
 
 /// Paths between driver and carriers.
@@ -79,13 +75,14 @@ fn measure_paths(
     system: &System,
     options: CalibrateOptions,
     carriers: CrewOptions,
+    steps: &mut Steps,
 ) -> Result<Paths, RuntimeError> {
     let clock = system.clock();
     let lanes = busy_lanes(system.partitions(), clock, options.seed);
     let crew = Crew::start(system.device(), clock, &std::thread::current(), carriers, lanes)?;
     let control = Arc::new(ControlRequest::default());
     let mut plant = HostPlant::new(clock, crew.ports(), Vec::new(), control, carriers.waiting);
-    let paths = drive(&mut plant, clock, options);
+    let paths = drive(&mut plant, clock, options, steps);
     crew.join(Duration::from_secs(10))?;
     Ok(paths)
 }
@@ -93,18 +90,41 @@ fn measure_paths(
 /// Laps that fault pages in and warm caches; they are no samples.
 const WARM_UP_LAPS: u32 = 64;
 
-/// Keeps every lane busy and waits, as the driver does, for the next landing or the next timer.
-fn drive(plant: &mut HostPlant, clock: HostClock, options: CalibrateOptions) -> Paths {
-    let end = clock.now().saturating_add(options.duration);
+/// Keeps every lane busy and waits, as the driver does, for the next landing or the next timer; in rounds, between which
+/// the driver's steps are timed, so that all meet the host at many times.
+fn drive(plant: &mut HostPlant, clock: HostClock, options: CalibrateOptions, steps: &mut Steps) -> Paths {
     let mut laps = Laps::new(plant.lanes().len(), clock);
     let mut poll = Vec::with_capacity(1 << 16);
-    let mut next_timer = clock.now();
     let mut breath = Breath::start(clock.now());
+    let rounds = options.rounds.max(1);
+    for _ in 0..rounds {
+        let end = clock.now().saturating_add(Nanos::new(options.duration.get() / u64::from(rounds)));
+        drive_round(plant, &mut laps, &mut poll, &mut breath, end);
+        steps.round();
+    }
+    Paths {
+        poll: Samples::trimmed(poll),
+        dispatch: Samples::trimmed(laps.dispatch),
+        handoff: Samples::new(laps.handoff),
+        wakeup: Samples::new(laps.wakeup),
+    }
+}
+
+/// Until `end`, and until every lane is idle.
+fn drive_round(
+    plant: &mut HostPlant,
+    laps: &mut Laps,
+    poll: &mut Vec<Nanos>,
+    breath: &mut Breath,
+    end: Time,
+) {
+    let clock = laps.clock;
+    let mut next_timer = clock.now();
     loop {
         let hold = clock.now() >= end || breath.is_due(clock.now());
         if hold && laps.all_idle() {
             if clock.now() >= end {
-                break;
+                return;
             }
             breath.take(clock);
             continue;
@@ -122,12 +142,6 @@ fn drive(plant: &mut HostPlant, clock: HostClock, options: CalibrateOptions) -> 
             }
             next_timer = now.saturating_add(Nanos::from_micros(300));
         }
-    }
-    Paths {
-        poll: Samples::trimmed(poll),
-        dispatch: Samples::trimmed(laps.dispatch),
-        handoff: Samples::new(laps.handoff),
-        wakeup: Samples::new(laps.wakeup),
     }
 }
 
@@ -239,6 +253,7 @@ fn busy_lanes(partitions: &[(Partition, u16)], clock: HostClock, seed: u64) -> V
         .map(|(index, partition): (usize, PartitionId)| LaneSpec {
             lane: LaneId::new(index as u16),
             partition,
+            own_carrier: false,
             make: Box::new(move |lane| {
                 let random = SplitMix(seed.wrapping_add(index as u64));
                 Ok(Box::new(Busy { lane, clock, random, memory: vec![1; 4_096] }))

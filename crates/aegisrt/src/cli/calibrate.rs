@@ -14,7 +14,8 @@ use super::table::Grid;
 use super::{Environment, figures, target};
 use crate::calibrate::charges::{Charge, samples_of};
 use crate::calibrate::{CalibrateOptions, Samples, gaps};
-use crate::config::{Calibration, Figure, Fleet, WaitMode};
+use crate::config::observed::unrest;
+use crate::config::{Calibration, CalibrationRound, Figure, Fleet, WaitMode};
 use crate::measure::{self, NamedSamples};
 use crate::system::System;
 
@@ -33,10 +34,17 @@ pub struct Calibrate {
     /// ones void what is in flight, and no budget is measured in them [default: the longest that is seen].
     #[arg(long, value_name = "SPAN")]
     stall: Option<Nanos>,
+    /// Into how many rounds the time is cut. Of the driver's steps the largest is charged, and told where another has less than
+    /// half of it.
+    #[arg(long, value_name = "N", default_value_t = CalibrateOptions::default().rounds)]
+    rounds: u32,
     /// Ask for the system's real-time class, as `aegis run --realtime` does.
     #[arg(long)]
     realtime: bool,
 }
+
+/// More rounds than this leave nothing for each.
+const ROUNDS_MAX: u32 = 100;
 
 impl Calibrate {
     pub(super) fn perform(&self, environment: &Environment) -> Result<Answer, CliError> {
@@ -45,13 +53,17 @@ impl Calibrate {
                 "--duration: is 0ns; legal: a span above zero, for example 5s".to_owned(),
             ));
         }
+        if self.rounds == 0 || self.rounds > ROUNDS_MAX {
+            let reason = format!("--rounds: is {}; legal: 1 to {ROUNDS_MAX}", self.rounds);
+            return Err(CliError::Input(reason));
+        }
         let fleet = Fleet::read(&self.fleet)?;
         let output = self.output.clone().unwrap_or_else(|| beside(&self.fleet, "platform.json"));
         target::check("--output", &output, &target::files_of(&fleet))?;
         let (system, _library) = open_system(fleet, environment)?;
         self.check_stall(&system)?;
-        let options =
-            CalibrateOptions { duration: self.duration, stall: self.stall, ..CalibrateOptions::default() };
+        let Self { duration, stall, rounds, .. } = *self;
+        let options = CalibrateOptions { duration, stall, rounds, ..CalibrateOptions::default() };
         line(&format!("keeping every lane busy for {} ...", figures::span(options.duration)));
         let (file, samples) = measure::calibrate(&system, &output, options, self.realtime)?;
         file.save(&output)?;
@@ -109,9 +121,11 @@ impl Shown<'_> {
             "decider cycle G of this fleet: {}\n",
             figures::maybe(cycle(&file.overheads, system.fleet()))
         ));
+        text.push_str(&rounds_of(&file.rounds));
         text.push_str(&format!(
-            "charged: the largest sample plus {}; of steps of a thread without the largest thousandth, which are \
-             stalls and counted beside the figures\nwrote {}\n",
+            "charged: the largest sample plus {}; of what threads do without the largest thousandth, which are \
+             stalls and counted beside the figures; release, completion and decision at their 99th percentile, and what \
+             they take beyond it together in poll\nwrote {}\n",
             figures::margin(self.margin_ppm),
             output.display()
         ));
@@ -146,6 +160,8 @@ impl Shown<'_> {
                 "p50_ns": p50, "p99_ns": p99, "p999_ns": p999, "max_ns": max, "stalls": figure.stalls,
             })
         };
+        let round =
+            |round: &CalibrationRound| json!({ "steps_ns": round.steps.get(), "stalls": round.stalls });
         let stalls = file.stalls.map(|stalls| {
             json!({
                 "observed_ns": stalls.observed.get(), "limit_ns": stalls.limit.get(), "count": stalls.count,
@@ -159,8 +175,25 @@ impl Shown<'_> {
             "overheads": self.charges.iter().zip(file.charged()).map(row).collect::<Vec<_>>(),
             "figures": file.figures.iter().map(figure).collect::<Vec<_>>(),
             "stalls": stalls,
+            "rounds": file.rounds.iter().map(round).collect::<Vec<_>>(),
+            "calm": unrest(&file.rounds).is_none(),
         })
     }
+}
+
+/// What each round would have charged, and whether that says that the host was not calm.
+fn rounds_of(rounds: &[CalibrationRound]) -> String {
+    let each: Vec<String> = rounds.iter().map(|round| figures::span(round.steps)).collect();
+    let mut text = format!("the driver's steps of a launch, as each round has them: {}\n", each.join(", "));
+    if let Some((calmest, worst)) = unrest(rounds) {
+        let of = |round: usize| rounds[round - 1].steps.get().max(1);
+        text.push_str(&format!(
+            "the host was not calm: round {worst} has {} times what round {calmest} has; the most is charged, and another \
+             calibration may charge less\n",
+            of(worst) / of(calmest)
+        ));
+    }
+    text
 }
 
 fn marks(of: Option<&Samples>) -> [Option<Nanos>; 3] {
@@ -201,6 +234,18 @@ fn cycle(overheads: &Overheads, fleet: &Fleet) -> Option<Nanos> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_that_was_not_calm_is_told_of() {
+        let rounds = |steps: [u64; 4]| {
+            steps.map(|us| CalibrationRound { steps: Nanos::from_micros(us), stalls: 0 }).to_vec()
+        };
+        let text = rounds_of(&rounds([61, 60, 250, 62]));
+        assert!(text.contains("round 3 has 4 times what round 2 has"), "{text}");
+        assert!(text.starts_with("the driver's steps") && text.contains("61"), "{text}");
+        assert!(!rounds_of(&rounds([61, 60, 120, 62])).contains("not calm"));
+        assert_eq!((unrest(&[]), unrest(&rounds([0, 0, 0, 9]))), (None, Some((1, 4))));
+    }
 
     #[test]
     fn every_overhead_has_a_charge_in_its_own_place() {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use aegis_cuda::discovery::Regime;
 use aegis_cuda::{Capabilities, DeviceContext};
-use aegis_types::{Bytes, Nanos};
+use aegis_types::{Bytes, LaneId, Nanos};
 use serde::{Deserialize, Serialize};
 
 use super::error::ConfigError;
@@ -22,6 +22,9 @@ pub struct CalibratedDevice {
     pub versions: Vec<String>,
     /// Lanes that were measured together: the waits at the launcher are theirs.
     pub lanes: u16,
+    /// Those of them that had a carrier each, ascending; the others shared the launcher, as all did where none is named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub own_carriers: Vec<LaneId>,
     /// Clocks, throttling and company right after it was measured, where the machine tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub regime: Option<Regime>,
@@ -129,6 +132,28 @@ pub struct HostStalls {
     pub closest: Option<Nanos>,
 }
 
+/// What one round of a calibration would have charged for the driver's steps by itself. The largest round is charged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CalibrationRound {
+    /// What the driver's steps would add to a launch, of a fleet of the lanes and tasks that were calibrated with.
+    pub steps: Nanos,
+    /// How many steps were left out, because the thread was not running then.
+    pub stalls: u64,
+}
+
+/// By how much rounds may differ on a host that counts as calm.
+const CALM: u64 = 2;
+
+/// The calmest and the worst round of a host that was not calm, counted from one: the worst would have charged more than
+/// twice what the calmest would have.
+pub fn unrest(rounds: &[CalibrationRound]) -> Option<(usize, usize)> {
+    let steps = |(_, round): &(usize, &CalibrationRound)| round.steps;
+    let numbered = || (1..).zip(rounds);
+    let (calmest, worst) = (numbered().min_by_key(steps)?, numbered().max_by_key(steps)?);
+    (worst.1.steps.get() / CALM > calmest.1.steps.get()).then_some((calmest.0, worst.0))
+}
+
 /// Whether a measurement was made while the driver waited as it will: it is charged, and measured, differently.
 pub(super) fn matches_wait(
     recorded: Option<WaitMode>,
@@ -143,6 +168,27 @@ pub(super) fn matches_wait(
         None => ("nothing".to_owned(), "is missing: nothing says how the driver waited"),
     };
     Err(json::bad(path, "wait".into(), value, problem, legal))
+}
+
+/// Whether a measurement was made with the carriers that the lanes have: a launch waits for the lanes of its own carrier,
+/// and carriers meet in the driver.
+pub(super) fn matches_carriers(
+    device: Option<&CalibratedDevice>,
+    own: &[LaneId],
+    path: &Path,
+    tool: &str,
+) -> Result<(), ConfigError> {
+    let recorded = device.map_or(&[][..], |device| &device.own_carriers);
+    if recorded == own {
+        return Ok(());
+    }
+    let words = |lanes: &[LaneId]| match lanes {
+        [] => "none".to_owned(),
+        lanes => lanes.iter().map(LaneId::to_string).collect::<Vec<_>>().join(", "),
+    };
+    let problem = "other lanes had carriers of their own when it was measured";
+    let legal = format!("{}; run `{tool}` with this fleet", words(own));
+    Err(json::bad(path, "device.own_carriers".into(), words(recorded), problem, legal))
 }
 
 /// Refuses figures that contradict themselves.

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use aegis_cuda::DeviceContext;
 use aegis_sched::{ModelError, Overheads, PartitionModel, Platform};
-use aegis_types::Nanos;
+use aegis_types::{LaneId, Nanos};
 use serde::{Deserialize, Serialize};
 
 use super::error::ConfigError;
 use super::fleet::WaitMode;
 use super::json;
-use super::observed::{self, CalibratedDevice, DeviceLimits, Figure, HostStalls};
+use super::observed::{self, CalibratedDevice, CalibrationRound, DeviceLimits, Figure, HostStalls};
 
 const TOOL: &str = "aegis calibrate";
 
@@ -54,6 +54,9 @@ pub struct Calibration {
     /// When the host did not run the driver, where the driver spins and can tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stalls: Option<HostStalls>,
+    /// What each round would have charged; none in files of calibrations without rounds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rounds: Vec<CalibrationRound>,
     /// Where it was read from, for complaints.
     #[serde(skip)]
     path: PathBuf,
@@ -112,6 +115,7 @@ impl Calibration {
             limits: None,
             figures: Vec::new(),
             stalls: None,
+            rounds: Vec::new(),
             path: path.into(),
         }
     }
@@ -167,6 +171,14 @@ impl Calibration {
     /// [`ConfigError::Field`] naming both ways, or that none is recorded.
     pub fn matches_wait(&self, wait: WaitMode) -> Result<(), ConfigError> {
         observed::matches_wait(self.wait, wait, &self.path, TOOL)
+    }
+
+    /// Whether those lanes had carriers of their own that have some, and no others.
+    ///
+    /// # Errors
+    /// [`ConfigError::Field`] naming both.
+    pub fn matches_carriers(&self, own: &[LaneId]) -> Result<(), ConfigError> {
+        observed::matches_carriers(self.device.as_ref(), own, &self.path, TOOL)
     }
 
     /// Whether it speaks of this device: the overheads of an asynchronous device are partly its driver's, those of a

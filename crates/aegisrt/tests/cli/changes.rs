@@ -182,7 +182,7 @@ fn what_changes_are_not_defined_for_is_refused_with_the_reason() {
     refuses(
         &folder("p-rm", &rows, &[]),
         goes,
-        &["policy.kind = \"p-rm\"", "inserts idle time", "legal: fifo"],
+        &["fleet.toml:", "policy.kind = \"p-rm\"", "inserts idle time", "legal: fifo"],
     );
     let apart = [("short", 0, 10, 1_000, "exclude = [\"long\"]"), ("long", 1, 60, 2_000, "")];
     refuses(&folder("edf", &apart, &[]), goes, &["fleet.toml:", "exclude", "excluded task"]);

@@ -6,7 +6,7 @@ use std::path::Path;
 use aegis_cuda::{Capabilities, DeviceContext, DeviceKind};
 use aegis_sched::Overheads;
 use aegis_types::{Bytes, Nanos};
-use aegisrt::config::{CalibratedDevice, Calibration, Figure, HostStalls};
+use aegisrt::config::{CalibratedDevice, Calibration, CalibrationRound, Figure, HostStalls};
 
 fn context(name: &str, driver: &str, asynchronous: bool) -> DeviceContext {
     DeviceContext {
@@ -31,14 +31,20 @@ fn figure(name: &str) -> Figure {
 
 fn seen() -> Calibration {
     let mut calibration = Calibration::new(Path::new("platform.json"), Overheads::default());
-    let device =
-        CalibratedDevice { name: "a GPU".into(), versions: vec!["driver 1".into()], lanes: 4, regime: None };
+    let device = CalibratedDevice {
+        name: "a GPU".into(),
+        versions: vec!["driver 1".into()],
+        lanes: 4,
+        own_carriers: Vec::new(),
+        regime: None,
+    };
     calibration.device = Some(device);
     calibration.turn = Some(Nanos::from_micros(5));
     calibration.figures = vec![figure("graph_floor"), figure("launch")];
     let (observed, limit) = (Nanos::from_millis(5_000), Nanos::from_micros(50));
     let (largest, closest) = (Nanos::from_micros(80), Some(Nanos::from_millis(7)));
     calibration.stalls = Some(HostStalls { observed, limit, count: 2, largest, closest });
+    calibration.rounds = vec![CalibrationRound { steps: Nanos::from_micros(61), stalls: 3 }];
     calibration
 }
 
@@ -49,13 +55,13 @@ fn what_was_seen_survives_a_round_trip() {
     seen().save(&path).unwrap();
     let again = Calibration::load(&path).unwrap();
     assert_eq!(
-        (&again.device, &again.figures, &again.stalls),
-        (&seen().device, &seen().figures, &seen().stalls)
+        (&again.device, &again.figures, &again.stalls, &again.rounds),
+        (&seen().device, &seen().figures, &seen().stalls, &seen().rounds)
     );
     // Files that were written before there was anything to see are still read.
     Calibration::new(&path, Overheads::default()).save(&path).unwrap();
     let text = std::fs::read_to_string(&path).unwrap();
-    for absent in ["figures", "device", "stalls", "turn"] {
+    for absent in ["figures", "device", "stalls", "turn", "rounds"] {
         assert!(!text.contains(absent), "{absent} stands in {text}");
     }
     assert_eq!(Calibration::load(&path).unwrap().figures, []);

@@ -77,14 +77,10 @@ pub(super) fn perform(
 
 /// What a change while serving is not defined for.
 fn check_changeable(fleet: &Fleet) -> Result<(), CliError> {
-    let policy = fleet.policy();
-    if INSERTING.contains(&policy) {
-        return Err(CliError::Input(format!(
-            "{}: policy.kind = \"{policy}\": it inserts idle time, and is certified for the releases of one set from its \
-             start on, so that --changes are refused; legal: {}",
-            fleet.path().display(),
-            POLICIES.join(", ")
-        )));
+    if INSERTING.contains(&fleet.policy()) {
+        let problem = "inserts idle time, and is certified for the releases of one set from its start on, so that --changes \
+                       are refused";
+        return Err(fleet.complain_policy(problem, POLICIES.join(", ")).into());
     }
     let Some(position) = fleet.tasks().iter().position(|task| !task.excludes.is_empty()) else {
         return Ok(());
