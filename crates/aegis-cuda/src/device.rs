@@ -95,11 +95,11 @@ pub struct Partition {
 ///
 /// # Contract
 /// - [`partition`](Device::partition) is called once, before any lane is bound; without it there is one partition of
-///   all units.
+///   all units. [`twin`](Device::twin) comes after it.
 /// - [`bind_lane`](Device::bind_lane) is called on the thread that will carry the lane, and pins or makes current
 ///   whatever the device needs there. The stream never leaves that thread.
-/// - Everything that can block or allocate happens in `partition`, `reserve` and `bind_lane`; nothing does while
-///   serving.
+/// - Everything that can block or allocate happens in `partition`, `twin`, `reserve` and `bind_lane`; nothing does
+///   while serving.
 /// - An error of severity Fatal is sticky: every later call fails with it.
 pub trait Device: Send + Sync {
     /// Properties and limits.
@@ -113,6 +113,16 @@ pub trait Device: Send + Sync {
 
     /// The partitions that were made.
     fn partitions(&self) -> Vec<Partition>;
+
+    /// The number under which those lanes of a partition are bound that another thread carries than its other lanes. They
+    /// run on the partition's units; each call is for one more thread. Where any thread may carry any lane, it is the
+    /// partition's own number, and the device need not do anything: what is here by default.
+    ///
+    /// # Errors
+    /// [`DeviceError::UnknownPartition`], or the driver's refusal; nothing is changed then.
+    fn twin(&self, partition: PartitionId) -> Result<PartitionId, DeviceError> {
+        Ok(partition)
+    }
 
     /// Reserves one region of memory, zero-filled. Given back when the last reference goes.
     ///

@@ -34,6 +34,8 @@ pub(crate) struct Division {
 #[derive(Debug)]
 struct State {
     partitions: Vec<Partition>,
+    /// What further threads bind lanes to, numbered behind the partitions; each is on the units of one of those.
+    twins: Vec<Partition>,
     divided: bool,
     lanes: BTreeMap<LaneId, PartitionId>,
 }
@@ -47,7 +49,8 @@ impl Division {
             units: u32::try_from(grain.units.len()).unwrap_or(u32::MAX),
             unit_numbers: grain.units.clone(),
         };
-        let state = State { partitions: vec![whole], divided: false, lanes: BTreeMap::new() };
+        let (partitions, twins, lanes) = (vec![whole], Vec::new(), BTreeMap::new());
+        let state = State { partitions, twins, divided: false, lanes };
         Self { grain, state: Mutex::new(state) }
     }
 
@@ -73,13 +76,32 @@ impl Division {
         if state.divided {
             return Err(DeviceError::Unsupported { what: "a second division" });
         }
-        if !state.lanes.is_empty() {
+        if !state.lanes.is_empty() || !state.twins.is_empty() {
             return Err(DeviceError::Unsupported { what: "a division after a lane was bound" });
         }
         let made = make()?;
         state.partitions.clone_from(&made);
         state.divided = true;
         Ok(made)
+    }
+
+    /// A further number for the units of `partition`, for which `make` makes what the device needs; nothing changes on an
+    /// error.
+    pub(crate) fn twin_with(
+        &self,
+        partition: PartitionId,
+        make: impl FnOnce() -> Result<(), DeviceError>,
+    ) -> Result<PartitionId, DeviceError> {
+        let mut state = self.lock();
+        let made = state.partitions.len();
+        let Some(first) = state.partitions.get(partition.index()).cloned() else {
+            return Err(DeviceError::UnknownPartition { partition, made });
+        };
+        let id = u16::try_from(made + state.twins.len()).map(PartitionId::new);
+        let id = id.map_err(|_| bad(&first.name, "it is one twin too many", "at most 65536 of all"))?;
+        make()?;
+        state.twins.push(Partition { id, ..first });
+        Ok(id)
     }
 
     pub(crate) fn partitions(&self) -> Vec<Partition> {
@@ -98,8 +120,8 @@ impl Division {
         lane: LaneId,
     ) -> Result<(Seat, Partition), DeviceError> {
         let mut state = self.lock();
-        let made = state.partitions.len();
-        let Some(found) = state.partitions.get(partition.index()).cloned() else {
+        let made = state.partitions.len() + state.twins.len();
+        let Some(found) = state.partitions.iter().chain(&state.twins).nth(partition.index()).cloned() else {
             return Err(DeviceError::UnknownPartition { partition, made });
         };
         if state.lanes.contains_key(&lane) {
@@ -239,4 +261,35 @@ fn list(units: &[u32]) -> String {
 
 fn bad(partition: &str, reason: &str, legal: &str) -> DeviceError {
     DeviceError::BadPartition { partition: partition.into(), reason: reason.into(), legal: legal.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lane(number: u16) -> LaneId {
+        LaneId::new(number)
+    }
+
+    #[test]
+    fn twins_are_numbered_behind_the_partitions_and_told_to_nobody() {
+        let division = Arc::new(Division::undivided(132, 3));
+        let (home, nowhere) = (PartitionId::new(0), PartitionId::new(5));
+        let refused = division.twin_with(home, || Err(DeviceError::Unsupported { what: "twins" }));
+        assert_eq!(refused, Err(DeviceError::Unsupported { what: "twins" }));
+        assert_eq!(
+            division.twin_with(nowhere, || panic!("of nothing")),
+            Err(DeviceError::UnknownPartition { partition: nowhere, made: 1 })
+        );
+        let twin = division.twin_with(home, || Ok(())).expect("of all units");
+        assert_eq!((twin, division.partitions().len()), (PartitionId::new(1), 1));
+        let of_a_twin = division.twin_with(twin, || panic!("of a twin"));
+        assert!(matches!(of_a_twin, Err(DeviceError::UnknownPartition { .. })), "{of_a_twin:?}");
+        let (seat, found) = division.take_lane(twin, lane(1)).expect("a lane of the twin");
+        assert_eq!((seat.partition(), found.units), (twin, 132));
+        assert_eq!((division.lanes_of(twin), division.lanes_of(home)), (1, 0));
+        drop(seat);
+        let divided = division.divide_with(|| panic!("after a twin was made"));
+        assert!(matches!(divided, Err(DeviceError::Unsupported { .. })), "{divided:?}");
+    }
 }

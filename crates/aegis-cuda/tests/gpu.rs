@@ -20,7 +20,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 /// A test: its name and what it checks.
 type Test = (&'static str, fn() -> Result<(), Failed>);
 
-const TESTS: [Test; 14] = [
+const TESTS: [Test; 15] = [
     // First, because a device that an earlier test could not close would keep the primary context alive.
     ("closing gives everything back", gpu::device::closing),
     ("conformance: every device", gpu::suite::every_device),
@@ -29,6 +29,7 @@ const TESTS: [Test; 14] = [
     ("false serialisation is seen where there is one queue", gpu::faults::one_queue),
     ("conformance: models of kernels", gpu::suite::kernels),
     ("one thread carries the lanes of a partition", gpu::device::carriers),
+    ("a twin of a partition is carried by another thread on its units", gpu::device::twins),
     ("a device that cannot be is not opened", gpu::device::illegal_options),
     ("a threshold of copies that is none turns the kernel off", gpu::device::engines_only),
     ("a waker is called for each signal", gpu::device::waker),

@@ -1,8 +1,9 @@
 //! Carriers: the threads that own lanes.
 //!
-//! On a device whose work runs where it is launched there is one for each lane; on an asynchronous device one, the
-//! launcher, carries them all. A carrier binds its lanes, loads their models there (vendor libraries tie contexts to
-//! threads), says of each that it is ready, and then serves their mailboxes. It decides nothing.
+//! On a device whose work runs where it is launched there is one for each lane. On an asynchronous device one, the
+//! launcher, carries all lanes but those that the fleet gives a carrier of their own: models whose launches take long
+//! keep only lanes of their own carrier waiting. A carrier binds its lanes, loads their models there (vendor libraries tie
+//! contexts to threads), says of each that it is ready, and then serves their mailboxes. It decides nothing.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -98,6 +99,9 @@ pub struct ModelReport {
     pub outputs: Vec<(u64, Vec<Vec<u8>>)>,
     /// The last error of a segment that failed, for people.
     pub failure: Option<String>,
+    /// Whether some of its segments are launched by calls of their own where the device could replay graphs: that takes
+    /// the carrier far longer, and may wait for the device.
+    pub plain: bool,
     /// What its backend said of how it was loaded, for people.
     pub remarks: Vec<String>,
 }
@@ -111,6 +115,9 @@ pub struct LaneSpec {
     pub lane: LaneId,
     /// Its partition.
     pub partition: PartitionId,
+    /// Whether an asynchronous device gives it a carrier of its own. Its partition is then a twin that no other carrier's
+    /// lanes are bound to.
+    pub own_carrier: bool,
     /// What it will carry.
     pub make: MakeWork,
     /// Where the carrier's records go.
@@ -128,6 +135,7 @@ pub struct CrewOptions {
 
 /// The carriers of a device. They end when the crew is joined.
 pub struct Crew {
+    /// By lane.
     seats: Vec<Seat>,
     threads: Vec<Member>,
 }
@@ -154,14 +162,27 @@ struct Member {
     thread: JoinHandle<Result<Vec<LaneReport>, Loss>>,
 }
 
+/// A carrier while it loads.
+struct Recruit {
+    member: Member,
+    gap: Arc<Gap>,
+    /// Lets it load its next lane, and serve after the last. Without it, it gives back what it loaded and ends.
+    go: Sender<()>,
+    ready: Receiver<Ready>,
+}
+
 /// How long carriers that are ready may take to end when another cannot be started.
 const LOAD_GRACE: Duration = Duration::from_secs(10);
 
 type Ready = Result<Arc<dyn CompletionFlag>, RuntimeError>;
 
+/// A lane to be carried, and where it is posted to.
+type Posted = (LaneSpec, Arc<Mailbox>);
+
 impl Crew {
-    /// Starts the carriers of these lanes and waits until all are ready. Models load one lane after the other, so that
-    /// refusals and records come in the same order in every run. `driver` is woken when work lands, unless it spins.
+    /// Starts the carriers of these lanes and waits until all are ready. Models load one lane after the other, in the order
+    /// of `lanes` whoever carries them, so that refusals and records come in the same order in every run. `driver` is
+    /// woken when work lands, unless it spins.
     ///
     /// # Errors
     /// The first lane's error; the carriers already started have ended then, and gave everything back.
@@ -178,72 +199,48 @@ impl Crew {
             let driver = driver.clone();
             device.set_waker(Arc::new(move || driver.unpark()));
         }
-        let mut crew = Self { seats: Vec::with_capacity(lanes.len()), threads: Vec::new() };
-        let groups: Vec<Vec<LaneSpec>> = match asynchronous {
-            true => vec![lanes],
-            false => lanes.into_iter().map(|lane| vec![lane]).collect(),
-        };
-        for group in groups.into_iter().filter(|group| !group.is_empty()) {
-            let waiting = options.waiting;
-            let gap = Arc::default();
-            let bridge = Bridge { clock, driver: driver.clone(), waiting, asynchronous, gap };
-            if let Err(error) = crew.hire(Arc::clone(device), bridge, options.realtime, group) {
-                crew.join(LOAD_GRACE)?;
-                return Err(error);
+        let order: Vec<LaneId> = lanes.iter().map(|spec| spec.lane).collect();
+        let posts: Vec<Arc<Mailbox>> = lanes.iter().map(|_| Arc::default()).collect();
+        let mut recruits = Vec::new();
+        for group in groups(lanes.into_iter().zip(posts.iter().cloned()), asynchronous) {
+            // A device that is lost is lost for all lanes; a lane whose work runs on its own thread, for itself.
+            let fellows = match asynchronous {
+                true => posts.clone(),
+                false => group.iter().map(|(_, mailbox)| Arc::clone(mailbox)).collect(),
+            };
+            let (driver, waiting, gap) = (driver.clone(), options.waiting, Arc::default());
+            let bridge = Bridge { clock, driver, waiting, asynchronous, gap, fellows };
+            match hire(Arc::clone(device), bridge, options.realtime, group) {
+                Ok(recruit) => recruits.push(recruit),
+                Err(error) => return dismiss(recruits, error),
             }
         }
-        Ok(crew)
-    }
-
-    /// Starts one carrier and waits until all its lanes are ready.
-    fn hire(
-        &mut self,
-        device: Arc<dyn Device>,
-        bridge: Bridge,
-        realtime: bool,
-        specs: Vec<LaneSpec>,
-    ) -> Result<(), RuntimeError> {
-        let lanes: Vec<LaneId> = specs.iter().map(|spec| spec.lane).collect();
-        let mailboxes: Vec<Arc<Mailbox>> = specs.iter().map(|_| Arc::default()).collect();
-        let (tell, ready): (Sender<Ready>, Receiver<Ready>) = channel();
-        let name = match (bridge.asynchronous, lanes.first()) {
-            (false, Some(lane)) => format!("aegis-{lane}"),
-            _ => "aegis-launcher".to_owned(),
-        };
-        let posts = mailboxes.clone();
-        let gap = Arc::clone(&bridge.gap);
-        let carry = move || match load(device.as_ref(), specs, posts, &tell) {
-            Some(lanes) => {
-                realtime::enter(Role::Carrier, realtime);
-                Launcher::new(lanes, bridge).serve()
-            }
-            None => Ok(Vec::new()),
-        };
-        let thread = std::thread::Builder::new().name(name).spawn(carry).map_err(|error| {
-            RuntimeError::System { what: "starting a carrier", reason: error.to_string() }
-        })?;
-        for (&lane, mailbox) in lanes.iter().zip(mailboxes) {
-            match ready.recv() {
-                Ok(Ok(flag)) => {
-                    let carrier = thread.thread().clone();
-                    let gap = Arc::clone(&gap);
-                    self.seats.push(Seat { lane, mailbox, flag, carrier, gap });
+        let mut seats = Vec::with_capacity(order.len());
+        for (lane, mailbox) in order.into_iter().zip(posts) {
+            let carrier = recruits.iter().position(|recruit| recruit.member.lanes.contains(&lane));
+            let number = carrier.expect("every lane is in one group");
+            match recruits[number].load_next(lane) {
+                Ok(flag) => {
+                    let Recruit { member, gap, .. } = &recruits[number];
+                    let (carrier, gap) = (member.thread.thread().clone(), Arc::clone(gap));
+                    seats.push(Seat { lane, mailbox, flag, carrier, gap });
                 }
-                Ok(Err(error)) => {
-                    let _report = thread.join();
-                    return Err(error);
-                }
-                Err(_) => {
-                    let reason = match thread.join() {
+                Err(Some(error)) => return dismiss(recruits, error),
+                Err(None) => {
+                    let reason = match recruits.swap_remove(number).member.thread.join() {
                         Ok(_) => "it ended without a word".to_owned(),
                         Err(panic) => panic_text(&*panic),
                     };
-                    return Err(RuntimeError::CarrierLost { lane, reason });
+                    return dismiss(recruits, RuntimeError::CarrierLost { lane, reason });
                 }
             }
         }
-        self.threads.push(Member { lanes, thread });
-        Ok(())
+        let serve = |Recruit { member, go, .. }: Recruit| {
+            // Whoever is gone by now says why when it is joined.
+            let _gone = go.send(());
+            member
+        };
+        Ok(Self { seats, threads: recruits.into_iter().map(serve).collect() })
     }
 
     /// The lanes as the driver reaches them.
@@ -268,25 +265,31 @@ impl Crew {
         self.close();
         let last = Instant::now() + grace;
         let mut reports = Vec::with_capacity(self.seats.len());
+        let (mut lost, mut hung) = (None, None);
         for Member { lanes, thread } in std::mem::take(&mut self.threads) {
-            while !thread.is_finished() && Instant::now() < last {
-                std::thread::sleep(Duration::from_millis(1));
-            }
             let first = lanes.first().copied().unwrap_or_default();
-            if !thread.is_finished() {
-                let hung = self.seats.iter().find(|seat| lanes.contains(&seat.lane) && seat.is_flying());
-                let lane = hung.map_or(first, |seat| seat.lane);
-                return Err(RuntimeError::CarrierLost { lane, reason: "its segment does not end".into() });
-            }
-            match thread.join() {
-                Ok(Ok(ended)) => reports.extend(ended),
-                Ok(Err(Loss { lane, reason })) => return Err(RuntimeError::CarrierLost { lane, reason }),
-                Err(panic) => {
-                    return Err(RuntimeError::CarrierLost { lane: first, reason: panic_text(&*panic) });
+            match ended(thread, last) {
+                None => hung = hung.or(Some(self.flying_among(&lanes).unwrap_or(first))),
+                Some(Ok(Ok(ended))) => reports.extend(lanes.into_iter().zip(ended)),
+                Some(Ok(Err(loss))) => lost = lost.or(Some(loss)),
+                Some(Err(panic)) => {
+                    lost = lost.or(Some(Loss { lane: first, reason: panic_text(&*panic) }));
                 }
             }
         }
-        Ok(reports)
+        // A loss says more than another carrier's segment that does not end because of it.
+        let hung = hung.map(|lane| Loss { lane, reason: "its segment does not end".into() });
+        if let Some(Loss { lane, reason }) = lost.or(hung) {
+            return Err(RuntimeError::CarrierLost { lane, reason });
+        }
+        reports.sort_by_key(|(lane, _)| *lane);
+        Ok(reports.into_iter().map(|(_, report)| report).collect())
+    }
+
+    /// The first of these lanes on which something was posted and did not land.
+    fn flying_among(&self, lanes: &[LaneId]) -> Option<LaneId> {
+        let seats = self.seats.iter().filter(|seat| lanes.contains(&seat.lane));
+        seats.into_iter().find(|seat| seat.is_flying()).map(|seat| seat.lane)
     }
 
     fn close(&self) {
@@ -301,16 +304,90 @@ impl Drop for Crew {
     }
 }
 
-/// Binds and loads lanes in order on the calling thread, and tells of each; `None` after the first refusal.
+/// Lanes with their mailboxes, by carrier; every carrier's in their order.
+fn groups(lanes: impl Iterator<Item = Posted>, asynchronous: bool) -> Vec<Vec<Posted>> {
+    let (own, shared): (Vec<Posted>, Vec<Posted>) =
+        lanes.partition(|(spec, _)| spec.own_carrier || !asynchronous);
+    let own = own.into_iter().map(|lane| vec![lane]);
+    std::iter::once(shared).filter(|group| !group.is_empty()).chain(own).collect()
+}
+
+/// Starts one carrier, which waits before it loads its first lane.
+fn hire(
+    device: Arc<dyn Device>,
+    bridge: Bridge,
+    realtime: bool,
+    group: Vec<Posted>,
+) -> Result<Recruit, RuntimeError> {
+    let lanes: Vec<LaneId> = group.iter().map(|(spec, _)| spec.lane).collect();
+    let (tell, ready): (Sender<Ready>, Receiver<Ready>) = channel();
+    let (go, gone): (Sender<()>, Receiver<()>) = channel();
+    let own = group.first().filter(|(spec, _)| spec.own_carrier).map(|(spec, _)| spec.lane);
+    let name = match (bridge.asynchronous, own, lanes.first()) {
+        (false, _, Some(lane)) => format!("aegis-{lane}"),
+        (true, Some(lane), _) => format!("aegis-launcher-{lane}"),
+        _ => "aegis-launcher".to_owned(),
+    };
+    let gap = Arc::clone(&bridge.gap);
+    let carry = move || match load(device.as_ref(), group, &gone, &tell) {
+        Some(lanes) => {
+            realtime::enter(Role::Carrier, realtime);
+            Launcher::new(lanes, bridge).serve()
+        }
+        None => Ok(Vec::new()),
+    };
+    let thread = std::thread::Builder::new()
+        .name(name)
+        .spawn(carry)
+        .map_err(|error| RuntimeError::System { what: "starting a carrier", reason: error.to_string() })?;
+    Ok(Recruit { member: Member { lanes, thread }, gap, go, ready })
+}
+
+impl Recruit {
+    /// Lets it load `lane`, its next, and waits until it has.
+    ///
+    /// # Errors
+    /// Its refusal; none if it ended without one.
+    fn load_next(&self, lane: LaneId) -> Result<Arc<dyn CompletionFlag>, Option<RuntimeError>> {
+        debug_assert!(self.member.lanes.contains(&lane), "{lane} is another carrier's");
+        self.go.send(()).map_err(|_| None)?;
+        match self.ready.recv() {
+            Ok(loaded) => loaded.map_err(Some),
+            Err(_) => Err(None),
+        }
+    }
+}
+
+/// Ends carriers that do not serve yet, and returns the error for which they do.
+///
+/// # Errors
+/// `error`, or that a carrier does not end.
+fn dismiss(recruits: Vec<Recruit>, error: RuntimeError) -> Result<Crew, RuntimeError> {
+    let threads = recruits.into_iter().map(|recruit| recruit.member).collect();
+    Crew { seats: Vec::new(), threads }.join(LOAD_GRACE)?;
+    Err(error)
+}
+
+/// How a thread ended, unless it goes on beyond `last`.
+fn ended<T>(thread: JoinHandle<T>, last: Instant) -> Option<std::thread::Result<T>> {
+    while !thread.is_finished() && Instant::now() < last {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    thread.is_finished().then(|| thread.join())
+}
+
+/// Binds and loads lanes in order on the calling thread, each when it is let, and tells of each; `None` after the first
+/// refusal, or where nobody wants more.
 fn load(
     device: &dyn Device,
-    specs: Vec<LaneSpec>,
-    mailboxes: Vec<Arc<Mailbox>>,
+    group: Vec<Posted>,
+    go: &Receiver<()>,
     tell: &Sender<Ready>,
 ) -> Option<Vec<Carried>> {
-    let mut carried = Vec::with_capacity(specs.len());
-    for (spec, mailbox) in specs.into_iter().zip(mailboxes) {
-        let LaneSpec { lane, partition, make, sink } = spec;
+    let mut carried = Vec::with_capacity(group.len());
+    for (spec, mailbox) in group {
+        go.recv().ok()?;
+        let LaneSpec { lane, partition, make, sink, .. } = spec;
         let work = Lane::bind(device, partition, lane).map_err(RuntimeError::from).and_then(|bound| {
             let flag = bound.flag();
             make(bound).map(|work| (flag, work))
@@ -329,6 +406,7 @@ fn load(
             }
         };
     }
+    go.recv().ok()?;
     Some(carried)
 }
 

@@ -1,9 +1,9 @@
 //! The loop of a carrier's thread: a visit to each of its lanes in turn, again and again.
 //!
 //! On a device whose work runs where it is launched, a thread carries one lane, and a visit lasts as long as a segment.
-//! On an asynchronous device one thread carries every lane: launches are first in, first out by construction, and one
-//! waits for a visit to each other lane at most and for one question after a long segment, without a lock (rule 3 of
-//! `docs/model.md`). A visit looks at the flag before the mailbox, because the driver may see the flag first and post
+//! On an asynchronous device one thread carries every lane that the fleet does not give a carrier of its own: launches are
+//! first in, first out by construction, and one waits for a visit to each other lane of its thread at most and for one
+//! question after a long segment, without a lock (rule 3 of `docs/model.md`). A visit looks at the flag before the mailbox, because the driver may see the flag first and post
 //! the next launch: what the job before left is then taken away before its buffers can be written again.
 
 use std::sync::Arc;
@@ -45,6 +45,8 @@ pub(crate) struct Bridge {
     pub(crate) asynchronous: bool,
     /// Where gaps of this thread are told.
     pub(crate) gap: Arc<Gap>,
+    /// The mailboxes of all lanes that are lost with one of this thread's.
+    pub(crate) fellows: Vec<Arc<Mailbox>>,
 }
 
 impl Bridge {
@@ -207,11 +209,13 @@ impl Launcher {
     /// Serves until every mailbox is closed and empty and nothing is in flight, then gives everything back.
     ///
     /// # Errors
-    /// The first lane that was lost. Every lane of the thread is marked as dead then: the device is lost with it.
+    /// The first lane that was lost. All fellows are marked as dead then: on an asynchronous device these are the lanes of
+    /// every carrier, because the device is lost with one of its lanes. The other carriers hear of it when they call the
+    /// device, and end what still lands when they are closed.
     pub(crate) fn serve(mut self) -> Result<Vec<LaneReport>, Loss> {
         let now = self.bridge.clock.now();
         self.lanes.iter_mut().for_each(|lane| lane.work.loaded(now, lane.sink.as_mut()));
-        let mailboxes = self.lanes.iter().map(|lane| Arc::clone(&lane.mailbox)).collect();
+        let mailboxes = std::mem::take(&mut self.bridge.fellows);
         let obituary = Obituary { mailboxes, driver: self.bridge.driver.clone() };
         let served = self.rounds();
         if served.is_err() {
@@ -408,10 +412,10 @@ mod tests {
         let carried = |(lane, (work, mailbox, flag)): (u16, (Told, Arc<Mailbox>, Arc<Flag>))| {
             Carried::new(LaneId::new(lane), Box::new(work), mailbox, flag, Box::new(Discard))
         };
-        let lanes = (0..).zip(works).map(carried).collect();
-        let (clock, driver) = (HostClock::start(), std::thread::current());
-        let gap = Arc::default();
-        Launcher::new(lanes, Bridge { clock, driver, waiting: Waiting::Spin, asynchronous: true, gap })
+        let lanes: Vec<Carried> = (0..).zip(works).map(carried).collect();
+        let (clock, driver, waiting) = (HostClock::start(), std::thread::current(), Waiting::Spin);
+        let (gap, fellows) = (Arc::default(), lanes.iter().map(|lane| Arc::clone(&lane.mailbox)).collect());
+        Launcher::new(lanes, Bridge { clock, driver, waiting, asynchronous: true, gap, fellows })
     }
 
     /// Lane `a` is lost at a launch that comes when `b` and `c` are in flight. The flag of `b` shows by then, that of `c`

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use aegis_context::{BudgetWatch, ExecutionContext, Lane, LaunchError, MemoryUse, Slot, Staging};
-use aegis_cuda::{DeviceError, DeviceMemory, DeviceSlice};
+use aegis_cuda::{Capabilities, DeviceError, DeviceMemory, DeviceSlice};
 use aegis_memory::{TaskGrant, TaskUsage};
 use aegis_sched::Arrival;
 use aegis_types::records::{JobOutcome, SegmentOutcome};
@@ -115,6 +115,8 @@ struct Loaded {
     remarks: Vec<String>,
     /// Whether the inputs of all jobs lie in their slots already.
     standing: bool,
+    /// Whether graphs of some segments are missing that the device could replay.
+    plain: bool,
     /// Visits to segments of the model.
     turns: Turns,
 }
@@ -151,6 +153,9 @@ impl Loaded {
         let context =
             ExecutionContext::create(&request, &budget, loader, lane, memory, &io, staging.as_ref())?;
         let remarks = context.remarks()?;
+        let whole = usize::try_from(slots).unwrap_or(usize::MAX).saturating_mul(context.segments());
+        let Capabilities { graphs, asynchronous, .. } = lane.capabilities();
+        let plain = graphs && asynchronous && context.graphs() < whole;
         // A client brings inputs and takes outputs, whose copies must be in what is measured before there is one.
         let client = config.arrival == Arrival::Sporadic;
         let own_memory = staging.is_some();
@@ -187,6 +192,7 @@ impl Loaded {
             failure,
             remarks,
             standing,
+            plain,
             turns,
         })
     }
@@ -387,6 +393,7 @@ impl Work for LaneModels {
                 turn: model.turns.mark(draining),
                 outputs,
                 failure: model.failure,
+                plain: model.plain,
                 remarks: model.remarks,
             }
         };

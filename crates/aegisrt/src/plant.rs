@@ -104,8 +104,12 @@ impl HostPlant {
         let held = ports.iter().map(|_| None).collect();
         let posted = vec![DispatchSeq::NONE; lanes.len()];
         let (looked, gap) = (Cell::new(clock.now()), Cell::new(Nanos::ZERO));
-        let mut carriers: Vec<Arc<Gap>> = lanes.iter().map(|lane| Arc::clone(&lane.gap)).collect();
-        carriers.dedup_by(|one, other| Arc::ptr_eq(one, other));
+        let mut carriers: Vec<Arc<Gap>> = Vec::new();
+        for lane in &lanes {
+            if !carriers.iter().any(|known| Arc::ptr_eq(known, &lane.gap)) {
+                carriers.push(Arc::clone(&lane.gap));
+            }
+        }
         Self {
             clock,
             lanes,

@@ -362,17 +362,15 @@ fn lane_specs(
             }
         }
     }
-    let partitions =
-        system.partitions().iter().flat_map(|(p, lanes)| std::iter::repeat_n(p.id, (*lanes).into()));
     let scratch = |lane: LaneId| plan.lanes().iter().find(|l| l.lane == lane).map(|l| l.extent);
-    let specs = partitions.zip(rings).enumerate().map(|(index, (partition, ring))| {
-        let lane = LaneId::new(index as u16);
+    let specs = system.places().zip(rings).map(|((lane, partition, own_carrier), ring)| {
         let models = models.remove(&lane).unwrap_or_default();
         let poison =
             if setup.poison { scratch(lane).map(|extent| (Arc::clone(region), extent)) } else { None };
         LaneSpec {
             lane,
             partition,
+            own_carrier,
             make: Box::new(
                 move |lane| Ok(Box::new(LaneModels::load(lane, models, poison)?) as Box<dyn Work>),
             ),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aegis_cuda::{Device, HostClock, Partition};
 use aegis_memory::{Demand, LowestOffsetFirst, MemoryOrchestrator, MemoryPlan, Planner};
 use aegis_sched::{SchedulingPolicy, TaskSet, policy};
-use aegis_types::{Bytes, LaneId, TaskId};
+use aegis_types::{Bytes, LaneId, PartitionId, TaskId};
 
 use crate::config::{Calibration, Facts, Fleet, Prepared, Profile, prepare};
 use crate::error::RuntimeError;
@@ -76,6 +76,7 @@ impl Builder {
             None => device::open_told(&self.fleet, self.queues)?,
         };
         let partitions = device::divide(device.as_ref(), &self.fleet)?;
+        let places = device::places(device.as_ref(), &self.fleet, &partitions)?;
         let policy = match self.policy {
             Some(policy) => policy,
             None => policy::by_name(self.fleet.policy()).map(Arc::from).ok_or_else(|| {
@@ -93,6 +94,7 @@ impl Builder {
             fleet: self.fleet,
             device,
             partitions,
+            places,
             policy,
             planner: self.planner,
             models,
@@ -107,6 +109,7 @@ pub struct System {
     fleet: Fleet,
     device: Arc<dyn Device>,
     partitions: Vec<(Partition, u16)>,
+    places: Vec<PartitionId>,
     policy: Arc<dyn SchedulingPolicy>,
     planner: Box<dyn Planner>,
     models: Vec<Model>,
@@ -127,6 +130,7 @@ impl System {
             fleet,
             device: Arc::clone(&self.device),
             partitions: self.partitions.clone(),
+            places: self.places.clone(),
             policy: Arc::clone(&self.policy),
             planner: Box::new(LowestOffsetFirst),
             models,
@@ -147,6 +151,14 @@ impl System {
     /// The partitions with their numbers of lanes.
     pub fn partitions(&self) -> &[(Partition, u16)] {
         &self.partitions
+    }
+
+    /// The lanes, each with what the device binds it in, its partition or a twin of it, and whether it has a carrier of its
+    /// own.
+    pub fn places(&self) -> impl Iterator<Item = (LaneId, PartitionId, bool)> {
+        let own = self.fleet.own_carriers();
+        let lanes = (0..=u16::MAX).map(LaneId::new).zip(&self.places);
+        lanes.map(move |(lane, &place)| (lane, place, own.contains(&lane)))
     }
 
     /// The policy, to be asked or shared.

@@ -231,13 +231,35 @@ fn describe(driver: &Driver, api: &GreenApi, made: &mut PartitionContext) -> Res
     // SAFETY: `cuCtxFromGreenCtx` wants a place for the context and a live green context: just made.
     let code = unsafe { (api.green_context)(&raw mut context, green.0) };
     driver.check(code, "cuCtxFromGreenCtx")?;
+    made.context = Token(context);
+    made.units = sms(&resource_of(driver, api, green)?);
+    Ok(())
+}
+
+/// The SMs of a green context.
+fn resource_of(
+    driver: &Driver,
+    api: &GreenApi,
+    green: Token<sys::CUgreenCtx_st>,
+) -> Result<sys::CUdevResource, DeviceError> {
     let mut own = empty();
     // SAFETY: `cuGreenCtxGetDevResource` wants a live green context, a place for the resource and its type.
     let code = unsafe { (api.green_resource)(green.0, &raw mut own, SM) };
     driver.check(code, "cuGreenCtxGetDevResource")?;
-    made.context = Token(context);
-    made.units = sms(&own);
-    Ok(())
+    Ok(own)
+}
+
+/// Another context on the SMs of `first`, for a further thread: a green context is current to one thread at a time. The
+/// primary context may be current to any number, so that it is its own twin.
+pub(super) fn twin(driver: &Driver, first: PartitionContext) -> Result<PartitionContext, DeviceError> {
+    let (Some(green), Some(api)) = (first.green, &driver.green) else { return Ok(first) };
+    let made = make(driver, api, &mut [resource_of(driver, api, green)?])?;
+    if made.units == first.units {
+        return Ok(made);
+    }
+    made.destroy(driver)?;
+    let reason = format!("a twin of {} SMs was made with {}", first.units, made.units);
+    Err(DeviceError::Refused { call: "cuGreenCtxCreate", reason })
 }
 
 /// A partition with fewer SMs than it was promised would void every budget.

@@ -69,7 +69,7 @@ impl Default for CudaOptions {
     }
 }
 
-/// A GPU. Its partitions' lanes are carried by one thread for each partition.
+/// A GPU. The lanes of a partition are carried by one thread, and those of each of its [twins](Device::twin) by one.
 pub struct CudaDevice {
     driver: Arc<Driver>,
     context: DeviceContext,
@@ -276,6 +276,17 @@ impl Device for CudaDevice {
 
     fn partitions(&self) -> Vec<Partition> {
         self.division.partitions()
+    }
+
+    /// Makes a further green context on the partition's SMs. It lives until the device is closed.
+    fn twin(&self, partition: PartitionId) -> Result<PartitionId, DeviceError> {
+        self.driver.alive()?;
+        self.division.twin_with(partition, || {
+            let first = self.partition_context(partition)?;
+            let made = context::twin(&self.driver, first)?;
+            self.driver.contexts().push(made);
+            Ok(())
+        })
     }
 
     fn reserve(&self, space: MemorySpace, bytes: Bytes) -> Result<Arc<dyn DeviceMemory>, DeviceError> {

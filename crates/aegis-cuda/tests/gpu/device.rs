@@ -1,5 +1,6 @@
 //! What only the CUDA device does: closing, carriers, wakers, clocks.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -63,6 +64,10 @@ impl Device for Closing {
 
     fn partitions(&self) -> Vec<Partition> {
         self.device().partitions()
+    }
+
+    fn twin(&self, partition: PartitionId) -> Result<PartitionId, DeviceError> {
+        self.device().twin(partition)
     }
 
     fn reserve(&self, space: MemorySpace, bytes: Bytes) -> Result<Arc<dyn DeviceMemory>, DeviceError> {
@@ -157,6 +162,52 @@ pub fn carriers() -> Result<(), Failed> {
     drop(stream);
     let moved = thread::scope(|scope| scope.spawn(elsewhere).join()).map_err(|_| "panicked")?;
     ensure(moved.is_none(), || format!("after the first thread has left, another got {moved:?}"))
+}
+
+/// The units that work of a lane runs on.
+fn units_of(device: &dyn Device, partition: PartitionId, lane: u16) -> Result<BTreeSet<u32>, String> {
+    let run = || -> Result<BTreeSet<u32>, Failed> {
+        let len = Bytes::new(64 * u64::from(device.context().units));
+        let memory = device.reserve(MemorySpace::Device, len)?;
+        let into = DeviceSlice::lend(&memory, Extent { offset: Bytes::ZERO, len })?;
+        let mut stream = device.bind_lane(partition, LaneId::new(lane))?;
+        KernelProbe::load(&mut *stream)?.whereabouts(&mut *stream, &into)?;
+        stream.signal(DispatchSeq::new(1))?;
+        stream.synchronize()?;
+        let mut bytes = vec![0; usize::try_from(len.get()).unwrap_or(0)];
+        into.read(&mut bytes);
+        Ok(bytes.as_chunks().0.iter().map(|word: &[u8; 4]| u32::from_ne_bytes(*word)).collect())
+    };
+    run().map_err(|failed| failed.message().unwrap_or("no reason").to_owned())
+}
+
+pub fn twins() -> Result<(), Failed> {
+    let device = Closing::open(options())?;
+    let units = device.context().unit_minimum;
+    let whole = !device.context().capabilities.partitions || 2 * units > device.context().units;
+    let request = |name: &str, units| PartitionRequest { name: name.into(), units: Units::Count(units) };
+    let two = vec![request("a", units), request("b", units)];
+    let requests = if whole { vec![request("all", device.context().units)] } else { two };
+    let made = device.partition(&requests)?;
+    let home = made[0].id;
+    let twin = device.twin(home)?;
+    ensure(device.partitions() == made, || "a twin is told as a partition".into())?;
+    // Both are carried at once, so that neither thread can take over the other's context.
+    let stream = device.bind_lane(home, LaneId::new(0))?;
+    let beside = thread::scope(|scope| scope.spawn(|| units_of(&device, twin, 1)).join());
+    let beside = beside.map_err(|_| "panicked")??;
+    drop(stream);
+    let own = units_of(&device, home, 0)?;
+    let limit = usize::try_from(made[0].units).unwrap_or(usize::MAX);
+    let together: BTreeSet<u32> = own.union(&beside).copied().collect();
+    ensure(!own.is_empty() && together.len() <= limit, || format!("{own:?} beside {beside:?} of {limit}"))?;
+    if let Some(other) = made.get(1) {
+        let apart = units_of(&device, other.id, 2)?;
+        ensure(apart.is_disjoint(&together), || format!("{apart:?} beside {together:?}"))?;
+    }
+    let unknown = device.twin(PartitionId::new(9));
+    let told = matches!(unknown, Err(DeviceError::UnknownPartition { .. }));
+    ensure(told, || format!("a twin of nothing gave {unknown:?}"))
 }
 
 pub fn illegal_options() -> Result<(), Failed> {

@@ -76,9 +76,12 @@ impl Rehearsal {
                 Units::Count(count) => format!("sms = {count}"),
                 Units::These(cores) => format!("cores = {cores:?}"),
             };
-            let (name, lanes) = (&partition.name, partition.lanes);
+            let (name, lanes, own) = (&partition.name, partition.lanes, &partition.own_carriers);
             // Writing into a text cannot fail.
-            let _ok = write!(text, "[[partition]]\nname = \"{name}\"\n{units}\nlanes = {lanes}\n");
+            let _ok = write!(
+                text,
+                "[[partition]]\nname = \"{name}\"\n{units}\nlanes = {lanes}\nown_carriers = {own:?}\n"
+            );
         }
         for partition in fleet.partitions() {
             for (lane, model) in

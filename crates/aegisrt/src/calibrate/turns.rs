@@ -1,4 +1,4 @@
-//! Visits of the launcher to its lanes, timed while models of the rehearsal go round on them.
+//! Visits of launchers to their lanes, timed while models of the rehearsal go round on them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,7 +7,7 @@ use aegis_cuda::MemorySpace;
 use aegis_memory::{Ledger, PlanReservation};
 use aegis_types::record::Discard;
 use aegis_types::records::SegmentOutcome;
-use aegis_types::{Bytes, LaneId, MemoryGrant, Nanos, Sink, Time};
+use aegis_types::{Bytes, LaneId, MemoryGrant, Nanos, PartitionId, Sink, Time};
 
 use super::samples::Samples;
 use crate::carrier::{LaneReport, LaneSpec, Work};
@@ -93,15 +93,13 @@ pub(super) fn lanes(system: &System, turns: &Arc<Mutex<Raw>>) -> Result<Vec<Lane
             });
         }
     }
-    let partitions =
-        system.partitions().iter().flat_map(|(p, lanes)| std::iter::repeat_n(p.id, (*lanes).into()));
-    let spec = |(index, partition): (usize, _)| {
-        let lane = LaneId::new(index as u16);
+    let spec = |(lane, partition, own_carrier): (LaneId, PartitionId, bool)| {
         let models = models.remove(&lane).unwrap_or_default();
         let turns = Arc::clone(turns);
         LaneSpec {
             lane,
             partition,
+            own_carrier,
             make: Box::new(move |lane| {
                 let inner = LaneModels::load(lane, models, None)?;
                 Ok(Box::new(Timed::new(inner, turns)) as Box<dyn Work>)
@@ -109,7 +107,7 @@ pub(super) fn lanes(system: &System, turns: &Arc<Mutex<Raw>>) -> Result<Vec<Lane
             sink: Box::new(Discard),
         }
     };
-    Ok(partitions.enumerate().map(spec).collect())
+    Ok(system.places().map(spec).collect())
 }
 
 /// The work of a lane with every visit of the launcher timed.

@@ -12,11 +12,14 @@ use super::answer::{Answer, CliError};
 use super::figures::{self, size, span};
 use super::progress::Progress;
 use super::setup::{FleetArgs, beside, lanes_of, open_system};
+use super::summary::folded;
 use super::table::Grid;
 use super::{Environment, target};
 use crate::config::profile::{Level, LevelBudget, SlowdownTable};
 use crate::config::{Fleet, Profile, SegmentProfile, TaskProfile};
+use crate::inventory::Model;
 use crate::profile::{self, CampaignState, ProfileOptions, Stage, WcetProfiler};
+use crate::system::System;
 
 /// Measure what each model of a fleet costs, alone and beside the others.
 #[derive(Debug, Args)]
@@ -102,6 +105,7 @@ impl ProfileCommand {
         let (mut system, _library) = open_system(fleet, environment)?;
         calibration.matches_device(system.device().context(), lanes_of(system.fleet()))?;
         calibration.matches_wait(system.fleet().wait())?;
+        calibration.matches_carriers(&system.fleet().own_carriers())?;
         if self.level == LevelArg::Enemy && !hostile {
             return Err(CliError::Input("--level: this device has no enemies; legal: fleet".into()));
         }
@@ -125,7 +129,8 @@ impl ProfileCommand {
         }
         let profile = profiler.profile(&state, &output, self.level.into())?;
         profile.save(&output)?;
-        Ok(self.answer(&profile, &output))
+        let hints = hints(&system, &state);
+        Ok(self.answer(&profile, &hints, &output))
     }
 
     fn check_spans(&self) -> Result<(), CliError> {
@@ -156,9 +161,10 @@ impl ProfileCommand {
         }
     }
 
-    fn answer(&self, profile: &Profile, output: &Path) -> Answer {
+    fn answer(&self, profile: &Profile, hints: &[String], output: &Path) -> Answer {
+        let told: String = hints.iter().map(|hint| format!("{}\n", folded(hint))).collect();
         let text = format!(
-            "{}\n{}\n{}\nbudget: the longest run seen in the company of the {} level, plus {}. With 95% confidence a \
+            "{}\n{}\n{}\n{told}budget: the longest run seen in the company of the {} level, plus {}. With 95% confidence a \
              further run in\nany mixture of the confirmed strata exceeds it with at most probability p; n is the \
              fewest samples of a\nstratum. That is a measurement, not a proof.\nwrote {}\n",
             costs(profile),
@@ -175,7 +181,7 @@ impl ProfileCommand {
             .collect();
         let json = json!({
             "complete": true, "machine": profile.machine, "output": output, "level": profile.level.word(),
-            "margin_ppm": self.margin, "tasks": tasks, "lanes": profile.slowdown.lanes, "slowdown": rows,
+            "margin_ppm": self.margin, "tasks": tasks, "hints": hints, "lanes": profile.slowdown.lanes, "slowdown": rows,
         });
         Answer::done(text, json)
     }
@@ -198,6 +204,16 @@ impl From<StageArg> for Stage {
             StageArg::All => Self::All,
         }
     }
+}
+
+/// Tasks that keep lanes of the launcher waiting that need not.
+fn hints(system: &System, state: &CampaignState) -> Vec<String> {
+    let tasks = state.tasks.iter().zip(system.models()).zip(system.lanes());
+    let hint = |((known, model), lane): ((&profile::TaskCampaign, &Model), &LaneId)| {
+        let hint = system.fleet().hint_of_carrier(*lane).filter(|_| known.plain)?;
+        Some(format!("{}: {hint}", model.config.name))
+    };
+    tasks.filter_map(hint).collect()
 }
 
 /// A campaign that has more to do: no profile is written yet.

@@ -172,6 +172,9 @@ impl Run {
         for line in &incidents {
             text.push_str(&format!("{line}\n"));
         }
+        for sentence in groups::broken(fleet, &report.tally) {
+            text.push_str(&format!("{}\n", summary::folded(&sentence)));
+        }
         for failure in failures(setup, report) {
             text.push_str(&format!("{failure}\n"));
         }
@@ -301,9 +304,16 @@ fn failures(setup: &Setup, report: &RunReport) -> Vec<String> {
     said(setup, report, |model| model.failure.as_slice())
 }
 
-/// What backends said of how models were loaded.
+/// What backends said of how models were loaded, and what the fleet could do about it.
 fn remarks(setup: &Setup, report: &RunReport) -> Vec<String> {
-    said(setup, report, |model| &model.remarks)
+    let mut remarks = said(setup, report, |model| &model.remarks);
+    let plain = report.lanes.iter().flat_map(|lane| &lane.models).filter(|model| model.plain);
+    remarks.extend(plain.filter_map(|model| {
+        let lane = *setup.system.lanes().get(model.task.index())?;
+        let hint = setup.system.fleet().hint_of_carrier(lane)?;
+        Some(format!("{}: {hint}", verdict::name(model.task, &setup.prepared.set)))
+    }));
+    remarks
 }
 
 /// Sentences about models, each after the name of its task.

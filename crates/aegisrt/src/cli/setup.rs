@@ -7,10 +7,10 @@ use aegis_cuda::{Device, DeviceKind, HostDevice, HostOptions, Units};
 use aegis_memory::{Demand, MemoryError, MemoryPlan, Shortage};
 use aegis_sched::assign::{LaneChoice, assign};
 use aegis_sched::{AdmissionController, AdmissionReport, AdmissionRequest, TaskSet};
-use aegis_types::{Bytes, LaneId, TaskId};
+use aegis_types::{Bytes, LaneId, PartitionId, TaskId};
 use clap::Args;
 
-use crate::config::{Calibration, Facts, Fleet, InputSource, Prepared, Profile, prepare};
+use crate::config::{Calibration, Facts, Fleet, InputSource, PartitionConfig, Prepared, Profile, prepare};
 use crate::error::RuntimeError;
 use crate::machine;
 use crate::system::{Builder, System, device, slots_by_contract};
@@ -223,11 +223,7 @@ impl Setup {
         task: TaskId,
         budget: Bytes,
     ) -> Result<Vec<Demand>, RuntimeError> {
-        let mut models = self.system.models().to_vec();
-        models[task.index()].config.budget.memory = budget;
-        let mut system = self.system.beside(self.system.fleet().clone(), models);
-        system.assign(self.system.lanes().to_vec());
-        system.demands(self.profile.as_ref(), slots)
+        self.system.with_budget(task, budget).demands(self.profile.as_ref(), slots)
     }
 
     /// The task set of another version of the same fleet: other periods, the same models.
@@ -343,20 +339,24 @@ pub fn choose_lanes(fleet: &Fleet, set: &TaskSet, system: &System) -> Result<Opt
     Ok(Some(assign(set, &lane_choices(fleet, false), system.policy().as_ref())?.lanes))
 }
 
-/// The lanes that each task may use. With `all` a lane that the fleet names binds only tasks that exclude each other:
-/// what waiting costs them depends on where they are.
+/// The lanes that each task may use. With `all` a lane that the fleet names binds only tasks that are bound to it by
+/// more than a choice.
 pub(super) fn lane_choices(fleet: &Fleet, all: bool) -> Vec<LaneChoice> {
-    let tasks = fleet.tasks().iter().zip(fleet.fixed_lanes()).zip(excluding(fleet));
-    let choice =
-        |((task, fixed), excluding): ((&crate::config::TaskConfig, Option<LaneId>), bool)| match fixed {
-            Some(lane) if !all || excluding => LaneChoice::Fixed(lane),
-            _ => LaneChoice::Among(fleet.lanes_of(task.partition).map(LaneId::new).collect()),
-        };
+    let tasks = fleet.tasks().iter().zip(fleet.fixed_lanes()).zip(bound(fleet));
+    let choice = |((task, fixed), bound): ((&crate::config::TaskConfig, Option<LaneId>), bool)| match fixed {
+        Some(lane) if !all || bound => LaneChoice::Fixed(lane),
+        _ => LaneChoice::Among(fleet.lanes_of(task.partition).map(LaneId::new).collect()),
+    };
     tasks.map(choice).collect()
 }
 
-/// For each task whether it excludes another or is excluded by one.
-pub(super) fn excluding(fleet: &Fleet) -> Vec<bool> {
+/// For each task whether its lane is no matter of choice: it excludes another or is excluded by one, and what waiting
+/// costs depends on where both are, or some lanes of its partition have carriers of their own.
+pub(super) fn bound(fleet: &Fleet) -> Vec<bool> {
     let excluded = |name: &String| fleet.tasks().iter().any(|task| task.excludes.contains(name));
-    fleet.tasks().iter().map(|task| !task.excludes.is_empty() || excluded(&task.name)).collect()
+    let mixed = |id: PartitionId| fleet.partitions().get(id.index()).is_some_and(PartitionConfig::is_mixed);
+    let bound = |task: &crate::config::TaskConfig| {
+        !task.excludes.is_empty() || excluded(&task.name) || mixed(task.partition)
+    };
+    fleet.tasks().iter().map(bound).collect()
 }

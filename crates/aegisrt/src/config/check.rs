@@ -222,9 +222,34 @@ fn partitions(
         };
         let lanes: u16 = table.number(&key!["lanes"], partition.lanes, 1, lanes_left.min(most))?;
         lanes_left -= i64::from(lanes);
-        checked.push(PartitionConfig { name, units, lanes });
+        let own_carriers = own_carriers(&partition.own_carriers, lanes, device, &table)?;
+        checked.push(PartitionConfig { name, units, lanes, own_carriers });
     }
     Ok(checked)
+}
+
+/// The lanes of a partition that have a carrier each, ascending.
+fn own_carriers(
+    written: &[i64],
+    lanes: u16,
+    device: DeviceKind,
+    table: &Table<'_>,
+) -> Result<Vec<u16>, ConfigError> {
+    if device == DeviceKind::Host && !written.is_empty() {
+        let problem = "every lane of the host device has a carrier of its own";
+        return Err(table.bad(&key!["own_carriers"], problem, format!("no entry here; {OWN_CARRIERS}")));
+    }
+    let mut own = Vec::with_capacity(written.len());
+    for (index, &number) in written.iter().enumerate() {
+        let place = key!["own_carriers", index];
+        let lane: u16 = table.number(&place, number, 0, i64::from(lanes) - 1)?;
+        if own.contains(&lane) {
+            return Err(table.bad(&place, "the lane is named twice", "each lane once"));
+        }
+        own.push(lane);
+    }
+    own.sort_unstable();
+    Ok(own)
 }
 
 fn units(written: &PartitionFile, device: DeviceKind, table: &Table<'_>) -> Result<Units, ConfigError> {
@@ -293,7 +318,8 @@ fn write_partition(partition: &PartitionConfig) -> PartitionFile {
         Units::Count(count) => (None, Some(i64::from(*count))),
         Units::These(cores) => (Some(cores.iter().map(|&core| core.into()).collect()), None),
     };
-    PartitionFile { name: partition.name.clone(), cores, sms, lanes: partition.lanes.into() }
+    let own_carriers = partition.own_carriers.iter().map(|&lane| lane.into()).collect();
+    PartitionFile { name: partition.name.clone(), cores, sms, lanes: partition.lanes.into(), own_carriers }
 }
 
 fn write_task(task: &TaskConfig, fleet: &Fleet, folder: &Path) -> TaskFile {

@@ -85,6 +85,24 @@ impl Profile {
         }
     }
 
+    /// Whether the task was profiled on a lane with a carrier of its own, if `own` says so, or else on one of those that
+    /// share the launcher: that is in its budgets, and in those of all whom it kept waiting. A task that is on no lane of
+    /// the profile is not judged.
+    ///
+    /// # Errors
+    /// [`ConfigError::Stale`] naming both carriers.
+    pub fn matches_carrier(&self, task: &str, own: bool) -> Result<(), ConfigError> {
+        let holds = |met: &LaneCompany| met.tasks.iter().any(|name| name == task);
+        let Some(lane) = self.company.iter().position(holds) else { return Ok(()) };
+        let lanes = self.device.as_ref().map_or(&[][..], |device| &device.own_carriers);
+        let then = lanes.iter().any(|own| own.index() == lane);
+        if then == own {
+            return Ok(());
+        }
+        let words = |own| if own { "one of its lane's own" } else { "the shared launcher" };
+        Err(self.stale(task, "the carrier", words(then).to_owned(), words(own).to_owned()))
+    }
+
     /// Whether the device is divided as it was: another size of a partition changes what its tasks take, and what they
     /// do to those of the others. A partition that was not there is company that is missing ([`unmet`](Self::unmet)).
     ///

@@ -59,6 +59,8 @@ pub(super) struct PartitionFile {
     pub(super) sms: Option<i64>,
     #[serde(default = "one")]
     pub(super) lanes: i64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) own_carriers: Vec<i64>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -219,14 +221,14 @@ pub(super) fn legal(path: &str) -> &'static str {
 fn legal_below(path: &str) -> &'static str {
     let table = path.rsplit_once('.').map_or("", |(table, _)| table);
     match table {
-        "" => "the tables device, memory, partition, policy, task and chain",
+        "" => "the tables device, memory, partition, policy, group, task and chain",
         "device" => "kind, memory, wait",
         "memory" => "pressure",
-        "partition" => "name, cores or sms, lanes",
+        "partition" => "name, cores or sms, lanes, own_carriers",
         "policy" => "kind",
         "task" => {
-            "name, model, backend, period, deadline, natural_period, partition, lane, arrival, offset, jitter, \
-             retry, on_overrun, criticality, priority, weight, exclude, allow_control_flow, state, budget, inputs, shapes"
+            "name, model, backend, period, deadline, natural_period, partition, group, lane, arrival, offset, \
+             jitter, retry, on_overrun, criticality, priority, weight, exclude, allow_control_flow, state, budget, inputs, shapes"
         }
         "task.budget" => "memory, streams, compute",
         "task.inputs" => "seed or file",
@@ -256,6 +258,15 @@ pub(super) const PRESSURE: &str =
 pub(super) const STATE: &str =
     "pairs of an output's and an input's name, for example [[\"h_out\", \"h_in\"]], each input once";
 
+/// Whatever is wrong with carriers of their own, the answer is the same.
+pub(super) const OWN_CARRIERS: &str = "an array of numbers of lanes of the partition, from 0, each once, on a device whose lanes share a launcher";
+
+/// Whatever is wrong with a budget of utilisation, the answer is the same.
+pub(super) const UTILISATION: &str = "a number above 0 of at most six places, at most 65535: 0.5 is half of one lane's time, 2 is that of two lanes";
+/// Whatever is wrong with an agreed rate of misses, the answer is the same.
+pub(super) const MISS_RATE: &str =
+    "a number from 0 to 1 of at most six places: 0.01 is one job in a hundred, 0 is none";
+
 /// Whatever is wrong with an exclusion, the answer is the same.
 pub(super) const EXCLUDE: &str =
     "an array of names of other tasks, which have a lane by number as the task itself has";
@@ -272,8 +283,14 @@ const LEGAL: &[(&str, &str)] = &[
     ("partition.cores", "an array of core numbers, for example [0, 1]"),
     ("partition.sms", "a whole number above zero"),
     ("partition.lanes", "a whole number above zero"),
+    ("partition.own_carriers", OWN_CARRIERS),
     ("policy", "a table [policy] with kind"),
     ("policy.kind", "\"fifo\", \"rm\", \"dm\", \"fp\", \"edf\", \"fair\", \"p-rm\" or \"cw-edf\""),
+    ("group", "tables [[group]] with name and, if wanted, memory, utilisation and miss_rate"),
+    ("group.name", "a text that no other group has"),
+    ("group.memory", SIZE),
+    ("group.utilisation", UTILISATION),
+    ("group.miss_rate", MISS_RATE),
     ("task", "tables [[task]] with name, model, backend, period, partition and budget"),
     ("task.name", "a text that no other task has"),
     ("task.model", "a text with the path of a file, relative to the folder of this file"),

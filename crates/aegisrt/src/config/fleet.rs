@@ -57,11 +57,11 @@ impl DeviceConfig {
     }
 }
 
-/// How the driver, and on an asynchronous device the launcher, waits between events.
+/// How the driver, and on an asynchronous device every launcher, waits between events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WaitMode {
-    /// It never sleeps: a core for each of the two threads, and no wake-up to charge.
+    /// It never sleeps: a core for the driver and for each launcher, and no wake-up to charge.
     Spin,
     /// It spins while something is in flight or about to happen, and sleeps otherwise.
     Hybrid,
@@ -92,6 +92,17 @@ pub struct PartitionConfig {
     pub units: Units,
     /// How many segments may be in flight at once; at least one.
     pub lanes: u16,
+    /// Lanes of the partition that have a carrier each, counted from 0 within it, ascending; the others share the
+    /// launcher. Empty on devices whose every lane has a carrier anyway.
+    pub own_carriers: Vec<u16>,
+}
+
+impl PartitionConfig {
+    /// Whether some of its lanes have a carrier of their own and others share the launcher. Which tasks are on which is then
+    /// for the fleet to say: a search for lanes would move what a budget was measured behind.
+    pub fn is_mixed(&self) -> bool {
+        !self.own_carriers.is_empty() && self.own_carriers.len() < usize::from(self.lanes)
+    }
 }
 
 /// What executes a task's model.
@@ -421,6 +432,34 @@ impl Fleet {
         first..first + self.partitions.get(partition.index()).map_or(0, lanes)
     }
 
+    /// The lanes that have a carrier each, of all partitions, ascending.
+    pub fn own_carriers(&self) -> Vec<LaneId> {
+        let ids = (0..=u16::MAX).map(PartitionId::new);
+        let own = self.partitions.iter().zip(ids).flat_map(|(partition, id)| {
+            let first = self.lanes_of(id).start;
+            partition.own_carriers.iter().map(move |&lane| LaneId::new(first + lane))
+        });
+        own.collect()
+    }
+
+    /// What to say of a model that is launched by calls of its own, on a lane that shares the launcher with other lanes;
+    /// `None` where nobody waits for it who need not.
+    pub fn hint_of_carrier(&self, lane: LaneId) -> Option<String> {
+        let own = self.own_carriers();
+        let lanes: usize = self.partitions.iter().map(|partition| usize::from(partition.lanes)).sum();
+        let ids = (0..=u16::MAX).map(PartitionId::new);
+        let mut homes = self.partitions.iter().zip(ids).map(|(home, id)| (home, self.lanes_of(id)));
+        let (home, range) = homes.find(|(_, range)| range.contains(&lane.get()))?;
+        if own.contains(&lane) || lanes < own.len() + 2 {
+            return None;
+        }
+        Some(format!(
+            "every lane of the launcher waits while it is launched; with own_carriers = [{}] in [[partition]] `{}` none would",
+            lane.get() - range.start,
+            home.name
+        ))
+    }
+
     /// For each task its lane, where the fleet fixes it; `None` where admission chooses among
     /// [`Fleet::lanes_of`] its partition.
     pub fn fixed_lanes(&self) -> Vec<Option<LaneId>> {
@@ -475,6 +514,11 @@ impl Fleet {
         legal: impl Into<String>,
     ) -> ConfigError {
         self.sources[0].complain(&key!["device", key], problem.into(), legal.into())
+    }
+
+    /// A complaint about the policy, for what is not asked of every fleet.
+    pub fn complain_policy(&self, problem: impl Into<String>, legal: impl Into<String>) -> ConfigError {
+        self.sources[0].complain(&key!["policy", "kind"], problem.into(), legal.into())
     }
 
     /// A complaint about a key of a partition, counted from 0, for what only the device knows.

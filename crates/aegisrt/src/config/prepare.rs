@@ -98,8 +98,11 @@ pub fn prepare_apart(
     assert_eq!(lanes.len(), fleet.tasks().len(), "one lane for each task");
     assert_eq!(facts.len(), fleet.tasks().len(), "facts of one model for each task");
     let model = |reason: ModelError| ConfigError::Model { file: fleet.path().into(), reason };
+    let own = fleet.own_carriers();
+    calibration.matches_carriers(&own)?;
     if let Some(profile) = profile {
         profile.matches_stall(calibration.overheads.stall)?;
+        profile.matches_carriers(&own)?;
     }
     let company = |position| Company::of(fleet, profile, lanes, position);
     let companies: Vec<Company> = (0..lanes.len()).map(company).collect();
@@ -120,7 +123,9 @@ pub fn prepare_apart(
         let id = task_id(position);
         check_lane(fleet, id, config, lanes[position])?;
         let company = &companies[position];
-        let segments = Evidence { fleet, id, config, facts: &facts[position] }.budgets(profile, company)?;
+        let own_carrier = own.contains(&lanes[position]);
+        let evidence = Evidence { fleet, id, config, own_carrier, facts: &facts[position] };
+        let segments = evidence.budgets(profile, company)?;
         if company.is_gap(profile, &config.name) {
             gaps.push(ContextGap { task: id, unmet: company.unmet.clone() });
         }
@@ -265,6 +270,8 @@ struct Evidence<'a> {
     fleet: &'a Fleet,
     id: TaskId,
     config: &'a TaskConfig,
+    /// Whether the task's lane has a carrier of its own.
+    own_carrier: bool,
     facts: &'a Facts,
 }
 
@@ -280,6 +287,7 @@ impl Evidence<'_> {
         {
             let partition = &self.fleet.partitions()[self.config.partition.index()].name;
             profile.matches_partition(name, partition)?;
+            profile.matches_carrier(name, self.own_carrier)?;
             let fallback = company.fallback(entry);
             let (entry, unmet) =
                 fallback.as_ref().map_or((entry, company.unmet.as_slice()), |entry| (entry, &[]));

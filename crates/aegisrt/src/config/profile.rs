@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use aegis_cuda::{DeviceContext, Partition};
-use aegis_types::{Bytes, ContentHash, Nanos};
+use aegis_types::{Bytes, ContentHash, LaneId, Nanos};
 use serde::{Deserialize, Serialize};
 
 use super::company::{LaneCompany, ProfiledPartition};
@@ -339,6 +339,14 @@ impl Profile {
     /// [`ConfigError::Field`] naming both ways, or that none is recorded.
     pub fn matches_wait(&self, wait: WaitMode) -> Result<(), ConfigError> {
         observed::matches_wait(self.wait, wait, &self.path, TOOL)
+    }
+
+    /// Whether those lanes had carriers of their own that have some, and no others.
+    ///
+    /// # Errors
+    /// [`ConfigError::Field`] naming both.
+    pub fn matches_carriers(&self, own: &[LaneId]) -> Result<(), ConfigError> {
+        observed::matches_carriers(self.device.as_ref(), own, &self.path, TOOL)
     }
 
     /// Whether stalls that are in no budget are watched when the fleet is served, where those longer than `declared` are.

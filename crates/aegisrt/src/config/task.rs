@@ -116,8 +116,18 @@ fn lane(
     fleet: &Fleet,
     table: &Table<'_>,
 ) -> Result<LaneChoice, ConfigError> {
-    let LaneFile::Number(number) = written else { return Ok(LaneChoice::Auto) };
-    let lanes = fleet.partitions.get(partition.index()).map_or(0, |partition| partition.lanes);
+    let home = fleet.partitions.get(partition.index());
+    let lanes = home.map_or(0, |partition| partition.lanes);
+    let LaneFile::Number(number) = written else {
+        return match home.filter(|partition| partition.is_mixed()) {
+            Some(_) => {
+                let problem = "some lanes of the partition have carriers of their own, and nothing says whether its does";
+                let legal = format!("a lane of the partition, 0 to {}", lanes.saturating_sub(1));
+                Err(table.bad(&key!["lane"], problem, legal))
+            }
+            None => Ok(LaneChoice::Auto),
+        };
+    };
     match u16::try_from(number) {
         Ok(number) if number < lanes => Ok(LaneChoice::Fixed(number)),
         _ => {

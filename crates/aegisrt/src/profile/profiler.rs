@@ -127,6 +127,10 @@ impl<'a> WcetProfiler<'a> {
             let hash = model.description.hash;
             text.push_str(&format!("{:?} {hash} {shapes} {lane}\n", model.config.name));
         }
+        let own = self.system.fleet().own_carriers();
+        if !own.is_empty() {
+            text.push_str(&format!("{own:?}\n"));
+        }
         text.push_str(&format!("{:?}", self.opposition));
         ContentHash::of(text.as_bytes())
     }
@@ -280,6 +284,7 @@ impl<'a> WcetProfiler<'a> {
             name: context.name.clone(),
             versions: context.versions.clone(),
             lanes,
+            own_carriers: self.system.fleet().own_carriers(),
             regime: None,
         })
     }
@@ -406,6 +411,7 @@ fn remember(state: &mut CampaignState, reports: &[LaneReport]) {
             continue;
         }
         task.turn = task.turn.max(used.turn);
+        task.plain = used.plain;
         let known = task.memory.take();
         let most = |earlier: Option<Bytes>, used: Bytes| earlier.map_or(used, |earlier| earlier.max(used));
         task.memory = Some(MemoryProfile {

@@ -110,6 +110,9 @@ pub struct TaskCampaign {
     pub exploring: Nanos,
     /// Time that confirmation took.
     pub confirming: Nanos,
+    /// Whether some of its segments are launched by calls of their own where the device could replay graphs.
+    #[serde(default)]
+    pub plain: bool,
     /// What it takes of memory; known once it ran.
     pub memory: Option<MemoryProfile>,
 }

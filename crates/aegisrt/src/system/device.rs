@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aegis_cuda::cuda::{CudaDevice, CudaOptions, QueueLimit};
 use aegis_cuda::host::{HostDevice, HostOptions};
 use aegis_cuda::{Device, DeviceError, DeviceKind, Partition, Units};
-use aegis_types::Bytes;
+use aegis_types::{Bytes, PartitionId};
 
 use crate::config::{Fleet, WaitMode};
 use crate::error::RuntimeError;
@@ -74,6 +74,38 @@ pub fn divide(device: &dyn Device, fleet: &Fleet) -> Result<Vec<(Partition, u16)
     Ok(partitions.into_iter().zip(lanes).collect())
 }
 
+/// For each lane what the device binds it in: its partition, or a twin of it where another thread carries other lanes
+/// of that.
+///
+/// # Errors
+/// A refusal of the device, with the fleet's line where lanes have carriers of their own anyway.
+pub fn places(
+    device: &dyn Device,
+    fleet: &Fleet,
+    made: &[(Partition, u16)],
+) -> Result<Vec<PartitionId>, RuntimeError> {
+    let mut places = Vec::new();
+    for (index, (config, (partition, lanes))) in fleet.partitions().iter().zip(made).enumerate() {
+        if !config.own_carriers.is_empty() && !device.context().capabilities.asynchronous {
+            let problem = "every lane of this device has a carrier of its own";
+            let legal = "no entry, or a device whose lanes share a launcher";
+            return Err(fleet.complain_partition(index, "own_carriers", problem, legal).into());
+        }
+        // The launcher's lanes keep the partition itself, or where it has none there, the first of the others.
+        let mut is_free = !config.is_mixed();
+        for lane in 0..*lanes {
+            let shares = !config.own_carriers.contains(&lane);
+            let place = if shares || std::mem::take(&mut is_free) {
+                partition.id
+            } else {
+                device.twin(partition.id)?
+            };
+            places.push(place);
+        }
+    }
+    Ok(places)
+}
+
 fn check_queues(device: &dyn Device, fleet: &Fleet) -> Result<(), RuntimeError> {
     let context = device.context();
     if !context.capabilities.asynchronous {
@@ -130,12 +162,13 @@ fn half_of_the_free() -> Bytes {
 mod tests {
     use std::path::Path;
     use std::sync::Mutex;
+    use std::sync::atomic::{AtomicU16, Ordering};
 
     use aegis_cuda::{
         DeviceContext, DeviceMemory, HostClock, MemorySpace, PartitionRequest, SimClock, SimDevice,
         SimOptions, Stream,
     };
-    use aegis_types::{LaneId, PartitionId};
+    use aegis_types::LaneId;
 
     use super::*;
     use crate::carrier::{Crew, CrewOptions};
@@ -147,6 +180,7 @@ mod tests {
         context: DeviceContext,
         refused: Option<&'static str>,
         waker: Mutex<Option<Waker>>,
+        twins: AtomicU16,
     }
 
     type Waker = Arc<dyn Fn() + Send + Sync>;
@@ -155,7 +189,7 @@ mod tests {
         fn new(queues: u32, refused: Option<&'static str>) -> Self {
             let sim = SimDevice::new(SimOptions::default(), SimClock::new()).expect("legal options");
             let context = DeviceContext { queue_limit: queues, ..sim.context().clone() };
-            Self { sim, context, refused, waker: Mutex::default() }
+            Self { sim, context, refused, waker: Mutex::default(), twins: AtomicU16::default() }
         }
     }
 
@@ -177,6 +211,12 @@ mod tests {
 
         fn partitions(&self) -> Vec<Partition> {
             self.sim.partitions()
+        }
+
+        /// Numbers that no partition has.
+        fn twin(&self, partition: PartitionId) -> Result<PartitionId, DeviceError> {
+            assert!(partition.index() < self.sim.partitions().len(), "a twin of {partition}");
+            Ok(PartitionId::new(100 + self.twins.fetch_add(1, Ordering::Relaxed)))
         }
 
         fn reserve(&self, space: MemorySpace, bytes: Bytes) -> Result<Arc<dyn DeviceMemory>, DeviceError> {
@@ -218,6 +258,34 @@ mod tests {
             &["fleet.toml:10:", "`b`.lanes = 3", "5 lanes", "at most 4", "CUDA_DEVICE_MAX"],
         );
         check(&Narrow::new(1, None), &["fleet.toml:6:", "`a`.lanes = 2", "at most 1"]);
+    }
+
+    #[test]
+    fn lanes_with_carriers_of_their_own_are_bound_in_twins() {
+        let places = |own: [&str; 2], asynchronous: bool| {
+            let mut text = FLEET.to_owned();
+            for (name, lanes) in [("a", own[0]), ("b", own[1])] {
+                let keys = format!("name = \"{name}\"\nown_carriers = {lanes}");
+                text = text.replace(&format!("name = \"{name}\""), &keys);
+            }
+            let text = text.replace("partition = \"a\"", "partition = \"a\"\nlane = 0");
+            let fleet = Fleet::parse(Path::new("fleet.toml"), &text).expect("it is legal");
+            let mut device = Narrow::new(8, None);
+            device.context.capabilities.asynchronous = asynchronous;
+            let made = divide(&device, &fleet)?;
+            let places = places(&device, &fleet, &made)?;
+            Ok(places.into_iter().map(PartitionId::get).collect::<Vec<u16>>())
+        };
+        let twins = |own| places(own, true).map_err(|error: RuntimeError| error.to_string());
+        assert_eq!(twins(["[]", "[]"]), Ok(vec![0, 0, 1, 1, 1]));
+        assert_eq!(twins(["[1]", "[2, 0]"]), Ok(vec![0, 100, 101, 1, 102]));
+        // Nobody shares: the first has the partition to itself.
+        assert_eq!(twins(["[0, 1]", "[]"]), Ok(vec![0, 100, 1, 1, 1]));
+        let refused: Result<_, RuntimeError> = places(["[]", "[1]"], false);
+        let error = refused.expect_err("every lane has its carrier").to_string();
+        for part in ["`b`.own_carriers = [1]", "every lane of this device", "legal"] {
+            assert!(error.contains(part), "`{part}` was due: {error}");
+        }
     }
 
     #[test]

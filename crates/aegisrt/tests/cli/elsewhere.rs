@@ -78,7 +78,8 @@ pub fn calibration(folder: &Folder, change: impl FnOnce(&mut Calibration)) {
 }
 
 fn device() -> CalibratedDevice {
-    CalibratedDevice { name: GPU.into(), versions: vec!["driver 1".into()], lanes: 2, regime: None }
+    let (name, versions) = (GPU.into(), vec!["driver 1".into()]);
+    CalibratedDevice { name, versions, lanes: 2, own_carriers: Vec::new(), regime: None }
 }
 
 pub fn profile(folder: &Folder, rows: &[Row<'_>], change: impl FnOnce(&mut Profile)) {

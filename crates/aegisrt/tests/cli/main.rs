@@ -8,6 +8,7 @@ mod arguments;
 mod assign;
 mod bench;
 mod campaign;
+mod carriers;
 mod chains;
 mod changes;
 mod elsewhere;

@@ -24,17 +24,22 @@ use aegisrt::system::{Builder, System};
 
 #[path = "../../../aegis-context/tests/late/mod.rs"]
 mod late;
+mod own;
 
 use late::{LateDevice, Operation};
 
 const LANES: u16 = 3;
 
-/// Three tasks, one with recurrent state, each with a lane of its own. `arrival` is that of the first.
-fn fleet(folder: &Path, arrival: &str) -> Result<Fleet, Box<dyn Error>> {
-    let mut text = String::from(
-        "[device]\nkind = \"sim\"\n[[partition]]\nname = \"all\"\nsms = 4\nlanes = 3\n[policy]\nkind = \"fifo\"\n",
+/// Three tasks, one with recurrent state, each with a lane of its own. `arrival` is that of the first; lanes in `own`
+/// have a carrier each.
+fn script_fleet(folder: &Path, arrival: &str, own: &str) -> Result<Fleet, Box<dyn Error>> {
+    let mut text = format!(
+        "[device]\nkind = \"sim\"\n[[partition]]\nname = \"all\"\nsms = 4\nlanes = 3\nown_carriers = {own}\n\
+         [policy]\nkind = \"fifo\"\n",
     );
-    for (name, period, arrival) in [("a", "10ms", arrival), ("b", "11ms", ""), ("c", "12ms", "")] {
+    for (lane, (name, period, arrival)) in
+        [("a", "10ms", arrival), ("b", "11ms", ""), ("c", "12ms", "")].into_iter().enumerate()
+    {
         let (input, output, state) = match name {
             "c" => ("input h f32 2\n", "output h2 f32 2\n", "state = [[\"h2\", \"h\"]]\n"),
             _ => ("", "", ""),
@@ -46,7 +51,7 @@ fn fleet(folder: &Path, arrival: &str) -> Result<Fleet, Box<dyn Error>> {
         std::fs::write(folder.join(format!("{name}.script")), script)?;
         text += &format!(
             "[[task]]\nname = \"{name}\"\nmodel = \"{name}.script\"\nbackend = \"script\"\npartition = \"all\"\n\
-             {arrival}period = \"{period}\"\n{state}on_overrun = \"keep\"\nbudget = {{ memory = \"64KiB\" }}\n"
+             lane = {lane}\n{arrival}period = \"{period}\"\n{state}on_overrun = \"keep\"\nbudget = {{ memory = \"64KiB\" }}\n"
         );
     }
     Ok(Fleet::parse(&folder.join("fleet.toml"), &text)?)
@@ -62,17 +67,23 @@ struct Ready {
 /// Overheads are taken as zero: what this machine adds are broken assumptions, which nobody asks for here. Only how long
 /// a driver that spins may be kept from looking needs some room, or every look is a stall.
 fn ready(arrival: &str) -> Result<Ready, Box<dyn Error>> {
+    ready_on(false, arrival, "[]")
+}
+
+/// As [`ready`], on a device that replays graphs or does not, and lanes in `own` have a carrier each.
+fn ready_on(graphs: bool, arrival: &str, own: &str) -> Result<Ready, Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
-    let device = Arc::new(LateDevice::new(false, SimOptions::default()));
+    let device = Arc::new(LateDevice::new(graphs, SimOptions::default()));
     let shared: Arc<dyn Device> = Arc::<LateDevice>::clone(&device);
     let loader = ScriptedLoader::new(Durations::Seeded(5));
-    let mut system = Builder::new(fleet(folder.path(), arrival)?)
+    let mut system = Builder::new(script_fleet(folder.path(), arrival, own)?)
         .loaders(Loaders::default().with(Arc::new(loader)))
         .device(shared)
         .build(|_| {})?;
     system.assign((0..LANES).map(LaneId::new).collect());
     let overheads = Overheads { stall: Nanos::from_millis(1_000), ..Overheads::default() };
-    let calibration = Calibration::new(Path::new("platform.json"), overheads);
+    let mut calibration = Calibration::new(Path::new("platform.json"), overheads);
+    calibration.device = Some(own::calibrated(system.fleet()));
     let prepared = system.prepare(None, &calibration)?;
     Ok(Ready { device, system, prepared, calibration })
 }
@@ -118,8 +129,7 @@ impl Ready {
     }
 }
 
-fn serves(waiting: Waiting) -> Result<(), Box<dyn Error>> {
-    let ready = ready("")?;
+fn serves(ready: &Ready, waiting: Waiting) -> Result<(), Box<dyn Error>> {
     let report = ready.run(waiting, &Arc::default(), |_| {})?;
     for (index, task) in report.tally.tasks().iter().enumerate() {
         assert!(task.released > 5, "{waiting:?}: {} jobs of {}", task.released, task.name);
@@ -142,7 +152,7 @@ fn serves(waiting: Waiting) -> Result<(), Box<dyn Error>> {
 #[test]
 fn one_launcher_serves_every_lane_however_it_waits() -> Result<(), Box<dyn Error>> {
     for waiting in [Waiting::Spin, Waiting::Hybrid { before: Nanos::from_micros(100) }, Waiting::Blocking] {
-        serves(waiting)?;
+        serves(&ready("")?, waiting)?;
     }
     Ok(())
 }

@@ -89,7 +89,7 @@ pub(super) fn resized(fleet: &Fleet, sizes: &[Size]) -> Result<Fleet, CliError> 
             partition.insert("sms".into(), i64::from(units).into());
         }
     }
-    let pinned = crate::cli::setup::excluding(fleet);
+    let pinned = crate::cli::setup::bound(fleet);
     let tasks = table.get_mut("task").and_then(Value::as_array_mut);
     let tasks = tasks.into_iter().flatten().filter_map(Value::as_table_mut);
     for (task, _) in tasks.zip(pinned).filter(|(_, pinned)| !pinned) {
