@@ -84,7 +84,9 @@ impl CudaModel {
         let mut remarks = Vec::new();
         let mut device = match attempt.warm(description.clone(), Rc::clone(&charge), stream) {
             Err(BackendError::Memory { source, .. }) if source.class == MemoryClass::Scratch => {
-                remarks.push(format!("its convolutions follow the vendor's second rules; by the first: {source}"));
+                remarks.push(format!(
+                    "its convolutions follow the vendor's second rules; by the first: {source}"
+                ));
                 attempt.target.rules = Rules::Second;
                 // Whatever else was refused while the first attempt was taken down.
                 let _refused = charge.take_refusal();
