@@ -5,6 +5,7 @@
 
 mod borders;
 mod deny;
+mod inventory;
 mod layers;
 mod lexer;
 mod manifests;
@@ -64,12 +65,13 @@ enum Check {
 }
 
 /// Every check by name, the quick ones first.
-const CHECKS: [(&str, Check); 16] = [
+const CHECKS: [(&str, Check); 17] = [
     ("layers", Check::Workspace(layers::check)),
     ("manifests", Check::Files(manifests::check)),
     ("purity", Check::Files(purity::check)),
     ("pure-clippy", Check::Files(purity::check_configuration)),
     ("unsafe", Check::Files(unsafety::check)),
+    ("inventory", Check::Files(inventory::check)),
     ("interop", Check::Files(borders::check_interop)),
     ("frameworks", Check::Files(borders::check_frameworks)),
     ("sizes", Check::Files(sizes::check)),
