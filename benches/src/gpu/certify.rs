@@ -128,7 +128,8 @@ pub struct Search<'a> {
 impl Search<'_> {
     /// Rounds of: measure in this company, certify in it, ask `next` for lanes that may carry more than this load with
     /// budgets like these. Ends when `next` knows none, and returns the best that was certified in its own company; the
-    /// bed's tasks stand on its lanes then.
+    /// bed's tasks stand on its lanes then. Rounds are kept: a search that was cut off, or is to go further, begins with the best lanes
+    /// that it knows, whose budgets it measures again.
     ///
     /// # Errors
     /// As [`profile`]; [`ExperimentError::Illegal`] if no load at all was certified.
@@ -139,10 +140,10 @@ impl Search<'_> {
         mut next: impl FnMut(&Case, &[LaneId], u64) -> Option<Vec<LaneId>>,
     ) -> Result<(Certified, Vec<RoundRow>), ExperimentError> {
         let mut best: Option<Certified> = None;
-        let mut rows = Vec::new();
-        let mut lanes = start.to_vec();
-        let mut tried: Vec<Vec<LaneId>> = Vec::new();
-        for round in 0..self.rounds.max(1) {
+        let kept = format!("{}-rounds", self.label);
+        let mut rows: Vec<RoundRow> = self.store.load(&kept).unwrap_or_default();
+        let (mut lanes, mut tried) = known(&rows, start);
+        for round in (rows.len()..).take(self.rounds.max(1)) {
             self.store.tell(&format!("{}: round {round}, measuring budgets", self.label));
             bed.assign(&lanes);
             tried.push(lanes.clone());
@@ -152,6 +153,7 @@ impl Search<'_> {
             let case = self.outline.case(&prepared.set);
             let fitted = case.capacity(&Fit::Fixed(lanes.clone()), STEP, MOST);
             rows.push(round_row(&case, fitted.as_ref(), &lanes));
+            self.store.save(&kept, &rows)?;
             let load = fitted.as_ref().map_or(0, |fitted| fitted.load);
             self.store.tell(&format!("{}: round {round} certifies {:.2}", self.label, load as f64 / 1e3));
             if let Some(fitted) = fitted
@@ -172,6 +174,16 @@ impl Search<'_> {
         best.profile.save(&self.store.path(&format!("{}-profile", self.label)))?;
         Ok((best, rows))
     }
+}
+
+/// The lanes of the best round that was run for as many tasks, or `start`; and those of all others.
+fn known(rows: &[RoundRow], start: &[LaneId]) -> (Vec<LaneId>, Vec<Vec<LaneId>>) {
+    let lanes = |row: &RoundRow| row.lanes.iter().copied().map(LaneId::new).collect::<Vec<_>>();
+    let fitting = || rows.iter().filter(|row| row.lanes.len() == start.len());
+    let best = fitting().filter(|row| row.load > 0).max_by_key(|row| row.load).map(lanes);
+    let best = best.unwrap_or_else(|| start.to_vec());
+    let others = fitting().map(lanes).filter(|lanes| *lanes != best).collect();
+    (best, others)
 }
 
 /// Lanes that best fit finds for more than `load` with the budgets of this company, which certify nothing there.
@@ -250,6 +262,17 @@ mod tests {
         let shortest =
             |lane: u16| (0..20).filter(|&t| lanes[t] == LaneId::new(lane)).map(|t| outline.natural[t]).min();
         assert!((0..3).all(|lane| longest(lane) <= shortest(lane + 1)), "similar periods together");
+    }
+
+    #[test]
+    fn a_search_goes_on_with_the_best_lanes_that_it_knows() {
+        let lanes = |numbers: [u16; 2]| numbers.map(LaneId::new).to_vec();
+        let row = |load, numbers: &[u16]| RoundRow { load, lanes: numbers.to_vec(), ..RoundRow::default() };
+        let start = lanes([0, 0]);
+        assert_eq!(known(&[], &start), (start.clone(), vec![]));
+        assert_eq!(known(&[row(0, &[0, 1])], &start), (start.clone(), vec![lanes([0, 1])]));
+        let rows = [row(900, &[0, 1]), row(1_200, &[1, 0]), row(1_100, &[1, 1]), row(2_000, &[0, 1, 2])];
+        assert_eq!(known(&rows, &start), (lanes([1, 0]), vec![lanes([0, 1]), lanes([1, 1])]));
     }
 
     #[test]

@@ -340,8 +340,9 @@ pub fn ours(
         exceedance_ppm: super::jobs::exceedance(&certified.profile),
         cells: Vec::new(),
     };
-    let within = loads.iter().copied().filter(|load| *load <= certified.fitted.load);
-    for load in within.chain([certified.fitted.load]) {
+    // The highest first: it is what the comparison is about.
+    let within = loads.iter().copied().filter(|load| *load < certified.fitted.load);
+    for load in std::iter::once(certified.fitted.load).chain(within) {
         store.tell(&format!("rivals: {} at {:.2}, certified", layout.label, load as f64 / 1e3));
         row.cells.push(serve_cell(&bed, members, layout, &calibration, &certified, load, seconds)?);
     }

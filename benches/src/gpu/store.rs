@@ -65,9 +65,9 @@ impl Store {
         &self.folder
     }
 
-    /// The file of a stage.
+    /// The file of a stage, whose name has no spaces, whatever the stage is called.
     pub fn path(&self, stage: &str) -> PathBuf {
-        self.folder.join(format!("{stage}.json"))
+        self.folder.join(format!("{}.json", stage.replace(' ', "-")))
     }
 
     /// What a stage wrote before; `None` where there is nothing or another version wrote it.
