@@ -19,7 +19,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::answer::{Answer, CliError, Exit};
 use super::groups::JudgedGroups;
-use super::outputs::{self, Compared};
+use super::outputs::{self, Compared, Found};
 use super::pressure::{Fullness, Held};
 use super::progress::line;
 use super::setup::{FleetArgs, Setup};
@@ -46,7 +46,8 @@ pub struct Run {
     /// Write the trace to this file; without it, the last records are kept in memory for the summary only.
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
-    /// Compare the outputs of the first jobs of each task with plain runs of its model.
+    /// Compare the outputs of the first jobs of each task with plain runs of its model: bit by bit, but for rounding where
+    /// a GPU's are compared with the host's.
     #[arg(long)]
     check_outputs: bool,
     /// How many jobs of each task are compared.
@@ -149,7 +150,7 @@ impl Run {
             false => None,
         };
         let lost = decisions_lost(&report.trace)?;
-        let wrong = compared.iter().flatten().any(|task| task.wrong.is_some());
+        let wrong = compared.iter().flatten().any(|task| matches!(task.found, Found::Wrong { .. }));
         let exit = match summary::exit(&report.tally) {
             Exit::Violated => Exit::Violated,
             _ if wrong || (lost > 0 && self.trace.is_some()) => Exit::Violated,
@@ -206,9 +207,15 @@ impl Run {
     fn json(&self, setup: &Setup, ended: &Ended, incidents: &[String]) -> Value {
         let report = &ended.report;
         let compared = |task: &Compared| {
+            let (wrong, distance) = match &task.found {
+                Found::Equal => (None, Some(0.0)),
+                Found::Near(far) => (None, Some(*far)),
+                Found::Wrong { job, output } => (Some(json!({ "job": job, "output": output })), None),
+                Found::NoPlainRun(_) => (None, None),
+            };
             json!({
-                "task": verdict::name(task.task, &setup.prepared.set), "jobs": task.jobs,
-                "wrong": task.wrong.as_ref().map(|(job, output)| json!({ "job": job, "output": output })),
+                "task": verdict::name(task.task, &setup.prepared.set), "jobs": task.jobs, "wrong": wrong,
+                "distance": distance,
             })
         };
         let thresholds = setup.system.fleet().pressure();
@@ -236,10 +243,17 @@ impl Run {
 
 fn compared_text(setup: &Setup, task: &Compared) -> String {
     let name = verdict::name(task.task, &setup.prepared.set);
-    match &task.wrong {
-        None => format!("{name}: outputs of {} jobs equal a plain run, bit by bit\n", task.jobs),
-        Some((job, output)) => {
+    match &task.found {
+        Found::Equal => format!("{name}: outputs of {} jobs equal a plain run, bit by bit\n", task.jobs),
+        Found::Near(far) => format!(
+            "{name}: outputs of {} jobs are those of a plain run on the host but for rounding: {far:.1e} at most\n",
+            task.jobs
+        ),
+        Found::Wrong { job, output } => {
             format!("{name}: WRONG OUTPUT: `{output}` of job {job} differs from a plain run\n")
+        }
+        Found::NoPlainRun(backend) => {
+            format!("{name}: outputs not compared: backend `{}` has no plain run here\n", backend.name())
         }
     }
 }
