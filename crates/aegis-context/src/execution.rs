@@ -208,6 +208,15 @@ impl ExecutionContext {
         Ok(guarded(&self.description.name, || Ok(backend.remarks())).flatten()?)
     }
 
+    /// Memory of the device that loading took besides the budget, as the backend saw it.
+    ///
+    /// # Errors
+    /// [`ContextError::Backend`] if the backend panics.
+    pub fn outside(&self) -> Result<Bytes, ContextError> {
+        let Some(backend) = &self.backend else { return Ok(Bytes::ZERO) };
+        Ok(guarded(&self.description.name, || Ok(backend.outside())).flatten()?)
+    }
+
     /// What it is doing.
     pub const fn state(&self) -> ExecutionState {
         self.state

@@ -168,6 +168,12 @@ pub trait RuntimeBackend {
         Vec::new()
     }
 
+    /// Memory of the device that loading took besides the grant, as far as it can be seen: code, handles and workspaces
+    /// that a library takes by itself, and that no plan reaches. Zero where all of it is the grant's.
+    fn outside(&self) -> Bytes {
+        Bytes::ZERO
+    }
+
     /// Validates buffers lent for I/O and prepares them for use. The backend keeps them alive.
     ///
     /// # Errors

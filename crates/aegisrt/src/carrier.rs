@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use aegis_context::{Lane, MemoryUse};
 use aegis_cuda::{CompletionFlag, Device, HostClock};
 use aegis_types::records::SegmentOutcome;
-use aegis_types::{LaneId, Nanos, PartitionId, Sink, Time};
+use aegis_types::{Bytes, LaneId, Nanos, PartitionId, Sink, Time};
 
 use crate::error::RuntimeError;
 use crate::launcher::{Bridge, Carried, Launcher, Loss};
@@ -91,6 +91,8 @@ pub struct ModelReport {
     pub task: aegis_types::TaskId,
     /// Memory in use at most.
     pub memory: MemoryUse,
+    /// Memory of the device that loading it took besides its budget, as its backend saw it.
+    pub outside: Bytes,
     /// On an asynchronous device the median of the carrier's visits to launch or to end a segment of the model,
     /// copies out of staging included, which the other lanes waited for; zero elsewhere. Not the longest visit: among
     /// many thousand that is one in which the thread did not run.

@@ -7,7 +7,7 @@ use aegis_cuda::{Capabilities, DeviceError, DeviceMemory, DeviceSlice};
 use aegis_memory::{TaskGrant, TaskUsage};
 use aegis_sched::Arrival;
 use aegis_types::records::{JobOutcome, SegmentOutcome};
-use aegis_types::{Extent, MemoryClass, Nanos, ResourceBudget, Sink, TaskId, Time};
+use aegis_types::{Bytes, Extent, MemoryClass, Nanos, ResourceBudget, Sink, TaskId, Time};
 
 use crate::carrier::{LaneReport, ModelReport, Work};
 use crate::client::{Packet, Port};
@@ -113,6 +113,8 @@ struct Loaded {
     probe: Vec<Vec<u8>>,
     failure: Option<String>,
     remarks: Vec<String>,
+    /// What loading took of the device besides the budget.
+    outside: Bytes,
     /// Whether the inputs of all jobs lie in their slots already.
     standing: bool,
     /// Whether graphs of some segments are missing that the device could replay.
@@ -152,7 +154,7 @@ impl Loaded {
         let (request, loader) = (model.request(), model.loader.as_ref());
         let context =
             ExecutionContext::create(&request, &budget, loader, lane, memory, &io, staging.as_ref())?;
-        let remarks = context.remarks()?;
+        let (remarks, outside) = (context.remarks()?, context.outside()?);
         let whole = usize::try_from(slots).unwrap_or(usize::MAX).saturating_mul(context.segments());
         let Capabilities { graphs, asynchronous, .. } = lane.capabilities();
         let plain = graphs && asynchronous && context.graphs() < whole;
@@ -191,6 +193,7 @@ impl Loaded {
             probe,
             failure,
             remarks,
+            outside,
             standing,
             plain,
             turns,
@@ -390,6 +393,7 @@ impl Work for LaneModels {
                     exchange: usage.high_water(MemoryClass::Exchange),
                     scratch: usage.high_water(MemoryClass::Scratch),
                 },
+                outside: model.outside,
                 turn: model.turns.mark(draining),
                 outputs,
                 failure: model.failure,

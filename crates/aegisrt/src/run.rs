@@ -115,12 +115,12 @@ pub fn run_with(
     }
     let set = &prepared.set;
     let slots = certified_slots(set, &certificate);
-    let plan = system.plan(&system.demands(profile, &slots)?, system.device().context().memory)?;
+    let plan = system.plan(&system.demands(profile, &slots)?, system.room(profile))?;
     system.check_groups(set, profile, &slots)?;
     let mut trace = start_trace(system, set, options)?;
     let mut decisions = trace.producer("decisions", decision_ring(set))?;
     let thresholds = system.fleet().pressure();
-    let ledger = Ledger::with_thresholds(system.device().context().memory, thresholds.clone());
+    let ledger = Ledger::with_thresholds(system.room(profile), thresholds.clone());
     let now = system.clock().now();
     let reservation = PlanReservation::reserve(plan.clone(), &ledger, &mut decisions, now)?;
     plan.record_holders(&thresholds, &mut decisions, now);

@@ -217,6 +217,19 @@ impl System {
         Ok(prepare(&self.fleet, profile, calibration, &self.lanes, &facts)?)
     }
 
+    /// What libraries take of the device by themselves when they load the fleet's models, as far as it was measured.
+    pub fn outside(&self, profile: Option<&Profile>) -> Bytes {
+        let of = |model: &Model| profile.and_then(|profile| profile.task(&model.config.name));
+        let taken = self.models.iter().filter_map(of).map(|task| task.memory.outside.get());
+        Bytes::new(taken.fold(0, u64::saturating_add))
+    }
+
+    /// The memory that a plan of the fleet may take: what the device may give, without what libraries take by
+    /// themselves.
+    pub fn room(&self, profile: Option<&Profile>) -> Bytes {
+        self.device.context().memory.saturating_sub(self.outside(profile))
+    }
+
     /// One plan for all tasks.
     ///
     /// # Errors

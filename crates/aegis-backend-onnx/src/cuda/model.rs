@@ -26,6 +26,8 @@ pub(crate) struct CudaModel {
     /// Host memory that graphs copy from. They are gone before the model.
     kept: Vec<Kept>,
     capturable: bool,
+    /// What loading took of the device besides the grant.
+    outside: Bytes,
     /// Whether graphs copy from host memory.
     copies: bool,
     remarks: Vec<String>,
@@ -123,8 +125,13 @@ impl CudaModel {
             remarks.push("its runs wait for the device, and the lanes of its carrier with them".to_owned());
         }
         remarks.extend(device.on_host());
-        interop::with_raw_stream(stream, |_| remarks.extend(outside(driver, before)));
-        Ok(Self { bound: Vec::new(), device, kept: Vec::new(), capturable, copies, remarks })
+        let outside = interop::with_raw_stream(stream, |_| outside(driver, before)).unwrap_or(Bytes::ZERO);
+        if !outside.is_zero() {
+            remarks.push(format!(
+                "{outside} of device memory went to code and workspaces while it was loaded; no budget counts them"
+            ));
+        }
+        Ok(Self { bound: Vec::new(), device, kept: Vec::new(), capturable, outside, copies, remarks })
     }
 }
 
@@ -139,16 +146,11 @@ fn target(stream: &mut dyn Stream, driver: Driver) -> Result<Target, BackendErro
     }
 }
 
-/// Says what left the device's memory besides the grant's: code of kernels, and workspaces of the vendor's libraries.
+/// What left the device's memory besides the grant's: code of kernels, and workspaces of the vendor's libraries.
 /// The whole device is looked at, so what others take meanwhile is in it.
-fn outside(driver: Driver, before: Bytes) -> Option<String> {
-    let now = driver.free_memory().ok()?;
-    let taken = Bytes::new(before.get().saturating_sub(now.get()));
-    (!taken.is_zero()).then(|| {
-        format!(
-            "{taken} of device memory went to code and workspaces while it was loaded; no budget counts them"
-        )
-    })
+fn outside(driver: Driver, before: Bytes) -> Bytes {
+    let now = driver.free_memory().unwrap_or(before);
+    Bytes::new(before.get().saturating_sub(now.get()))
 }
 
 impl Attempt<'_> {
@@ -294,6 +296,10 @@ impl RuntimeBackend for CudaModel {
 
     fn remarks(&self) -> Vec<String> {
         self.remarks.clone()
+    }
+
+    fn outside(&self) -> Bytes {
+        self.outside
     }
 
     fn bind(&mut self, bindings: Bindings) -> Result<BindingId, BackendError> {

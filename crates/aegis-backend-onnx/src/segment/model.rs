@@ -143,6 +143,10 @@ impl RuntimeBackend for SegmentedModel {
         pieces.flat_map(of).collect()
     }
 
+    fn outside(&self) -> Bytes {
+        Bytes::new(self.pieces.iter().map(|piece| piece.model.outside().get()).sum())
+    }
+
     /// Binds every piece. One set of memory between pieces serves all bindings, because jobs of a task run one after
     /// the other.
     fn bind(&mut self, bindings: Bindings) -> Result<BindingId, BackendError> {

@@ -80,8 +80,13 @@ impl Plan {
         thresholds: &Thresholds,
     ) -> Result<Answer, CliError> {
         let (set, fleet) = (&setup.prepared.set, setup.system.fleet());
-        let shown =
-            Shown { plan, set, measured: setup.profile.is_some(), staging: setup.system.staging(slots)? };
+        let shown = Shown {
+            plan,
+            set,
+            measured: setup.profile.is_some(),
+            staging: setup.system.staging(slots)?,
+            outside: setup.system.outside(setup.profile.as_ref()),
+        };
         let fullness = Fullness::of(plan, set, thresholds);
         let drawn = self.options.draw(|| picture::of_fleet(plan, set, &segments(setup)))?;
         let lanes = space::lanes_text(plan, fleet);
@@ -121,6 +126,8 @@ struct Shown<'a> {
     measured: bool,
     /// Staging memory of each task.
     staging: Vec<Bytes>,
+    /// What libraries take of the device by themselves.
+    outside: Bytes,
 }
 
 impl Shown<'_> {
@@ -159,13 +166,20 @@ impl Shown<'_> {
             ),
             false => String::new(),
         };
+        let outside = match self.outside {
+            Bytes::ZERO => String::new(),
+            outside => format!(
+                "outside      {} more that libraries take by themselves, as measured; unenforced\n",
+                size(outside)
+            ),
+        };
         let basis = match self.measured {
             true => "",
             false => "note: there is no profile, so every task gets all that its budget allows\n",
         };
         format!(
             "{}\n{}\npeak         {} of {}\nlower bound  {} (no plan that shares scratch within lanes is smaller)\n\
-             each alone   {} without sharing; the plan saves {} ({})\n{staging}{basis}",
+             each alone   {} without sharing; the plan saves {} ({})\n{staging}{outside}{basis}",
             tasks.text(),
             lanes.text(),
             size(peak),
@@ -198,7 +212,7 @@ impl Shown<'_> {
             "planner": plan.parts().planner, "measured": measured,
             "capacity_bytes": plan.parts().capacity.get(), "peak_bytes": plan.peak().get(),
             "lower_bound_bytes": plan.lower_bound().get(), "private_total_bytes": private_total(plan).get(),
-            "staging_bytes": self.staging_total().get(),
+            "staging_bytes": self.staging_total().get(), "outside_bytes": self.outside.get(),
             "tasks": plan.tasks().iter().map(task).collect::<Vec<_>>(),
             "lanes": plan.lanes().iter().map(lane).collect::<Vec<_>>(),
         })

@@ -193,8 +193,22 @@ impl Setup {
     /// # Errors
     /// [`CliError::Refused`] with the missing bytes and the smallest change; a budget that is too small.
     pub fn plan(&self, report: &AdmissionReport) -> Result<MemoryPlan, CliError> {
-        self.plan_or_shortage(report)?
-            .map_err(|shortage| CliError::Refused(verdict::shortage(&shortage, &self.prepared.set)))
+        self.plan_or_shortage(report)?.map_err(|shortage| {
+            let refusal = verdict::shortage(&shortage, &self.prepared.set);
+            CliError::Refused(refusal + &self.outside_text().unwrap_or_default())
+        })
+    }
+
+    /// What no plan may take, behind a sentence; `None` where that is nothing.
+    pub fn outside_text(&self) -> Option<String> {
+        let outside = self.system.outside(self.profile.as_ref());
+        let all = self.system.device().context().memory;
+        (!outside.is_zero()).then(|| {
+            format!(
+                "; of the device's {all}, {outside} are left to code and workspaces that libraries take by themselves, as \
+                 measured"
+            )
+        })
     }
 
     /// As [`Setup::plan`], with a shortage as a value.
@@ -206,7 +220,7 @@ impl Setup {
         report: &AdmissionReport,
     ) -> Result<Result<MemoryPlan, Box<Shortage>>, CliError> {
         let demands = self.system.demands(self.profile.as_ref(), &self.slots(report))?;
-        match self.system.plan(&demands, self.system.device().context().memory) {
+        match self.system.plan(&demands, self.system.room(self.profile.as_ref())) {
             Err(RuntimeError::Memory(MemoryError::Shortage(shortage))) => Ok(Err(shortage)),
             Err(other) => Err(other.into()),
             Ok(plan) => Ok(Ok(plan)),

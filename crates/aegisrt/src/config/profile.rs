@@ -236,6 +236,14 @@ pub struct MemoryProfile {
     pub exchange: Bytes,
     /// The most that one segment takes and gives back.
     pub scratch: Bytes,
+    /// What a library takes of the device by itself while it loads the model, beside every plan; zero in older files.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub outside: Bytes,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_nothing(bytes: &Bytes) -> bool {
+    bytes.is_zero()
 }
 
 impl Exceedance {

@@ -310,7 +310,8 @@ impl<'a> WcetProfiler<'a> {
                 model.config.name
             ),
         })?;
-        let unknown = MemoryProfile { persistent: Bytes::ZERO, exchange: Bytes::ZERO, scratch: Bytes::ZERO };
+        let none = Bytes::ZERO;
+        let unknown = MemoryProfile { persistent: none, exchange: none, scratch: none, outside: none };
         Ok(TaskProfile {
             task: model.config.name.clone(),
             model: model.description.hash,
@@ -418,6 +419,7 @@ fn remember(state: &mut CampaignState, reports: &[LaneReport]) {
             persistent: most(known.as_ref().map(|memory| memory.persistent), used.memory.persistent),
             exchange: most(known.as_ref().map(|memory| memory.exchange), used.memory.exchange),
             scratch: most(known.as_ref().map(|memory| memory.scratch), used.memory.scratch),
+            outside: most(known.as_ref().map(|memory| memory.outside), used.outside),
         });
     }
 }

@@ -103,6 +103,7 @@ pub fn profile(folder: &Folder, rows: &[Row<'_>], change: impl FnOnce(&mut Profi
             persistent: Bytes::new(1 << 20),
             exchange: Bytes::new(1 << 16),
             scratch: Bytes::new(1 << 16),
+            outside: Bytes::ZERO,
         },
         alone: Nanos::from_micros(budget / 4),
         turn: Nanos::from_micros(1),

@@ -21,6 +21,7 @@ mod instances;
 mod judged;
 mod made;
 mod models;
+mod outside;
 mod runs;
 mod sag;
 mod segments;

@@ -36,6 +36,7 @@ fn entry(task: &str, segments: &[(u64, u64)]) -> TaskProfile {
             persistent: Bytes::new(4096),
             exchange: Bytes::new(64),
             scratch: Bytes::new(512),
+            outside: Bytes::ZERO,
         },
         alone: Nanos::from_micros(80),
         turn: Nanos::ZERO,

@@ -77,7 +77,16 @@ impl Work for Scripted {
         let memory = aegis_context::MemoryUse { persistent: none, exchange: none, scratch: none };
         let (turn, outputs, failure, remarks) = (Nanos::ZERO, Vec::new(), None, vec![thread]);
         LaneReport {
-            models: vec![ModelReport { task, memory, turn, outputs, failure, plain: false, remarks }],
+            models: vec![ModelReport {
+                task,
+                memory,
+                outside: aegis_types::Bytes::ZERO,
+                turn,
+                outputs,
+                failure,
+                plain: false,
+                remarks,
+            }],
         }
     }
 }

@@ -27,6 +27,8 @@ pub(super) struct Short {
     cut: Option<Cut>,
     /// Names of the tasks of which only the budget is known.
     unmeasured: Vec<String>,
+    /// What libraries take by themselves, in words; empty where that is nothing.
+    outside: String,
 }
 
 /// A budget that would have to shrink, and to what.
@@ -86,11 +88,12 @@ impl Short {
         });
         let cut = cuts.min_by_key(|cut| (cut.from.saturating_sub(cut.to), cut.task));
         let unmeasured = models.map(|model| model.config.name.clone()).collect();
-        Self { shortage, cut, unmeasured }
+        let outside = setup.outside_text().unwrap_or_default();
+        Self { shortage, cut, unmeasured, outside }
     }
 
     fn text(&self, set: &TaskSet) -> String {
-        let mut text = format!("REFUSED: {}\n", verdict::shortage(&self.shortage, set));
+        let mut text = format!("REFUSED: {}{}\n", verdict::shortage(&self.shortage, set), self.outside);
         if let Some(Cut { task, from, to }) = &self.cut {
             let name = verdict::name(*task, set);
             text.push_str(&format!(
@@ -127,7 +130,7 @@ impl Short {
 /// The largest budget below the one that a task has, with which the fleet fits; `None` where none does. Budgets that
 /// are too small for what is known of the task lie below those that fit, and those that do not fit above.
 fn largest_that_fits(setup: &Setup, slots: &[u32], task: TaskId, has: Bytes) -> Option<Bytes> {
-    let capacity = setup.system.device().context().memory;
+    let capacity = setup.system.room(setup.profile.as_ref());
     let (mut low, mut high, mut best) = (0, has.get(), None);
     while high - low > 1 {
         let middle = low.midpoint(high);
