@@ -26,6 +26,7 @@ mod calibrate;
 pub mod chains;
 pub mod connections;
 mod devices;
+mod difference;
 mod explain;
 mod export;
 pub mod figures;

@@ -8,13 +8,14 @@ use aegis_types::TaskId;
 
 use super::answer::CliError;
 use super::backends::Libraries;
+use super::difference;
 use crate::carrier::{LaneReport, ModelReport};
 use crate::config::BackendKind;
 use crate::inventory::Model;
 use crate::system::System;
 
-/// How far numbers of 32 and 64 bits of another device may be, relative to numbers above one: sums in another order, over
-/// the depth of a network.
+/// How far numbers of 32 and 64 bits of another device may be, as a share of the output's largest or of one: sums in another
+/// order, over the depth of a network.
 const ROUNDING: f64 = 1e-3;
 /// As [`ROUNDING`], for numbers of 16 bits, which carry three digits at most.
 const ROUNDING_HALF: f64 = 2e-2;
@@ -35,8 +36,8 @@ pub struct Compared {
 pub enum Found {
     /// Every bit is the plain run's.
     Equal,
-    /// The plain run computes on the host, and numbers are rounded otherwise there: the largest distance, relative to
-    /// numbers above one.
+    /// The plain run computes on the host, and numbers are rounded otherwise there: the largest difference, as a
+    /// share of the output's largest number or of one.
     Near(f64),
     /// The first job that differs, and the output in which it does.
     Wrong {
@@ -87,7 +88,7 @@ fn compare_one(
     let feed = model.feed()?;
     let description = &model.description;
     let mut state: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
-    let (mut jobs, mut largest) = (0, 0.0_f64);
+    let (mut jobs, mut largest, mut equal) = (0, 0.0_f64, true);
     for (number, outputs) in &report.outputs {
         let mut fed = feed.sample(*number).iter();
         let mut inputs = Vec::with_capacity(description.inputs.len());
@@ -104,8 +105,8 @@ fn compare_one(
         jobs += 1;
         let named = description.outputs.iter().zip(expected.iter().zip(outputs));
         for (spec, (expected, found)) in named {
-            match distance(spec.element, expected, found).filter(|far| *far == 0.0 || elsewhere) {
-                Some(far) => largest = largest.max(far),
+            match distance(spec.element, elsewhere, expected, found) {
+                Some(far) => (largest, equal) = (largest.max(far), equal && expected == found),
                 None => {
                     let found = Found::Wrong { job: *number, output: spec.name.clone() };
                     return Ok(Compared { task: report.task, jobs, found });
@@ -119,55 +120,25 @@ fn compare_one(
             }
         }
     }
-    let found = if largest > 0.0 { Found::Near(largest) } else { Found::Equal };
+    let found = if equal { Found::Equal } else { Found::Near(largest) };
     Ok(Compared { task: report.task, jobs, found })
 }
 
-/// The largest distance of two tensors, relative to numbers above one, zero where their bits are equal; `None` if it is
-/// more than rounding.
-fn distance(element: ElementType, one: &[u8], other: &[u8]) -> Option<f64> {
-    if one == other {
+/// How far numbers of another device may be from those of the host.
+const fn rounding(element: ElementType) -> f64 {
+    match element {
+        ElementType::F16 | ElementType::Bf16 => ROUNDING_HALF,
+        _ => ROUNDING,
+    }
+}
+
+/// By how much an output differs: zero where the bits are equal, `None` if by more than rounding, or at all where nothing
+/// may be rounded otherwise.
+fn distance(element: ElementType, elsewhere: bool, expected: &[u8], found: &[u8]) -> Option<f64> {
+    if expected == found {
         return Some(0.0);
     }
-    let (limit, numbers): (f64, fn(&[u8]) -> f64) = match element {
-        ElementType::F16 => (ROUNDING_HALF, half),
-        ElementType::Bf16 => (ROUNDING_HALF, |b| f64::from(f32::from_bits(u32::from(word(b)) << 16))),
-        ElementType::F32 => (ROUNDING, |b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]]))),
-        ElementType::F64 => (ROUNDING, |b| b.try_into().map_or(f64::NAN, f64::from_le_bytes)),
-        _ => return None,
-    };
-    let size = usize::try_from(element.size().get()).unwrap_or(1);
-    if one.len() != other.len() {
-        return None;
-    }
-    let mut largest = 0.0_f64;
-    for (one, other) in one.chunks_exact(size).zip(other.chunks_exact(size)).filter(|(a, b)| a != b) {
-        let (one, other) = (numbers(one), numbers(other));
-        let far = (one - other).abs() / one.abs().max(1.0);
-        // Whatever is not a number is not near one.
-        if far.is_nan() || far > limit {
-            return None;
-        }
-        largest = largest.max(far);
-    }
-    Some(largest)
-}
-
-fn word(bytes: &[u8]) -> u16 {
-    u16::from_le_bytes([bytes[0], bytes[1]])
-}
-
-/// A number of half precision (IEEE 754 binary16).
-fn half(bytes: &[u8]) -> f64 {
-    let bits = word(bytes);
-    let (exponent, fraction) = (i32::from(bits >> 10 & 0x1F), f64::from(bits & 0x3FF));
-    let magnitude = match exponent {
-        0 => fraction * 2f64.powi(-24),
-        31 if fraction == 0.0 => f64::INFINITY,
-        31 => f64::NAN,
-        _ => (1.0 + fraction / 1024.0) * 2f64.powi(exponent - 15),
-    };
-    if bits >> 15 == 0 { magnitude } else { -magnitude }
+    Some(difference::of_one(element, expected, found)).filter(|far| elsewhere && *far <= rounding(element))
 }
 
 #[cfg(test)]
@@ -175,44 +146,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_may_be_rounded_otherwise_and_nothing_else_may_differ() {
+    fn numbers_of_another_device_may_be_rounded_otherwise_and_nothing_else_may_differ() {
         let single = |number: f32| number.to_le_bytes().to_vec();
-        let check = |one: f32, other: f32| distance(ElementType::F32, &single(one), &single(other));
-        assert_eq!(check(2.5, 2.5), Some(0.0));
-        assert!(check(1_000.0, 1_000.5).is_some_and(|far| (far - 5e-4).abs() < 1e-9));
-        assert!(check(0.0, 5e-4).is_some_and(|far| (far - 5e-4).abs() < 1e-7), "absolute below one");
-        assert_eq!(check(1_000.0, 1_002.0), None);
-        assert_eq!(check(1.0, f32::NAN), None);
-        assert_eq!(check(f32::NAN, f32::NAN), Some(0.0), "the same bits");
-        assert_eq!(check(f32::INFINITY, f32::MAX), None);
-        assert_eq!(distance(ElementType::I32, &[1, 0, 0, 0], &[2, 0, 0, 0]), None);
-        assert_eq!(distance(ElementType::F32, &single(1.0), &[0; 8]), None);
-        let double = |number: f64| number.to_le_bytes();
-        assert!(distance(ElementType::F64, &double(1.0), &double(1.0005)).is_some());
-        assert_eq!(distance(ElementType::F64, &double(1.0), &double(1.01)), None);
-    }
-
-    #[test]
-    fn halves_are_read_as_they_are_meant() {
-        // Values of the standard's own table.
-        let cases: [(u16, f64); 9] = [
-            (0x3C00, 1.0),
-            (0xC000, -2.0),
-            (0x7BFF, 65_504.0),
-            (0x0400, 2f64.powi(-14)),
-            (0x0001, 2f64.powi(-24)),
-            (0x8000, 0.0),
-            (0x7C00, f64::INFINITY),
-            (0xFC00, f64::NEG_INFINITY),
-            (0x3555, 0.333_251_953_125),
-        ];
-        for (bits, number) in cases {
-            assert_eq!(half(&bits.to_le_bytes()), number, "{bits:#06x}");
-        }
-        assert!(half(&0x7E00u16.to_le_bytes()).is_nan());
-        let one = |bits: u16| bits.to_le_bytes();
-        assert!(distance(ElementType::F16, &one(0x3C00), &one(0x3C10)).is_some(), "1.6 % of one");
-        assert_eq!(distance(ElementType::F16, &one(0x3C00), &one(0x3C20)), None);
-        assert!(distance(ElementType::Bf16, &one(0x3F80), &one(0x3F82)).is_some());
+        let check = |elsewhere, one: f32, other: f32| {
+            distance(ElementType::F32, elsewhere, &single(one), &single(other))
+        };
+        assert_eq!(check(false, 2.5, 2.5), Some(0.0));
+        assert_eq!(check(false, 2.5, 2.500_001), None, "the same device gives the same bits");
+        assert_eq!(check(false, 0.0, -0.0), None, "zeros have bits, too");
+        assert!(check(true, 1_000.0, 1_000.5).is_some_and(|far| (far - 5e-4).abs() < 1e-9));
+        assert!(check(true, 0.0, 5e-4).is_some_and(|far| (far - 5e-4).abs() < 1e-7), "absolute below one");
+        assert_eq!(check(true, 1_000.0, 1_002.0), None);
+        assert_eq!(check(true, 1.0, f32::NAN), None);
+        assert_eq!(check(false, f32::NAN, f32::NAN), Some(0.0), "the same bits");
+        assert_eq!(check(true, f32::INFINITY, f32::MAX), None);
+        assert_eq!(distance(ElementType::I32, true, &[1, 0, 0, 0], &[2, 0, 0, 0]), None);
+        assert_eq!(distance(ElementType::F32, true, &single(1.0), &[0; 8]), None);
+        let half = |bits: u16| bits.to_le_bytes();
+        assert!(distance(ElementType::F16, true, &half(0x3C00), &half(0x3C10)).is_some(), "1.6 % of one");
+        assert_eq!(distance(ElementType::F16, true, &half(0x3C00), &half(0x3C20)), None);
     }
 }

@@ -17,7 +17,7 @@ use super::table::Grid;
 use super::{Environment, backends, figures, target};
 use crate::error::RuntimeError;
 
-mod difference;
+mod apart;
 mod gauge;
 
 use gauge::{Gauge, Measurement};
@@ -79,7 +79,7 @@ impl Segment {
         let inputs = gauge::inputs(cutter.inputs());
         let mut whole = Reference::open_whole(&runtime, &artifact, &shapes)?;
         let apart =
-            difference::largest(&in_place.outputs, &whole.run(&inputs)?, &gauge.run(&cut, &shapes, &inputs)?);
+            apart::largest(&in_place.outputs, &whole.run(&inputs)?, &gauge.run(&cut, &shapes, &inputs)?);
         let report = Report { segment: &self, cutter: &cutter, decision, in_place: in_place.costs, apart };
         if !report.agrees() {
             return Ok(Answer { text: report.disagreement(), json: report.json(None), exit: Exit::Violated });
@@ -143,7 +143,7 @@ struct Report<'a> {
     decision: Decision,
     /// What each segment takes in the chain, the others before it.
     in_place: Vec<Nanos>,
-    apart: difference::Apart,
+    apart: apart::Apart,
 }
 
 impl Report<'_> {
