@@ -145,6 +145,11 @@ impl OnnxRuntime {
         self.devices().iter().map(|(&ordinal, pair)| (ordinal, pair.1.counts())).collect()
     }
 
+    /// Where the provider has memory of this GPU from; `None` before a model was loaded there.
+    pub(crate) fn device_allocator(&self, ordinal: i32) -> Option<&'static DeviceAllocator> {
+        self.devices().get(&ordinal).map(|pair| &**pair.0)
+    }
+
     /// Where the provider has host memory from for the copies of this GPU; `None` before a model was loaded there.
     pub(crate) fn pinned(&self, ordinal: i32) -> Option<&'static PinnedAllocator> {
         self.devices().get(&ordinal).map(|pair| &**pair.1)

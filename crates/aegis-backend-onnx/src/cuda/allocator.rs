@@ -32,6 +32,7 @@ pub(crate) struct DeviceAllocator {
     served: AtomicU64,
     foreign: AtomicU64,
     overflows: AtomicU64,
+    abandoned: AtomicU64,
     unknown: AtomicU64,
 }
 
@@ -56,6 +57,8 @@ pub struct DeviceAllocations {
     pub foreign: u64,
     /// Blocks that exceeded a budget.
     pub overflows: u64,
+    /// Blocks that exceeded a budget in loads that were given up, of models that then loaded by other rules.
+    pub abandoned: u64,
     /// Blocks that came back without having been given.
     pub unknown: u64,
 }
@@ -65,7 +68,15 @@ impl DeviceAllocator {
     pub(crate) fn new(driver: Driver) -> Self {
         let zero = || AtomicU64::new(0);
         let blocks = Mutex::new(HashMap::with_capacity(ROOM));
-        Self { driver, blocks, served: zero(), foreign: zero(), overflows: zero(), unknown: zero() }
+        Self {
+            driver,
+            blocks,
+            served: zero(),
+            foreign: zero(),
+            overflows: zero(),
+            abandoned: zero(),
+            unknown: zero(),
+        }
     }
 
     /// The counts since it was made.
@@ -75,8 +86,17 @@ impl DeviceAllocator {
             charged: load(&self.served),
             foreign: load(&self.foreign),
             overflows: load(&self.overflows),
+            abandoned: load(&self.abandoned),
             unknown: load(&self.unknown),
         }
+    }
+
+    /// Counts the overflows beyond the first `before` as those of a load that was given up. Models are loaded one after
+    /// the other, before anything is served, so that they are of that load.
+    pub(crate) fn abandon(&self, before: u64) {
+        let since = self.overflows.load(Ordering::Relaxed).saturating_sub(before);
+        self.overflows.fetch_sub(since, Ordering::Relaxed);
+        self.abandoned.fetch_add(since, Ordering::Relaxed);
     }
 
     fn blocks(&self) -> MutexGuard<'_, HashMap<u64, Block>> {

@@ -84,18 +84,7 @@ impl CudaModel {
         let mut attempt = Attempt { runtime, request, inspected, driver, target };
         let before = driver.free_memory().map_err(library_error)?;
         let mut remarks = Vec::new();
-        let mut device = match attempt.warm(description.clone(), Rc::clone(&charge), stream) {
-            Err(BackendError::Memory { source, .. }) if source.class == MemoryClass::Scratch => {
-                remarks.push(format!(
-                    "its convolutions follow the vendor's second rules; by the first: {source}"
-                ));
-                attempt.target.rules = Rules::Second;
-                // Whatever else was refused while the first attempt was taken down.
-                let _refused = charge.take_refusal();
-                attempt.warm(description, charge, stream)?
-            }
-            other => other?,
-        };
+        let mut device = attempt.by_rules(description, charge, stream, &mut remarks)?;
         let trial = capture::trial(&device, stream)?;
         let copies = matches!(&trial, Trial::Replays { recorded } if recorded.copies > 0);
         let capturable = match trial {
@@ -154,6 +143,30 @@ fn outside(driver: Driver, before: Bytes) -> Bytes {
 }
 
 impl Attempt<'_> {
+    /// A session that is ready to run by the first rules, or by the second where what the first want is beyond the grant.
+    fn by_rules(
+        &mut self,
+        description: ModelDescription,
+        charge: Rc<Charge>,
+        stream: &mut dyn Stream,
+        remarks: &mut Vec<String>,
+    ) -> Result<OnDevice, BackendError> {
+        let allocator = self.runtime.device_allocator(self.target.ordinal);
+        let overflows = allocator.map_or(0, |allocator| allocator.counts().overflows);
+        let refused = match self.warm(description.clone(), Rc::clone(&charge), stream) {
+            Err(BackendError::Memory { source, .. }) if source.class == MemoryClass::Scratch => source,
+            other => return other,
+        };
+        remarks.push(format!("its convolutions follow the vendor's second rules; by the first: {refused}"));
+        self.target.rules = Rules::Second;
+        // Whatever else was refused while the first attempt was taken down.
+        let _refused = charge.take_refusal();
+        if let Some(allocator) = allocator {
+            allocator.abandon(overflows);
+        }
+        self.warm(description, charge, stream)
+    }
+
     /// A session that is ready to run, and has run.
     fn warm(
         &self,
