@@ -54,6 +54,7 @@ pub(crate) fn inspect(request: &ModelRequest<'_>) -> Result<Inspected, BackendEr
     if outputs.is_empty() {
         return Err(invalid(request, "it has no output, so running it would have no effect"));
     }
+    check_names(graph).map_err(|reason| invalid(request, &reason))?;
     // The library leaves the caller's output buffer as it was then: it knows the value already.
     if let Some(output) = graph.output.iter().find(|output| graph.input.iter().any(|i| i.name == output.name))
     {
@@ -87,6 +88,30 @@ fn bound_inputs(graph: &GraphProto) -> Vec<&ValueInfo> {
     let sparse = graph.sparse_initializer.iter().filter_map(|tensor| tensor.values.as_ref());
     let constants: BTreeSet<&str> = dense.chain(sparse.map(|values| values.name.as_str())).collect();
     graph.input.iter().filter(|input| !constants.contains(input.name.as_str())).collect()
+}
+
+/// Whether every input and output is one of its own, and something makes each output. Tensors are bound by name.
+fn check_names(graph: &GraphProto) -> Result<(), String> {
+    for (what, tensors) in [("input", &graph.input), ("output", &graph.output)] {
+        let mut known = BTreeSet::new();
+        for (number, tensor) in tensors.iter().enumerate() {
+            if tensor.name.is_empty() {
+                return Err(format!("{what} {number} has no name; legal is a name of its own for each"));
+            }
+            if !known.insert(tensor.name.as_str()) {
+                return Err(format!("{what} `{}` is listed twice; legal is once", tensor.name));
+            }
+        }
+    }
+    let sparse = graph.sparse_initializer.iter().filter_map(|tensor| tensor.values.as_ref());
+    let constants = graph.initializer.iter().chain(sparse).map(|tensor| &tensor.name);
+    let inputs = graph.input.iter().map(|input| &input.name);
+    let made: BTreeSet<&String> =
+        graph.node.iter().flat_map(|node| &node.output).chain(constants).chain(inputs).collect();
+    match graph.output.iter().find(|output| !made.contains(&output.name)) {
+        Some(output) => Err(format!("no operator makes output `{}`", output.name)),
+        None => Ok(()),
+    }
 }
 
 fn invalid(request: &ModelRequest<'_>, reason: &str) -> BackendError {

@@ -38,6 +38,7 @@ mod session;
 mod shapes;
 #[cfg(feature = "tract")]
 mod tract;
+mod words;
 
 pub use backend::OnnxModel;
 pub use cuda::allocator::DeviceAllocations;

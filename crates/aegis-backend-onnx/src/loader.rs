@@ -110,7 +110,7 @@ fn describe(
         .outputs
         .iter()
         .zip(output_shapes)
-        .map(|(output, shape)| shapes::spec(request, &output.name, output.element, shape))
+        .map(|(output, shape)| shapes::output(request, &output.name, output.element, shape))
         .collect::<Result<Vec<_>, _>>()?;
     let sizes = |specs: &[TensorSpec]| specs.iter().map(|spec| spec.bytes).collect::<Vec<_>>();
     let graph =

@@ -22,6 +22,7 @@ use crate::library::OnnxRuntime;
 use crate::raw::{self, IoBinding, MemoryInfo, Reason, Value};
 use crate::reference::c_name;
 use crate::session::{self, Tensors};
+use crate::words;
 
 /// A session and what it stands on. Fields are dropped in this order: the session's memory is the charge's.
 pub(crate) struct Opened {
@@ -283,7 +284,7 @@ impl Opened {
         if let Some(source) = self.charge.take_refusal() {
             return Err(self.refused(source));
         }
-        ran.map_err(|reason| self.execution(reason))
+        ran.map_err(|reason| self.execution(words::of_run(&reason)))
     }
 
     /// The binding that a job asks for.

@@ -10,6 +10,7 @@ use aegis_cuda::TensorSpec;
 use ort::sys;
 
 use crate::elements;
+use crate::words;
 
 /// The vendor's reason for refusing.
 pub(crate) type Reason = String;
@@ -18,14 +19,7 @@ pub(crate) type Reason = String;
 pub(crate) fn check(status: sys::OrtStatusPtr) -> Result<(), Reason> {
     // SAFETY: wants a status that a vendor function returned and that is not released elsewhere; callers pass the
     // return value of a call directly.
-    unsafe { ort::Error::result_from_status(status) }.map_err(|error| one_line(error.message()))
-}
-
-/// The library ends some messages with line breaks and repeats names from the file as they are; a message of ours is
-/// one line without control characters.
-pub(crate) fn one_line(message: &str) -> String {
-    let words = message.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
-    words.collect::<Vec<_>>().join(" ")
+    unsafe { ort::Error::result_from_status(status) }.map_err(|error| words::plain(error.message()))
 }
 
 fn made<T>(handle: *mut T, what: &str) -> Result<NonNull<T>, Reason> {

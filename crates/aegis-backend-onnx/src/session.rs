@@ -11,6 +11,7 @@ use crate::cuda::provider::{self, Target};
 use crate::library::OnnxRuntime;
 use crate::raw::{self, Reason};
 use crate::shapes::NamedAxes;
+use crate::words;
 
 /// Where a session's tensors come from.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -71,7 +72,7 @@ pub(crate) fn open(
         }
         builder.commit_from_memory(artifact).map(Ok)
     };
-    create().map_err(|error| raw::one_line(error.message())).and_then(|session| session)
+    create().map_err(|error| words::plain(error.message())).and_then(|session| session)
 }
 
 /// Classes the library's refusal to create a session, naming the node where the library names only its operator.

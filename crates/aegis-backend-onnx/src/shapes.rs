@@ -173,6 +173,29 @@ pub(crate) fn open_output(
     Ok(OpenOutput { name: output.name.clone(), element, shape })
 }
 
+/// An output with its size. One without elements has nothing to take, and is mostly one whose length depends on the data:
+/// a run to learn it has found nothing.
+///
+/// # Errors
+/// [`BackendError::InvalidModel`] if it has no elements, and as [`spec`].
+pub(crate) fn output(
+    request: &ModelRequest<'_>,
+    name: &str,
+    element: ElementType,
+    shape: Vec<u64>,
+) -> Result<TensorSpec, BackendError> {
+    match shape.iter().position(|&length| length == 0) {
+        None => spec(request, name, element, shape),
+        Some(axis) => {
+            let reason = format!(
+                "output `{name}`: axis {axis} has length 0, or a length that depends on the data; legal is 1 or more, the \
+                 same in every run"
+            );
+            Err(BackendError::InvalidModel { model: request.name.to_owned(), reason })
+        }
+    }
+}
+
 /// A tensor with its size.
 ///
 /// # Errors

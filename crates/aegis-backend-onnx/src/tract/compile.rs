@@ -54,7 +54,7 @@ pub(super) fn typed(request: &ModelRequest<'_>, inspected: &Inspected) -> Result
             return Err(reason(&format!("is of type {:?} instead of {:?}", fact.datum_type, output.element)));
         }
         let shape = shape.iter().map(|&axis| axis as u64).collect();
-        shapes::spec(request, &output.name, output.element, shape)
+        shapes::output(request, &output.name, output.element, shape)
     });
     let outputs = outputs.collect::<Result<_, BackendError>>()?;
     Ok(Typed { graph, outputs })

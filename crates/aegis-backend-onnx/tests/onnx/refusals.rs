@@ -242,13 +242,69 @@ fn a_job_that_fails_leaves_the_model_usable() {
 #[test]
 fn a_shape_that_only_a_run_tells_is_learned_within_limits() {
     let Some(runtime) = runtime("open outputs") else { return };
-    let artifact = with_open_output();
-    // Zeros have no element that is not zero, and an output without elements is what a run tells.
+    let artifact = file(&graph(
+        &[node("Relu", "relu", &["x"], &["y"])],
+        &[],
+        &[value("x", F32, &[Axis::Named("rows"), Axis::Fixed(4)])],
+        &[value("y", F32, &[Axis::Open, Axis::Named("found")])],
+    ));
     let model = inspect(runtime, &artifact, &[("x", &[3, 4])]).expect("learned");
-    assert_eq!((model.outputs[0].shape.as_slice(), model.outputs[0].bytes), ([2, 0].as_slice(), Bytes::ZERO));
+    assert_eq!(
+        (model.outputs[0].shape.as_slice(), model.outputs[0].bytes),
+        ([3, 4].as_slice(), Bytes::new(48))
+    );
     let refused = inspect(runtime, &artifact, &[("x", &[1 << 40, 4])]).unwrap_err();
     assert!(matches!(&refused, BackendError::Shape { tensor, .. } if tensor == "x"), "{refused}");
     assert!(refused.to_string().contains("1GiB"), "{refused}");
+}
+
+#[test]
+fn an_output_whose_length_depends_on_the_data_is_refused() {
+    let Some(runtime) = runtime("outputs by data") else { return };
+    // Zeros have no element that is not zero, so that a run finds an output without elements.
+    let error = inspect(runtime, &with_open_output(), &[("x", &[3, 4])]).unwrap_err();
+    assert!(matches!(error, BackendError::InvalidModel { .. }), "{error}");
+    let said = error.to_string();
+    assert!(said.contains("output `y`: axis 1 has length 0, or a length that depends on the data"), "{said}");
+}
+
+/// The file says three elements, the operator makes four.
+#[test]
+fn an_output_of_another_shape_than_the_file_says_is_told_as_such() {
+    let Some(runtime) = runtime("another shape") else { return };
+    let nodes = [node("Transpose", "turn", &["x"], &["y"])];
+    let input = [value("x", F32, &[Axis::Fixed(2), Axis::Fixed(4)])];
+    let stated = [value("y", F32, &[Axis::Fixed(4), Axis::Fixed(3)])];
+    let artifact = file(&graph(&nodes, &[], &input, &stated));
+    let (mut lane, shapes) = (Lane::roomy(), no_shapes());
+    let loaded = lane.load(runtime, &request("m", &artifact, &shapes)).map(|_| ());
+    let said = loaded.expect_err("its output does not fit").to_string();
+    assert!(said.contains("output `y` has shape {4,2} in this run and had {4,3} before"), "{said}");
+    assert!(!said.contains(".cc:"), "{said}");
+    assert!(lane.book.nothing_lent());
+}
+
+#[test]
+fn tensors_are_named_once_and_made_by_something() {
+    let Some(runtime) = runtime("names of tensors") else { return };
+    let tensor = |name: &str| value(name, F32, &[Axis::Fixed(4)]);
+    let refused = |inputs: &[&str], outputs: &[&str]| {
+        let tensors = |names: &[&str]| names.iter().map(|name| tensor(name)).collect::<Vec<_>>();
+        let nodes = [node("Relu", "relu", &["x"], &["y"])];
+        let artifact = file(&graph(&nodes, &[], &tensors(inputs), &tensors(outputs)));
+        let error = inspect(runtime, &artifact, &[]).expect_err("it is no model");
+        assert!(matches!(error, BackendError::InvalidModel { .. }), "{error}");
+        error.to_string()
+    };
+    for (inputs, outputs, words) in [
+        (["x"].as_slice(), ["y", "y"].as_slice(), "output `y` is listed twice"),
+        (&["x", "x"], &["y"], "input `x` is listed twice"),
+        (&["x"], &["y", "z"], "no operator makes output `z`"),
+        (&["x"], &["y", ""], "output 1 has no name"),
+    ] {
+        let said = refused(inputs, outputs);
+        assert!(said.contains(words), "{said}");
+    }
 }
 
 #[test]
