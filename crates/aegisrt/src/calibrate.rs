@@ -10,7 +10,7 @@
 //! | [`charges`] | which samples each overhead is charged with |
 //! | [`floors`] | plain operations on one lane of an otherwise idle device |
 //! | [`gaps`] | when a spinning thread did not run |
-//! | `laps` | work going round between driver and launcher |
+//! | `laps` | work going round between driver and lanes |
 //! | `turns` | visits of the launcher to its lanes |
 //! | [`rehearsal`] | models that keep an asynchronous device busy |
 //!

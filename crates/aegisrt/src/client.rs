@@ -10,7 +10,7 @@
 //! ```
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::thread::Thread;
 
 use aegis_cuda::TensorSpec;
@@ -204,15 +204,32 @@ impl Port {
         let _full = self.returned.push(packet);
     }
 
+    /// Client: leaves a packet for the driver. One that comes while the port is closed goes back: a driver that is gone
+    /// takes nothing.
+    fn leave(&self, packet: Box<Packet>) -> Result<(), Box<Packet>> {
+        self.submitted.push(packet)?;
+        // Either this thread sees that the port was closed, or who closes it sees the packet.
+        fence(Ordering::SeqCst);
+        if self.closed.load(Ordering::Acquire) {
+            self.refuse_submitted();
+        }
+        Ok(())
+    }
+
     /// Returns every packet that still waits, at the end of a run.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
+        fence(Ordering::SeqCst);
         while let Some(mut packet) = self.accepted.pop() {
             if let Some(Fate::Ended { job, .. }) = packet.fate {
                 packet.end(job, JobOutcome::Stopped);
             }
             self.give_back(packet);
         }
+        self.refuse_submitted();
+    }
+
+    fn refuse_submitted(&self) {
         while let Some(mut packet) = self.submitted.pop() {
             packet.fate = Some(Fate::Refused(Refusal::Stopping));
             self.give_back(packet);
@@ -270,7 +287,7 @@ impl Client {
         let token = self.port.tokens.fetch_add(1, Ordering::Relaxed);
         packet.token = token;
         packet.fate = None;
-        match self.port.submitted.push(packet) {
+        match self.port.leave(packet) {
             Ok(()) => {
                 self.driver.unpark();
                 Ok(token)
@@ -356,6 +373,17 @@ mod tests {
         let stopped = Fate::Ended { job, outcome: JobOutcome::Stopped };
         assert_eq!(fates, [Some(stopped), Some(Fate::Refused(Refusal::Stopping))]);
         assert!(client.packet().is_none(), "both packets are with the client");
+    }
+
+    #[test]
+    fn a_packet_that_meets_the_end_comes_back() {
+        let client = client(1);
+        let packet = client.packet().expect("free");
+        assert_eq!(client.port.check(&packet), Ok(()), "the run goes on");
+        client.port.close();
+        client.port.leave(packet).expect("room");
+        let fate = client.returned().and_then(|packet| packet.fate());
+        assert_eq!(fate, Some(Fate::Refused(Refusal::Stopping)));
     }
 
     #[test]

@@ -61,10 +61,14 @@ impl Model {
         }
     }
 
+    /// Whether an input is what an output of the job before left.
+    pub fn is_state(&self, input: &TensorSpec) -> bool {
+        self.config.state.iter().any(|pair| pair.input == input.name)
+    }
+
     /// The inputs that are not state, in the model's order: what a client or a feed brings.
     pub fn fed_inputs(&self) -> Vec<TensorSpec> {
-        let is_state = |name: &str| self.config.state.iter().any(|pair| pair.input == name);
-        self.description.inputs.iter().filter(|input| !is_state(&input.name)).cloned().collect()
+        self.description.inputs.iter().filter(|input| !self.is_state(input)).cloned().collect()
     }
 
     /// The prepared inputs of a periodic task.
@@ -139,12 +143,20 @@ pub fn inspect_with(
                 allow_control_flow: config.allow_control_flow,
             };
             let description = loader.inspect(&request).map_err(|error| {
-                fleet.complain(task, "model", error.to_string(), "a model that the backend accepts")
+                let said = error.to_string();
+                let (problem, legal) = legal_apart(&said);
+                fleet.complain(task, "model", problem, legal.unwrap_or("a model that the backend accepts"))
             })?;
             check_state(fleet, task, config, &description)?;
             Ok(Model { task, config: config.clone(), artifact, description, loader: Arc::clone(loader) })
         })
         .collect()
+}
+
+/// What a backend refuses, and what would be legal where it says so itself.
+pub(crate) fn legal_apart(said: &str) -> (&str, Option<&str>) {
+    let apart = ["; legal is ", "; legal are "].iter().find_map(|words| said.rsplit_once(words));
+    apart.map_or((said, None), |(problem, legal)| (problem, Some(legal)))
 }
 
 /// State pairs must name tensors of the model that have one type and shape.
@@ -183,4 +195,16 @@ fn check_state(
 fn read(path: &Path) -> Result<Vec<u8>, RuntimeError> {
     std::fs::read(path)
         .map_err(|error| RuntimeError::File { path: path.display().to_string(), reason: error.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_legal_is_said_once() {
+        assert_eq!(legal_apart("axis 2 is 32; legal is 64"), ("axis 2 is 32", Some("64")));
+        assert_eq!(legal_apart("it has strings; legal are numbers"), ("it has strings", Some("numbers")));
+        assert_eq!(legal_apart("it is cut"), ("it is cut", None));
+    }
 }

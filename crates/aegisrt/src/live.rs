@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aegis_types::records::{AssumptionBroken, JobFinished, JobOutcome};
-use aegis_types::{RawRecord, Record, Sink};
+use aegis_types::{RawRecord, Record};
 
 /// What happened so far, for live lines.
 #[derive(Debug, Default)]
@@ -29,20 +29,5 @@ impl Live {
         } else if AssumptionBroken::read(record).is_some() {
             self.broken.fetch_add(1, Ordering::Relaxed);
         }
-    }
-}
-
-/// A sink that counts for `live` and hands on.
-pub struct Watched<'a> {
-    /// Who counts.
-    pub live: &'a Live,
-    /// Where the record goes.
-    pub next: &'a mut dyn Sink,
-}
-
-impl Sink for Watched<'_> {
-    fn emit(&mut self, record: RawRecord) {
-        self.live.see(&record);
-        self.next.emit(record);
     }
 }

@@ -20,7 +20,7 @@ use crate::config::profile::Level;
 use crate::config::{CalibratedDevice, Calibration, DeviceLimits, Fleet, Profile};
 use crate::error::RuntimeError;
 use crate::machine;
-use crate::profile::{CampaignState, ProfileOptions, Stage, WcetProfiler};
+use crate::profile::{ProfileOptions, Stage, WcetProfiler};
 use crate::realtime::{self, Role};
 use crate::system::System;
 use crate::tally::Tally;
@@ -156,8 +156,8 @@ fn synthetic(tasks: u16, lanes: u16) -> Result<Synthetic, RuntimeError> {
     }
 }
 
-/// Profiles every task of a system without enemies and in one go; `tell` hears each task before it is measured. The
-/// result is saved nowhere yet. [`WcetProfiler`] does the same in stages that can be interrupted.
+/// Profiles every task of a system without enemies, in one go and in the ordinary scheduling class; the result is saved
+/// nowhere yet. [`WcetProfiler`] does the same in stages that can be interrupted.
 ///
 /// # Errors
 /// What device, memory or a model refuses; a segment that failed.
@@ -166,13 +166,8 @@ pub fn profile(
     calibration: &Calibration,
     path: &Path,
     options: ProfileOptions,
-    margin_ppm: u64,
-    realtime: bool,
-    tell: impl FnMut(&str),
-) -> Result<(Profile, CampaignState), RuntimeError> {
-    let options = ProfileOptions { margin_ppm, ..options };
-    let profiler = WcetProfiler::new(system, calibration, options).realtime(realtime);
-    let state = profiler.run(profiler.blank(), Stage::All, None, tell, |_| Ok(()))?;
-    let profile = profiler.profile(&state, path, Level::Fleet)?;
-    Ok((profile, state))
+) -> Result<Profile, RuntimeError> {
+    let profiler = WcetProfiler::new(system, calibration, options);
+    let state = profiler.run(profiler.blank(), Stage::All, None, |_| {}, |_| Ok(()))?;
+    profiler.profile(&state, path, Level::Fleet)
 }

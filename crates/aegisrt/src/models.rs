@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use aegis_context::{BudgetWatch, ExecutionContext, Lane, LaunchError, MemoryUse, Slot, Staging};
-use aegis_cuda::{Capabilities, DeviceError, DeviceMemory, DeviceSlice};
+use aegis_cuda::{Capabilities, DeviceError, DeviceMemory, DeviceSlice, TensorSpec};
 use aegis_memory::{TaskGrant, TaskUsage};
 use aegis_sched::Arrival;
 use aegis_types::records::{JobOutcome, SegmentOutcome};
@@ -32,24 +32,12 @@ pub enum Source {
     Port(Arc<Port>),
 }
 
-impl Source {
-    /// The port, if clients bring the inputs.
-    pub fn port(&self) -> Option<Arc<Port>> {
-        match self {
-            Self::Feed(_) => None,
-            Self::Port(port) => Some(Arc::clone(port)),
-        }
-    }
-}
-
 /// A model to be loaded on a lane.
 pub struct ModelSpec {
     /// The model.
     pub model: Model,
     /// Its memory.
     pub grant: Box<TaskGrant>,
-    /// The counters of its memory.
-    pub usage: Arc<TaskUsage>,
     /// The region that the grant's extents lie in.
     pub region: Arc<dyn DeviceMemory>,
     /// The host's side of its I/O, where the device has memory of its own.
@@ -75,7 +63,7 @@ pub struct LaneModels {
     lost: Option<String>,
 }
 
-/// Overwrites a lane's scratch, so that whatever survives in it from one job to the next is nobody's data.
+/// Overwrites a lane's scratch, so that whatever survives in it from one segment to the next is nobody's data.
 struct Poison {
     region: Arc<dyn DeviceMemory>,
     extent: Extent,
@@ -103,29 +91,36 @@ struct Loaded {
     context: ExecutionContext,
     usage: Arc<TaskUsage>,
     watch: BudgetWatch,
-    source: Source,
-    /// Positions of the inputs that are not state.
-    fed: Vec<usize>,
-    packet: Option<Box<Packet>>,
-    kept: Vec<(u64, Vec<Vec<u8>>)>,
-    room: usize,
-    /// Where outputs go that only the profiler reads.
-    probe: Vec<Vec<u8>>,
+    data: JobData,
     failure: Option<String>,
     remarks: Vec<String>,
     /// What loading took of the device besides the budget.
     outside: Bytes,
-    /// Whether the inputs of all jobs lie in their slots already.
-    standing: bool,
     /// Whether graphs of some segments are missing that the device could replay.
     plain: bool,
     /// Visits to segments of the model.
     turns: Turns,
 }
 
+/// Where the inputs of a model's jobs come from, and who gets their outputs.
+struct JobData {
+    source: Source,
+    /// Positions of the inputs that are not state.
+    fed: Vec<usize>,
+    /// Whether the inputs of all jobs lie in their slots already.
+    standing: bool,
+    /// What the client of the job under way brought.
+    packet: Option<Box<Packet>>,
+    kept: Vec<(u64, Vec<Vec<u8>>)>,
+    /// How many of these hold the outputs of a job.
+    filled: usize,
+    /// Where outputs go that only the profiler reads.
+    probe: Vec<Vec<u8>>,
+}
+
 impl LaneModels {
     /// Loads the models of a lane, in the order of their tasks, on the calling thread. Scratch is overwritten before
-    /// every job if its place is given.
+    /// every segment if its place is given.
     ///
     /// # Errors
     /// The first model's refusal; what was loaded before is given back.
@@ -142,7 +137,8 @@ impl LaneModels {
 
 impl Loaded {
     fn new(lane: &mut Lane, spec: ModelSpec) -> Result<Self, RuntimeError> {
-        let ModelSpec { model, grant, usage, region, staging, slots, source, keep, probe } = spec;
+        let usage = spec.grant.usage();
+        let ModelSpec { model, grant, region, staging, slots, source, keep, probe } = spec;
         let config = &model.config;
         let budget = ResourceBudget {
             memory: config.budget.memory,
@@ -158,66 +154,42 @@ impl Loaded {
         let whole = usize::try_from(slots).unwrap_or(usize::MAX).saturating_mul(context.segments());
         let Capabilities { graphs, asynchronous, .. } = lane.capabilities();
         let plain = graphs && asynchronous && context.graphs() < whole;
+        let data = JobData::new(&model, source, keep, probe, staging.is_some());
+        if let (true, Source::Feed(feed)) = (data.standing, &data.source) {
+            (0..slots).for_each(|slot| write_inputs(&context, Slot(slot), &data.fed, feed.sample(0)));
+        }
+        let (task, failure, turns) = (model.task, None, Turns::new()?);
+        let watch = BudgetWatch::new(task, budget);
+        Ok(Self { task, context, usage, watch, data, failure, remarks, outside, plain, turns })
+    }
+
+    /// Whether a job has no segment after the launched one.
+    fn is_last(&self, launch: &Launch) -> bool {
+        launch.segment.index() + 1 == self.context.segments()
+    }
+}
+
+impl JobData {
+    fn new(model: &Model, source: Source, keep: usize, probe: bool, own_memory: bool) -> Self {
         // A client brings inputs and takes outputs, whose copies must be in what is measured before there is one.
-        let client = config.arrival == Arrival::Sporadic;
-        let own_memory = staging.is_some();
-        let is_state = |name: &str| config.state.iter().any(|pair| pair.input == name);
+        let client = model.config.arrival == Arrival::Sporadic;
+        let standing = own_memory && !client && matches!(&source, Source::Feed(feed) if feed.stays());
         let inputs = model.description.inputs.iter().enumerate();
-        let fed =
-            inputs.filter(|(_, input)| !is_state(&input.name)).map(|(index, _)| index).collect::<Vec<_>>();
-        let size = |spec: &aegis_cuda::TensorSpec| vec![0; usize::try_from(spec.bytes.get()).unwrap_or(0)];
+        let fed = inputs.filter(|(_, input)| !model.is_state(input)).map(|(index, _)| index).collect();
+        let size = |spec: &TensorSpec| vec![0; usize::try_from(spec.bytes.get()).unwrap_or(0)];
         let buffers = || -> Vec<Vec<u8>> { model.description.outputs.iter().map(size).collect() };
         let kept = (0..keep).map(|_| (0, buffers())).collect();
         let probe = if probe && (client || !own_memory) { buffers() } else { Vec::new() };
-        let standing = match &source {
-            Source::Feed(feed) if feed.stays() && own_memory && !client => Some(feed),
-            _ => None,
-        };
-        if let Some(feed) = standing {
-            (0..slots).for_each(|slot| write_inputs(&context, Slot(slot), &fed, feed.sample(0)));
-        }
-        let standing = standing.is_some();
-        let watch = BudgetWatch::new(model.task, budget);
-        let task = model.task;
-        let (packet, room, failure, turns) = (None, 0, None, Turns::new()?);
-        Ok(Self {
-            task,
-            context,
-            usage,
-            watch,
-            source,
-            fed,
-            packet,
-            kept,
-            room,
-            probe,
-            failure,
-            remarks,
-            outside,
-            standing,
-            plain,
-            turns,
-        })
-    }
-
-    /// Takes what a job left to whoever wants it, once it is over: its last segment ran, or one failed. Returns whether
-    /// it is.
-    fn drain(&mut self, launch: &Launch, outcome: SegmentOutcome) -> bool {
-        let Self { context, source, packet, kept, room, probe, .. } = self;
-        let last = launch.segment.index() + 1 == context.segments();
-        Ending { source, packet, kept, room, probe, last }.drain(launch, outcome, context)
+        Self { source, fed, standing, packet: None, kept, filled: 0, probe }
     }
 
     /// Brings the inputs of a job into its slot, unless an attempt before did. Sizes were checked when the feed was
     /// made and when the packet was submitted. `false` if a client's job has no data: it must not run on old ones.
-    fn fill(&mut self, launch: &Launch) -> bool {
+    fn fill(&mut self, launch: &Launch, context: &ExecutionContext) -> bool {
         let slot = Slot(launch.slot);
         match &self.source {
-            Source::Feed(_) if self.standing => true,
-            Source::Feed(feed) => {
-                write_inputs(&self.context, slot, &self.fed, feed.sample(launch.job.number));
-                true
-            }
+            Source::Feed(_) if self.standing => {}
+            Source::Feed(feed) => write_inputs(context, slot, &self.fed, feed.sample(launch.job.number)),
             Source::Port(port) => {
                 if self.packet.as_ref().is_some_and(|packet| packet.job() == Some(launch.job)) {
                     return true;
@@ -231,43 +203,36 @@ impl Loaded {
                 }
                 self.packet = port.packet_of(launch.job);
                 let Some(packet) = &self.packet else { return false };
-                write_inputs(&self.context, slot, &self.fed, &packet.inputs);
-                true
+                write_inputs(context, slot, &self.fed, &packet.inputs);
             }
         }
+        true
     }
-}
 
-/// What happens to a job's data at the end of a segment: on a synchronous device before the flag is stored, on an
-/// asynchronous one after it was seen.
-struct Ending<'a> {
-    source: &'a Source,
-    packet: &'a mut Option<Box<Packet>>,
-    kept: &'a mut [(u64, Vec<Vec<u8>>)],
-    room: &'a mut usize,
-    probe: &'a mut [Vec<u8>],
-    /// Whether the job has no segment after this one.
-    last: bool,
-}
-
-impl Ending<'_> {
-    /// Takes the outputs to whoever wants them, if the job is over, and returns whether it is. A segment that did not
-    /// start may be launched again.
-    fn drain(self, launch: &Launch, outcome: SegmentOutcome, context: &ExecutionContext) -> bool {
+    /// Takes the outputs to whoever wants them once the job is over: its `last` segment ran, or one failed. On a
+    /// synchronous device that is before the flag is stored, on an asynchronous one after it was seen. Returns whether the
+    /// job is over; a segment that did not start may be launched again.
+    fn drain(
+        &mut self,
+        launch: &Launch,
+        outcome: SegmentOutcome,
+        last: bool,
+        context: &ExecutionContext,
+    ) -> bool {
         let done = outcome == SegmentOutcome::Done;
-        if !(outcome == SegmentOutcome::Failed || (done && self.last)) {
+        if !(outcome == SegmentOutcome::Failed || (done && last)) {
             return false;
         }
         let slot = Slot(launch.slot);
         if done {
-            read_outputs(context, slot, self.probe);
+            read_outputs(context, slot, &mut self.probe);
         }
-        if done && let Some((number, outputs)) = self.kept.get_mut(*self.room) {
+        if done && let Some((number, outputs)) = self.kept.get_mut(self.filled) {
             *number = launch.job.number;
             read_outputs(context, slot, outputs);
-            *self.room += 1;
+            self.filled += 1;
         }
-        if let (Some(mut packet), Source::Port(port)) = (self.packet.take(), self.source) {
+        if let (Some(mut packet), Source::Port(port)) = (self.packet.take(), &self.source) {
             if done {
                 read_outputs(context, slot, &mut packet.outputs);
             }
@@ -276,6 +241,11 @@ impl Ending<'_> {
         }
         true
     }
+}
+
+/// The model of a launch: the engine dispatches only tasks of this lane.
+fn model_of<'a>(models: &'a mut [Loaded], launch: &Launch) -> Option<&'a mut Loaded> {
+    models.iter_mut().find(|model| model.task == launch.job.task)
 }
 
 fn write_inputs(context: &ExecutionContext, slot: Slot, positions: &[usize], inputs: &[Vec<u8>]) {
@@ -300,24 +270,24 @@ impl Work for LaneModels {
             poison.spread();
         }
         self.visit.fills |= launch.segment.get() == 0;
-        let model = self.models.iter_mut().find(|model| model.task == launch.job.task);
-        let ready = model.map(|model| (launch.segment.get() > 0 || model.fill(launch), model));
-        // The engine dispatches only tasks of this lane, and a job's data arrive before its launch.
+        let model = model_of(&mut self.models, launch);
+        let ready =
+            model.map(|model| (launch.segment.get() > 0 || model.data.fill(launch, &model.context), model));
+        // A job's data arrive before its launch.
         let Some((true, model)) = ready else {
             ended(SegmentOutcome::Failed);
             self.lost = self.lane.stream().signal(launch.dispatch).err().map(|error| error.to_string());
             return;
         };
-        let last = launch.segment.index() + 1 == model.context.segments();
+        let last = model.is_last(launch);
         let synchronous = !self.lane.capabilities().asynchronous;
-        let Loaded { context, source, packet, kept, room, probe, failure, .. } = model;
-        let ending = Ending { source, packet, kept, room, probe, last };
+        let Loaded { context, data, failure, .. } = model;
         let finish = |outcome: SegmentOutcome, error: Option<&LaunchError>, context: &ExecutionContext| {
             if let Some(error) = error {
                 *failure = Some(error.to_string());
             }
             if synchronous {
-                ending.drain(launch, outcome, context);
+                data.drain(launch, outcome, last, context);
             }
             ended(outcome);
         };
@@ -330,8 +300,9 @@ impl Work for LaneModels {
     }
 
     fn landed(&mut self, launch: &Launch, outcome: SegmentOutcome) {
-        if let Some(model) = self.models.iter_mut().find(|model| model.task == launch.job.task) {
-            self.visit.drains |= model.drain(launch, outcome);
+        if let Some(model) = model_of(&mut self.models, launch) {
+            let last = model.is_last(launch);
+            self.visit.drains |= model.data.drain(launch, outcome, last, &model.context);
         }
     }
 
@@ -342,7 +313,7 @@ impl Work for LaneModels {
     }
 
     fn asked(&mut self, launch: &Launch, took: Nanos) {
-        if let Some(model) = self.models.iter_mut().find(|model| model.task == launch.job.task) {
+        if let Some(model) = model_of(&mut self.models, launch) {
             model.turns.ask(took);
         }
     }
@@ -357,7 +328,7 @@ impl Work for LaneModels {
 
     fn turned(&mut self, launch: &Launch, turn: Nanos) -> Nanos {
         let visit = std::mem::take(&mut self.visit);
-        let model = self.models.iter_mut().find(|model| model.task == launch.job.task);
+        let model = model_of(&mut self.models, launch);
         model.map_or(Nanos::ZERO, |model| model.turns.push(visit, turn))
     }
 
@@ -368,8 +339,8 @@ impl Work for LaneModels {
     }
 
     fn watch(&mut self, launch: &Launch, occupancy: Nanos, now: Time, sink: &mut dyn Sink) {
-        if let Some(model) = self.models.iter_mut().find(|model| model.task == launch.job.task) {
-            let last = launch.segment.index() + 1 == model.context.segments();
+        if let Some(model) = model_of(&mut self.models, launch) {
+            let last = model.is_last(launch);
             // The engine judges what follows from a breach; here it is only recorded.
             let _memory = model.watch.memory(&model.context.memory(), now, sink);
             let _compute = model.watch.ran(occupancy, last, now, sink);
@@ -380,12 +351,12 @@ impl Work for LaneModels {
         // Whichever job of the lane ended in the visit that began one of the model's.
         let draining = self.models.iter().map(|model| model.turns.draining()).max().unwrap_or(Nanos::ZERO);
         let report = |model: Loaded| {
-            if let (Some(packet), Source::Port(port)) = (model.packet, &model.source) {
+            let JobData { source, packet, kept: mut outputs, filled, .. } = model.data;
+            if let (Some(packet), Source::Port(port)) = (packet, &source) {
                 port.give_back(packet);
             }
             let usage = model.usage.snapshot();
-            let mut outputs = model.kept;
-            outputs.truncate(model.room);
+            outputs.truncate(filled);
             ModelReport {
                 task: model.task,
                 memory: MemoryUse {

@@ -5,21 +5,24 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aegis_context::Staging;
 use aegis_cuda::{DeviceMemory, MemorySpace};
 use aegis_memory::{Ledger, MemoryPlan, PlanReservation};
 use aegis_sched::engine::{self, Engine};
 use aegis_sched::{Arrival, Certificate, TaskSet};
 use aegis_trace::{Finished, RingProducer, TraceCollector, TraceMode, TraceOptions, TraceWriter};
+use aegis_types::record::Discard;
 use aegis_types::records::TaskAdmitted;
-use aegis_types::{Bytes, LaneId, Nanos, Record, Schema, Sink, TaskId, Time};
+use aegis_types::{
+    Bytes, Extent, LaneId, MemoryGrant, Nanos, PartitionId, Record, Schema, Sink, TaskId, Time,
+};
 
 use crate::carrier::{Crew, CrewOptions, LaneReport, LaneSpec, Work};
 use crate::client::{Client, Port};
 use crate::config::{Calibration, Prepared, Profile};
 use crate::driver::Driver;
 use crate::error::RuntimeError;
-use crate::live::{Live, Watched};
+use crate::inventory::Model;
+use crate::live::Live;
 use crate::models::{LaneModels, ModelSpec, Source};
 use crate::plant::{ControlRequest, HostPlant, Waiting};
 use crate::realtime::{self, Role};
@@ -48,7 +51,7 @@ pub struct RunOptions {
     pub trace: Option<PathBuf>,
     /// Outputs of how many jobs of each task are kept, from the first.
     pub keep_outputs: usize,
-    /// Whether the lane's scratch is overwritten before every job: what survives in it is then nobody's data.
+    /// Whether the lane's scratch is overwritten before every segment: what survives in it is then nobody's data.
     pub poison: bool,
     /// Whether the system's real-time class is asked for.
     pub realtime: bool,
@@ -124,26 +127,22 @@ pub fn run_with(
     let now = system.clock().now();
     let reservation = PlanReservation::reserve(plan.clone(), &ledger, &mut decisions, now)?;
     plan.record_holders(&thresholds, &mut decisions, now);
-    let region = reserve_region(system, &plan)?;
-    let staging = system.reserve_staging(&slots)?;
-    let sources = sources(system, set, &slots)?;
-    let ports = sources.iter().map(Source::port).collect();
+    let ports = ports(system, set, &slots);
+    let (blocks, keep) = (system.exchange_blocks(&slots), options.keep_outputs);
+    let setup = Setup { slots: &slots, ports: &ports, blocks, keep, probe: false };
+    let berths = Berths::new(system, reservation, setup)?;
     let rings = carrier_rings(&mut trace, system.by_lane().len(), decision_ring(set) / 4)?;
-    let setup = Setup {
-        slots: &slots,
-        staging: &staging,
-        blocks: system.exchange_blocks(&slots),
-        keep: options.keep_outputs,
-        probe: false,
-        poison: options.poison,
-    };
-    let lanes = lane_specs(system, &plan, reservation, &region, sources, rings, &setup);
+    let poisoned = plan.lanes().iter().filter(|_| options.poison);
+    let scratch = poisoned.map(|lane| (lane.lane, lane.extent)).collect();
+    let lanes = lane_specs(system, berths, rings, &scratch);
     let writer = TraceWriter::start(trace, FLUSH)?;
     let outcome = {
         let _last_words = LastWords(&writer);
-        let stage = Stage { system, set, calibration, options, ports };
+        let stage = Stage { system, set, calibration, options, ports: &ports };
         stage.serve(certificate, lanes, &mut decisions, ready)
     };
+    // Also after an error: clients that `ready` started wait for what they submitted.
+    ports.iter().flatten().for_each(|port| port.close());
     let trace = writer.stop()?;
     drop(decisions);
     let Served { tally, lanes, realtime, cycles } = match outcome {
@@ -187,7 +186,7 @@ struct Stage<'a> {
     set: &'a TaskSet,
     calibration: &'a Calibration,
     options: &'a RunOptions,
-    ports: Vec<Option<Arc<Port>>>,
+    ports: &'a [Option<Arc<Port>>],
 }
 
 impl Stage<'_> {
@@ -204,7 +203,8 @@ impl Stage<'_> {
         let carriers = CrewOptions { waiting, realtime: options.realtime };
         let crew = Crew::start(system.device(), clock, &driver, carriers, lanes)?;
         options.control.attach(driver);
-        let plant = HostPlant::new(clock, crew.ports(), ports.clone(), Arc::clone(&options.control), waiting);
+        let plant =
+            HostPlant::new(clock, crew.ports(), ports.to_vec(), Arc::clone(&options.control), waiting);
         let mut tally = Tally::new(set, &certificate);
         let now = clock.now();
         admitted(set, &certificate, now, decisions);
@@ -217,17 +217,13 @@ impl Stage<'_> {
         let engine = Engine::new(set, certificate, Box::new(Arc::clone(system.policy())), start)?;
         let sporadic = ports.iter().flatten().map(|port| port.task()).collect();
         let mut driver = Driver::new(engine, plant, sporadic, calibration.overheads.stall);
-        let mut counted = Counted { tally: &mut tally, next: decisions };
-        let mut watched = Watched { live: &options.live, next: &mut counted };
-        driver.run(start.saturating_add(options.duration), GRACE, &mut watched);
+        let mut counted = Counted { live: &options.live, tally: &mut tally, next: decisions };
+        driver.run(start.saturating_add(options.duration), GRACE, &mut counted);
         let cycles = driver.cycles();
         realtime::leave(options.realtime);
         drop(driver);
-        let lanes = crew.join(Duration::from_nanos(GRACE.get()));
-        for port in ports.iter().flatten() {
-            port.close();
-        }
-        Ok(Served { tally, lanes: lanes?, realtime, cycles })
+        let lanes = crew.join(Duration::from_nanos(GRACE.get()))?;
+        Ok(Served { tally, lanes, realtime, cycles })
     }
 }
 
@@ -295,89 +291,98 @@ fn schemas() -> Vec<Schema> {
         .concat()
 }
 
-fn reserve_region(system: &System, plan: &MemoryPlan) -> Result<Arc<dyn DeviceMemory>, RuntimeError> {
-    let size = plan.peak().get().max(1);
-    Ok(system.device().reserve(MemorySpace::Device, Bytes::new(size))?)
-}
-
-/// Where the inputs of each task come from.
-fn sources(system: &System, set: &TaskSet, slots: &[u32]) -> Result<Vec<Source>, RuntimeError> {
-    let source = |model: &crate::inventory::Model| match set.task(model.task).map(|task| task.arrival) {
-        Some(Arrival::Sporadic) => {
-            let pending = slots[model.task.index()] as usize;
-            let (inputs, outputs) = (model.fed_inputs(), &model.description.outputs);
-            Ok(Source::Port(Arc::new(Port::new(model.task, pending, &inputs, outputs))))
-        }
-        _ => Ok(Source::Feed(model.feed()?)),
+/// For each task with clients where they submit to, with as many packets as its input slots ask for.
+fn ports(system: &System, set: &TaskSet, slots: &[u32]) -> Vec<Option<Arc<Port>>> {
+    let port = |model: &Model| {
+        let sporadic = set.task(model.task).is_some_and(|task| task.arrival == Arrival::Sporadic);
+        let pending = slots[model.task.index()] as usize;
+        let (inputs, outputs) = (model.fed_inputs(), &model.description.outputs);
+        sporadic.then(|| Arc::new(Port::new(model.task, pending, &inputs, outputs)))
     };
-    system.models().iter().map(source).collect()
+    system.models().iter().map(port).collect()
 }
 
-/// What every lane is set up with.
+/// What the models of a plan are loaded with.
 struct Setup<'a> {
+    /// Input slots of each task.
     slots: &'a [u32],
-    staging: &'a [Option<Staging>],
+    /// Where clients submit to, by task; tasks without clients have prepared inputs.
+    ports: &'a [Option<Arc<Port>>],
     /// Blocks of the exchange memory of each task, where they are known; see [`PlanReservation::into_grants_with`].
     blocks: Vec<Vec<Bytes>>,
     keep: usize,
     /// Whether the outputs of every job are read, as a client would.
     probe: bool,
-    poison: bool,
 }
 
-/// The carriers to be, by lane.
-fn lane_specs(
-    system: &System,
-    plan: &MemoryPlan,
-    reservation: PlanReservation,
-    region: &Arc<dyn DeviceMemory>,
-    sources: Vec<Source>,
-    rings: Vec<RingProducer>,
-    setup: &Setup<'_>,
-) -> Vec<LaneSpec> {
-    let mut sources: Vec<Option<Source>> = sources.into_iter().map(Some).collect();
-    let mut models: BTreeMap<LaneId, Vec<ModelSpec>> = BTreeMap::new();
-    let blocks = |task: TaskId| setup.blocks.get(task.index()).cloned().unwrap_or_default();
-    for grants in reservation.into_grants_with(ARENA_LINES, blocks) {
-        for grant in grants.tasks {
-            let task = aegis_types::MemoryGrant::owner(&grant);
-            let watched = grant.usage();
-            let source = sources.get_mut(task.index()).and_then(Option::take);
-            let model = system.models()[task.index()].clone();
-            let slots = setup.slots[task.index()];
-            if let Some(source) = source {
-                let grant = Box::new(grant);
-                let spec = ModelSpec {
+/// The models to be loaded, by lane, and the region that their memory is in.
+pub(crate) struct Berths {
+    models: BTreeMap<LaneId, Vec<ModelSpec>>,
+    region: Arc<dyn DeviceMemory>,
+}
+
+impl Berths {
+    fn new(system: &System, reservation: PlanReservation, setup: Setup<'_>) -> Result<Self, RuntimeError> {
+        let size = reservation.plan().peak().max(Bytes::new(1));
+        let region = system.device().reserve(MemorySpace::Device, size)?;
+        let mut staging = system.reserve_staging(setup.slots)?;
+        let mut models: BTreeMap<LaneId, Vec<ModelSpec>> = BTreeMap::new();
+        let blocks = |task: TaskId| setup.blocks.get(task.index()).cloned().unwrap_or_default();
+        for grants in reservation.into_grants_with(ARENA_LINES, blocks) {
+            for grant in grants.tasks {
+                let task = grant.owner();
+                let model = system.models()[task.index()].clone();
+                let source = match setup.ports.get(task.index()) {
+                    Some(Some(port)) => Source::Port(Arc::clone(port)),
+                    _ => Source::Feed(model.feed()?),
+                };
+                models.entry(grants.lane).or_default().push(ModelSpec {
                     model,
-                    grant,
-                    usage: watched,
-                    region: Arc::clone(region),
-                    staging: setup.staging.get(task.index()).cloned().flatten(),
-                    slots,
+                    grant: Box::new(grant),
+                    region: Arc::clone(&region),
+                    staging: staging.get_mut(task.index()).and_then(Option::take),
+                    slots: setup.slots[task.index()],
                     source,
                     probe: setup.probe,
                     keep: setup.keep,
-                };
-                models.entry(grants.lane).or_default().push(spec);
+                });
             }
         }
+        Ok(Self { models, region })
     }
-    let scratch = |lane: LaneId| plan.lanes().iter().find(|l| l.lane == lane).map(|l| l.extent);
-    let specs = system.places().zip(rings).map(|((lane, partition, own_carrier), ring)| {
-        let models = models.remove(&lane).unwrap_or_default();
-        let poison =
-            if setup.poison { scratch(lane).map(|extent| (Arc::clone(region), extent)) } else { None };
-        LaneSpec {
-            lane,
-            partition,
-            own_carrier,
-            make: Box::new(
-                move |lane| Ok(Box::new(LaneModels::load(lane, models, poison)?) as Box<dyn Work>),
-            ),
-            sink: Box::new(ring),
-        }
-    });
-    specs.collect()
+
+    /// Models that are measured: every budget is granted in full, because nothing is known yet. Outputs are read as for a
+    /// client, so that this is in what is measured, and backends may take what they did not declare.
+    pub(crate) fn unmeasured(system: &System) -> Result<Self, RuntimeError> {
+        let slots = vec![SLOTS_PROFILED; system.models().len()];
+        let capacity = system.device().context().memory;
+        let plan = system.plan(&system.demands(None, &slots)?, capacity)?;
+        let ledger = Ledger::new(capacity);
+        let reservation = PlanReservation::reserve(plan, &ledger, &mut Discard, system.clock().now())?;
+        let setup = Setup { slots: &slots, ports: &[], blocks: Vec::new(), keep: 0, probe: true };
+        Self::new(system, reservation, setup)
+    }
+
+    /// The models of a lane, each lane's once.
+    pub(crate) fn take(&mut self, lane: LaneId) -> Vec<ModelSpec> {
+        self.models.remove(&lane).unwrap_or_default()
+    }
+}
+
+/// The carriers to be, by lane. Where `scratch` has a lane's place, it is overwritten before every segment.
+fn lane_specs(
+    system: &System,
+    mut berths: Berths,
+    rings: Vec<RingProducer>,
+    scratch: &BTreeMap<LaneId, Extent>,
+) -> Vec<LaneSpec> {
+    let spec = |((lane, partition, own_carrier), ring): ((LaneId, PartitionId, bool), RingProducer)| {
+        let models = berths.take(lane);
+        let poison = scratch.get(&lane).map(|extent| (Arc::clone(&berths.region), *extent));
+        let make = move |lane| Ok(Box::new(LaneModels::load(lane, models, poison)?) as Box<dyn Work>);
+        LaneSpec { lane, partition, own_carrier, make: Box::new(make), sink: Box::new(ring) }
+    };
+    system.places().zip(rings).map(spec).collect()
 }
 
 /// Starts the carriers of a fleet for profiling: every budget is granted in full, because nothing is known yet. The
@@ -390,16 +395,7 @@ pub fn with_crew<R>(
     realtime: bool,
     drive: impl FnOnce(&mut HostPlant) -> R,
 ) -> Result<(R, Vec<LaneReport>), RuntimeError> {
-    let slots = vec![SLOTS_PROFILED; system.models().len()];
-    let demands = system.demands(None, &slots)?;
-    let plan = system.plan(&demands, system.device().context().memory)?;
-    let ledger = Ledger::new(system.device().context().memory);
-    let mut discard = aegis_types::record::Discard;
-    let reservation = PlanReservation::reserve(plan.clone(), &ledger, &mut discard, system.clock().now())?;
-    let region = reserve_region(system, &plan)?;
-    let staging = system.reserve_staging(&slots)?;
-    let feed = |model: &crate::inventory::Model| Ok(Source::Feed(model.feed()?));
-    let sources = system.models().iter().map(feed).collect::<Result<Vec<_>, RuntimeError>>()?;
+    let berths = Berths::unmeasured(system)?;
     let options = TraceOptions {
         mode: TraceMode::Memory { records: 64 },
         schemas: schemas(),
@@ -408,20 +404,16 @@ pub fn with_crew<R>(
     };
     let mut trace = TraceCollector::new(options)?;
     let rings = carrier_rings(&mut trace, system.by_lane().len(), 4_096)?;
-    // The writer runs as in production, and outputs are read as for a client: both lie inside what is measured.
+    // The writer runs as in production, so that it lies inside what is measured.
     let writer = TraceWriter::start(trace, FLUSH)?;
-    // While profiling, backends may take what they did not declare.
-    let blocks = Vec::new();
-    let setup = Setup { slots: &slots, staging: &staging, blocks, keep: 0, probe: true, poison: false };
-    let lanes = lane_specs(system, &plan, reservation, &region, sources, rings, &setup);
+    let lanes = lane_specs(system, berths, rings, &BTreeMap::new());
     let waiting = Waiting::from(system.fleet().wait());
     let clock = system.clock();
     let carriers = CrewOptions { waiting, realtime };
     let crew = Crew::start(system.device(), clock, &std::thread::current(), carriers, lanes)?;
     let _told = realtime::enter(Role::Driver, realtime);
-    let ports = system.models().iter().map(|_| None).collect();
     let control = Arc::new(ControlRequest::default());
-    let mut plant = HostPlant::new(clock, crew.ports(), ports, control, waiting);
+    let mut plant = HostPlant::new(clock, crew.ports(), Vec::new(), control, waiting);
     let result = drive(&mut plant);
     realtime::leave(realtime);
     drop(plant);

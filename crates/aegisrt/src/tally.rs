@@ -10,6 +10,8 @@ use aegis_types::{LaneId, Nanos, RawRecord, Record, Sink};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::live::Live;
+
 /// Responses above this are counted in the last bucket of the histogram; the exact maximum is kept beside it.
 const RESPONSE_MAX: u64 = 3_600_000_000_000;
 
@@ -339,9 +341,11 @@ fn encode(histogram: &Histogram<u64>) -> String {
     }
 }
 
-/// Counts, then hands on.
+/// Counts for the live lines and for the summary, then hands on.
 pub struct Counted<'a, S> {
-    /// Who counts.
+    /// Who counts for the live lines.
+    pub live: &'a Live,
+    /// Who counts for the summary.
     pub tally: &'a mut Tally,
     /// Where the record goes.
     pub next: &'a mut S,
@@ -349,6 +353,7 @@ pub struct Counted<'a, S> {
 
 impl<S: Sink> Sink for Counted<'_, S> {
     fn emit(&mut self, record: RawRecord) {
+        self.live.see(&record);
         self.tally.emit(record);
         self.next.emit(record);
     }

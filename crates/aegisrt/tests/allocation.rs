@@ -28,7 +28,7 @@ use aegisrt::config::{Calibration, Fleet};
 use aegisrt::driver::{Driver, Plant};
 use aegisrt::feed::SplitMix;
 use aegisrt::inventory::Loaders;
-use aegisrt::live::{Live, Watched};
+use aegisrt::live::Live;
 use aegisrt::plant::{ControlRequest, Waiting};
 use aegisrt::run::{RunOptions, run};
 use aegisrt::system::Builder;
@@ -200,9 +200,8 @@ fn serve(
     // Two jobs each millisecond and more: the tally says how many.
     let end = Time::new(JOBS * 600_000);
     let ((), allocated) = count(|| {
-        let mut counted = Counted { tally, next: ring };
-        let mut watched = Watched { live: &live, next: &mut counted };
-        driver.run(end, Nanos::from_millis(1_000), &mut watched);
+        let mut counted = Counted { live: &live, tally, next: ring };
+        driver.run(end, Nanos::from_millis(1_000), &mut counted);
     });
     assert!(driver.engine().is_idle());
     (allocated, driver.plant_mut().drained)

@@ -69,9 +69,9 @@ fn ready(runtime: OnnxRuntime, fleet: &str) -> Result<Ready, Box<dyn std::error:
     let system = Builder::new(fleet).loaders(loaders).build(|_| {})?;
     let short = CalibrateOptions { duration: Nanos::from_millis(500), ..CalibrateOptions::default() };
     let (calibration, _) = measure::calibrate(&system, Path::new("platform.json"), short, false)?;
-    let quick = ProfileOptions { time_per_task: Nanos::from_millis(500), ..ProfileOptions::default() };
-    let path = Path::new("profile.json");
-    let (profile, _) = measure::profile(&system, &calibration, path, quick, 500_000, false, |_| {})?;
+    let time_per_task = Nanos::from_millis(500);
+    let quick = ProfileOptions { time_per_task, margin_ppm: 500_000, ..ProfileOptions::default() };
+    let profile = measure::profile(&system, &calibration, Path::new("profile.json"), quick)?;
     Ok(Ready { system, runtime, calibration, profile })
 }
 

@@ -193,7 +193,7 @@ fn measure_paths(
     let crew = Crew::start(beside.device(), clock, &std::thread::current(), carriers, lanes)?;
     let control = Arc::new(ControlRequest::default());
     let plant = HostPlant::new(clock, crew.ports(), Vec::new(), control, carriers.waiting);
-    let mut laps = Laps::new(plant, beside)?;
+    let mut laps = Laps::new(plant, clock, beside.by_lane(), true)?;
     let lanes = laps.lanes();
     let mut next = (0..lanes).cycle().peekable();
     let part =

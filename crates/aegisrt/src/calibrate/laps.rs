@@ -1,18 +1,20 @@
-//! Work going round between the driver and the lanes of a launcher, and the time stamps that it leaves.
+//! Work going round between the driver and its lanes, and the time stamps that it leaves.
 
+use aegis_cuda::HostClock;
 use aegis_types::records::SegmentOutcome;
 use aegis_types::{DispatchSeq, JobId, LaneId, Nanos, SegmentIndex, TaskId, Time};
 
 use super::gaps::{Gaps, STALL};
 use super::samples::Samples;
-use super::turns;
 use crate::driver::Plant;
 use crate::error::RuntimeError;
 use crate::mailbox::{Landing, Launch};
 use crate::plant::HostPlant;
-use crate::system::System;
+use crate::realtime::Breath;
+use crate::system::SLOTS_PROFILED;
 
-/// Laps that fault pages in and warm caches, on each lane; they are no samples.
+/// Laps that fault pages in and warm caches; they are no samples. A launcher makes so many on each of its lanes, carriers of
+/// one lane each make them together.
 const WARM_UP_LAPS: u64 = 64;
 /// How long nothing may land before the device is given up.
 const PATIENCE: Nanos = Nanos::from_millis(10_000);
@@ -31,7 +33,7 @@ pub(super) enum Situation {
     Burst,
 }
 
-/// Paths between driver and launcher.
+/// Paths between driver and carriers.
 pub(super) struct Paths {
     pub(super) poll: Samples,
     pub(super) dispatch: Samples,
@@ -41,7 +43,7 @@ pub(super) struct Paths {
     pub(super) busy: Samples,
     /// From the first post of a burst, all lanes idle, to the entry of the last of its launches.
     pub(super) burst: Samples,
-    /// How late the driver ran after a timer, where it sleeps.
+    /// How late the driver ran after a timer, where it sleeps; where work is done when its launch returns, also after that.
     pub(super) wakeup: Samples,
     /// Launch calls, without the signal behind them.
     pub(super) calls: Samples,
@@ -51,7 +53,12 @@ pub(super) struct Paths {
 /// Work going round between the driver and the lanes.
 pub(super) struct Laps {
     plant: HostPlant,
-    clock: aegis_cuda::HostClock,
+    clock: HostClock,
+    asynchronous: bool,
+    /// Laps of each lane that are no samples.
+    warm_up: u64,
+    /// Rests of lanes whose work keeps cores busy.
+    breath: Breath,
     /// The tasks of each lane, and how many laps it made.
     tasks: Vec<Vec<TaskId>>,
     laps: Vec<u64>,
@@ -76,13 +83,23 @@ pub(super) struct Laps {
 }
 
 impl Laps {
-    pub(super) fn new(plant: HostPlant, system: &System) -> Result<Self, RuntimeError> {
+    /// On the lanes of `plant`, by number with their tasks. Whether work is still to run when its launch returns, is for
+    /// `asynchronous` to say.
+    pub(super) fn new(
+        plant: HostPlant,
+        clock: HostClock,
+        tasks: Vec<Vec<TaskId>>,
+        asynchronous: bool,
+    ) -> Result<Self, RuntimeError> {
         let room = || Vec::with_capacity(ROOM);
-        let tasks = system.by_lane();
         let lanes = tasks.len();
+        let warm_up = if asynchronous { WARM_UP_LAPS } else { WARM_UP_LAPS.div_ceil(lanes.max(1) as u64) };
         Ok(Self {
             plant,
-            clock: system.clock(),
+            clock,
+            asynchronous,
+            warm_up,
+            breath: Breath::start(clock.now()),
             tasks,
             laps: vec![0; lanes],
             posted: vec![Time::ZERO; lanes],
@@ -114,11 +131,17 @@ impl Laps {
         let (mut next_timer, mut happened) = (start, start);
         loop {
             let look = self.clock.now();
-            self.gaps.look(look);
-            let hold = look >= end;
+            if self.asynchronous {
+                self.gaps.look(look);
+            }
+            let hold = look >= end || (!self.asynchronous && self.breath.is_due(look));
             if hold && self.is_idle() {
                 self.gaps.pause();
-                return Ok(());
+                if look >= end {
+                    return Ok(());
+                }
+                self.breath.take(self.clock);
+                continue;
             }
             if self.look(situation, hold)? {
                 happened = look;
@@ -134,12 +157,16 @@ impl Laps {
             let now = self.clock.now();
             if now >= next_timer {
                 // A landing may end the wait first; the timer is a sample only when it was what the driver waited for.
-                if !late.is_zero() {
+                if self.is_warm() && !late.is_zero() {
                     push(&mut self.wakeup, late);
                 }
                 next_timer = now.saturating_add(Nanos::from_micros(300));
             }
         }
+    }
+
+    fn is_warm(&self) -> bool {
+        self.laps.iter().all(|laps| *laps >= self.warm_up)
     }
 
     fn is_idle(&self) -> bool {
@@ -185,8 +212,7 @@ impl Laps {
     }
 
     fn begin_burst(&mut self) {
-        let warm = self.laps.iter().all(|laps| *laps >= WARM_UP_LAPS);
-        let begun = self.clock.now();
+        let (warm, begun) = (self.is_warm(), self.clock.now());
         self.entered = begun;
         for index in 0..self.flying.len() {
             self.post(index, self.bursts);
@@ -203,11 +229,12 @@ impl Laps {
     }
 
     fn land(&mut self, index: usize, situation: Situation) {
+        let seen = self.clock.now();
         self.flying[index] = DispatchSeq::NONE;
         self.laps[index] += 1;
         let Landing { entered, left, .. } = self.plant.lanes()[index].mailbox.landing();
         self.entered = self.entered.max(entered);
-        if self.laps[index] <= WARM_UP_LAPS {
+        if self.laps[index] <= self.warm_up {
             return;
         }
         let handoff = entered.since(self.posted[index]);
@@ -217,6 +244,9 @@ impl Laps {
             Situation::Burst => {}
         }
         push(&mut self.calls, left.since(entered));
+        if !self.asynchronous {
+            push(&mut self.wakeup, seen.since(left));
+        }
     }
 
     /// Posts the lane's model whose turn `turn` is.
@@ -227,7 +257,7 @@ impl Laps {
         self.sequence = self.sequence.next();
         let (dispatch, job) = (self.sequence, JobId::new(task, self.laps[index]));
         let before = self.clock.now();
-        let slot = (self.laps[index] % u64::from(turns::SLOTS)) as u32;
+        let slot = (self.laps[index] % u64::from(SLOTS_PROFILED)) as u32;
         self.plant
             .post(LaneId::new(index as u16), Launch { job, segment: SegmentIndex::new(0), slot, dispatch });
         self.posted[index] = self.clock.now();
@@ -240,7 +270,8 @@ impl Laps {
             poll: Samples::trimmed(self.poll),
             dispatch: Samples::trimmed(self.dispatch),
             alone: Samples::trimmed(self.alone),
-            busy: Samples::trimmed(self.busy),
+            // Where every carrier has its lane alone, what is late is the system's waking it, which comes in any run.
+            busy: if self.asynchronous { Samples::trimmed(self.busy) } else { Samples::new(self.busy) },
             burst: Samples::trimmed(self.burst),
             wakeup: Samples::new(self.wakeup),
             calls: Samples::trimmed(self.calls),

@@ -53,7 +53,7 @@ impl Rehearsal {
     /// # Errors
     /// What the loader refuses of its own models.
     pub fn system(&self, system: &System) -> Result<System, RuntimeError> {
-        let fleet = Fleet::parse(Path::new("calibration"), &self.fleet(system))?;
+        let fleet = Fleet::parse(Path::new("calibration"), &self.fleet(system.fleet()))?;
         let loaders = Loaders::default().with(Arc::clone(&self.loader));
         let artifact = |task: &crate::config::TaskConfig| {
             let position = task.model.to_str().and_then(|number| number.parse::<usize>().ok());
@@ -66,8 +66,7 @@ impl Rehearsal {
 
     /// The partitions of the fleet, and on each of their lanes a task for each model. Nothing is released: periods
     /// mean nothing.
-    fn fleet(&self, system: &System) -> String {
-        let fleet = system.fleet();
+    fn fleet(&self, fleet: &Fleet) -> String {
         let device = fleet.device_config();
         let mut text = format!("[device]\nkind = \"{}\"\n[policy]\nkind = \"edf\"\n", device.word());
         let backend = BackendKind::of(device.kind).name();
@@ -83,14 +82,13 @@ impl Rehearsal {
                 "[[partition]]\nname = \"{name}\"\n{units}\nlanes = {lanes}\nown_carriers = {own:?}\n"
             );
         }
-        for partition in fleet.partitions() {
+        for (position, partition) in fleet.partitions().iter().enumerate() {
             for (lane, model) in
                 (0..partition.lanes).flat_map(|lane| (0..self.busy.len()).map(move |m| (lane, m)))
             {
-                let name = format!("{}-{lane}-{model}", partition.name.chars().take(40).collect::<String>());
                 let _ok = write!(
                     text,
-                    "[[task]]\nname = \"{name}\"\nmodel = \"{model}\"\nbackend = \"{backend}\"\nperiod = \"1s\"\n\
+                    "[[task]]\nname = \"{position}-{lane}-{model}\"\nmodel = \"{model}\"\nbackend = \"{backend}\"\nperiod = \"1s\"\n\
                      partition = \"{}\"\nlane = {lane}\nbudget = {{ memory = \"{BUDGET}\" }}\n",
                     partition.name
                 );
@@ -108,6 +106,25 @@ mod tests {
     use aegis_types::Bytes;
 
     use super::*;
+
+    /// Names of partitions may be as long as names of tasks, and differ only at the end.
+    #[test]
+    fn every_lane_of_any_partitions_has_every_model() {
+        let named = |name: &str| format!("[[partition]]\nname = \"{name}\"\nsms = 2\nlanes = 2\n");
+        let long = "p".repeat(63);
+        let (one, other) = (named(&format!("{long}1")), named(&format!("{long}2")));
+        let text = format!(
+            "[device]\nkind = \"sim\"\n[policy]\nkind = \"edf\"\n{one}{other}[[task]]\nname = \"t\"\nmodel = \"m\"\n\
+             backend = \"script\"\nperiod = \"1s\"\npartition = \"{long}1\"\nbudget = {{ memory = \"1MiB\" }}\n"
+        );
+        let fleet = Fleet::parse(Path::new("fleet.toml"), &text).expect("it is legal");
+        let (loader, busy) = (Arc::new(KernelLoader::new()), vec![String::new(); 3]);
+        let rehearsal = Rehearsal { loader, floor: String::new(), busy };
+        let made = Fleet::parse(Path::new("calibration"), &rehearsal.fleet(&fleet)).expect("names differ");
+        let mut lanes: Vec<_> = made.fixed_lanes().into_iter().flatten().map(|lane| lane.get()).collect();
+        lanes.sort_unstable();
+        assert_eq!(lanes, [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]);
+    }
 
     /// On any device: the loader needs none to say whether a model is one.
     #[test]

@@ -11,7 +11,7 @@ use super::samples::Samples;
 use super::series::{Charged, Series, Step, Window};
 use crate::config::CalibrationRound;
 use crate::error::RuntimeError;
-use crate::live::{Live, Watched};
+use crate::live::Live;
 use crate::tally::{Counted, Tally};
 
 /// Timers of a round, at least.
@@ -81,9 +81,8 @@ impl<'a> Steps<'a> {
             let mut time = |engine: &mut Engine, step, input, outbox: &mut Outbox| {
                 let before = clock.now();
                 engine.handle(now, input, outbox);
-                let mut counted = Counted { tally: &mut *tally, next: &mut *producer };
-                let mut watched = Watched { live: &*live, next: &mut counted };
-                outbox.records()[told..].iter().for_each(|record| watched.emit(*record));
+                let mut counted = Counted { live: &*live, tally: &mut *tally, next: &mut *producer };
+                outbox.records()[told..].iter().for_each(|record| counted.emit(*record));
                 told = outbox.records().len();
                 std::hint::black_box(engine.wake_at());
                 steps.push((step, clock.now().since(before)));

@@ -1,25 +1,19 @@
 //! Visits of launchers to their lanes, timed while models of the rehearsal go round on them.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aegis_cuda::MemorySpace;
-use aegis_memory::{Ledger, PlanReservation};
 use aegis_types::record::Discard;
 use aegis_types::records::SegmentOutcome;
-use aegis_types::{Bytes, LaneId, MemoryGrant, Nanos, PartitionId, Sink, Time};
+use aegis_types::{LaneId, Nanos, PartitionId, Sink, Time};
 
 use super::samples::Samples;
 use crate::carrier::{LaneReport, LaneSpec, Work};
 use crate::error::RuntimeError;
 use crate::mailbox::Launch;
-use crate::models::{LaneModels, ModelSpec, Source};
+use crate::models::LaneModels;
+use crate::run::Berths;
 use crate::system::System;
 
-/// Input slots of each model.
-pub(super) const SLOTS: u32 = 2;
-/// Entries of a model's arena: a rehearsal's models hold a few blocks.
-const ARENA_LINES: usize = 64;
 /// Visits of each kind that are kept for each lane.
 const ROOM: usize = 1 << 17;
 
@@ -67,45 +61,14 @@ impl Turns {
 
 /// The lanes of a rehearsal, whose visits go to `turns` when they end.
 pub(super) fn lanes(system: &System, turns: &Arc<Mutex<Raw>>) -> Result<Vec<LaneSpec>, RuntimeError> {
-    let slots = vec![SLOTS; system.models().len()];
-    let capacity = system.device().context().memory;
-    let plan = system.plan(&system.demands(None, &slots)?, capacity)?;
-    let region = system.device().reserve(MemorySpace::Device, plan.peak().max(Bytes::new(1)))?;
-    let ledger = Ledger::new(capacity);
-    let reservation = PlanReservation::reserve(plan, &ledger, &mut Discard, system.clock().now())?;
-    let mut staging = system.reserve_staging(&slots)?;
-    let mut models: BTreeMap<LaneId, Vec<ModelSpec>> = BTreeMap::new();
-    for grants in reservation.into_grants(ARENA_LINES) {
-        for grant in grants.tasks {
-            let task = grant.owner();
-            let model = system.models()[task.index()].clone();
-            let source = Source::Feed(model.feed()?);
-            models.entry(grants.lane).or_default().push(ModelSpec {
-                model,
-                usage: grant.usage(),
-                grant: Box::new(grant),
-                region: Arc::clone(&region),
-                staging: staging.get_mut(task.index()).and_then(Option::take),
-                slots: SLOTS,
-                source,
-                keep: 0,
-                probe: true,
-            });
-        }
-    }
+    let mut berths = Berths::unmeasured(system)?;
     let spec = |(lane, partition, own_carrier): (LaneId, PartitionId, bool)| {
-        let models = models.remove(&lane).unwrap_or_default();
-        let turns = Arc::clone(turns);
-        LaneSpec {
-            lane,
-            partition,
-            own_carrier,
-            make: Box::new(move |lane| {
-                let inner = LaneModels::load(lane, models, None)?;
-                Ok(Box::new(Timed::new(inner, turns)) as Box<dyn Work>)
-            }),
-            sink: Box::new(Discard),
-        }
+        let (models, turns) = (berths.take(lane), Arc::clone(turns));
+        let make = move |lane| {
+            let inner = LaneModels::load(lane, models, None)?;
+            Ok(Box::new(Timed::new(inner, turns)) as Box<dyn Work>)
+        };
+        LaneSpec { lane, partition, own_carrier, make: Box::new(make), sink: Box::new(Discard) }
     };
     Ok(system.places().map(spec).collect())
 }

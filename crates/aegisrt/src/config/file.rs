@@ -322,7 +322,11 @@ const LEGAL: &[(&str, &str)] = &[
     ("task.budget.compute", SPAN),
     ("task.inputs", "{ seed = 1 } or { file = \"recorded.bin\" }"),
     ("task.inputs.seed", "a whole number from 0"),
-    ("task.inputs.file", "a text with the path of a file, relative to the folder of this file"),
+    (
+        "task.inputs.file",
+        "a text with the path of a file, relative to the folder of this file: for each job the elements of every input \
+         that is no state, in the model's order, little-endian, nothing between",
+    ),
     ("task.shapes", SHAPES),
     ("chain", "tables [[chain]] with name, tasks and, if wanted, reaction, age, skips and gaps"),
     ("chain.name", "a text that no other chain has"),

@@ -1,13 +1,13 @@
 //! Measured files: JSON that is read whole or refused, and written whole or not at all.
 
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::{ConfigError, Place};
 use super::source::Source;
+use super::whole;
 
 /// Parses the text of `path`, a file that `tool` writes.
 pub(super) fn parse<T: DeserializeOwned>(path: &Path, text: &str, tool: &str) -> Result<T, ConfigError> {
@@ -19,17 +19,12 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path, tool: &str) -> Result<T, Co
     parse(path, Source::read(path)?.text(), tool)
 }
 
-/// Writes beside the file first, so that a reader finds the old file or the new one and never a piece.
+/// Writes a file as a whole.
 pub(super) fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), ConfigError> {
     let failed = |reason: String| ConfigError::Unwritable { path: path.into(), reason };
     let mut text = serde_json::to_string_pretty(value).map_err(|error| failed(error.to_string()))?;
     text.push('\n');
-    let mut partial = OsString::from(path);
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
-    std::fs::write(&partial, text)
-        .and_then(|()| std::fs::rename(&partial, path))
-        .map_err(|error| failed(error.to_string()))
+    whole::write_bytes(path, text).map_err(|error| failed(error.to_string()))
 }
 
 /// A complaint about a key of a measured file.

@@ -28,6 +28,7 @@ pub mod prepare;
 pub mod profile;
 mod source;
 mod task;
+pub(crate) mod whole;
 
 pub use chain::ChainConfig;
 pub use company::{LaneCompany, ProfiledPartition};

@@ -5,10 +5,9 @@
 //! so that a campaign that was interrupted asks the same questions again, is answered from its state, and goes on
 //! where it stopped.
 
-use aegis_cuda::HostClock;
 use aegis_types::{ContentHash, LaneId, Nanos, TaskId, Time};
 
-use super::bed::{CrewBed, TestBed};
+use super::bed::TestBed;
 use super::claim::with_margin;
 use super::closed_loop::{ClosedLoop, Quota, Taken};
 use super::mix::{Mix, Role, Stratum};
@@ -17,7 +16,6 @@ use super::state::{CampaignState, Confirmed, Observed, Summary, TaskCampaign};
 use super::{Enemy, FailedInProfile, ProfileOptions, Victim};
 use crate::config::profile::Level;
 use crate::feed::SplitMix;
-use crate::plant::HostPlant;
 
 /// Why a stage did not come to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,24 +52,10 @@ pub struct Campaign<B> {
     until: Time,
 }
 
-impl<'a> Campaign<CrewBed<'a>> {
-    /// A campaign on the carriers of a plant, which have loaded all of them; it knows nothing yet. Victims stand in
-    /// the order of their numbers. `asynchronous` is what the device's capabilities say.
-    pub fn new(
-        plant: &'a mut HostPlant,
-        clock: HostClock,
-        (asynchronous, stall): (bool, Nanos),
-        victims: &[Victim],
-        enemies: &[Enemy],
-        options: ProfileOptions,
-    ) -> Self {
-        Self::on(CrewBed::new(plant, clock, asynchronous, stall), victims, enemies, options)
-    }
-}
-
 impl<B: TestBed> Campaign<B> {
-    /// As [`Campaign::new`], on any test bed.
-    pub fn on(bed: B, victims: &[Victim], enemies: &[Enemy], options: ProfileOptions) -> Self {
+    /// A campaign on lanes that have loaded all of them; it knows nothing yet. Victims stand in the order of their
+    /// numbers.
+    pub fn new(bed: B, victims: &[Victim], enemies: &[Enemy], options: ProfileOptions) -> Self {
         let mut kinds: Vec<u16> =
             enemies.iter().filter(|enemy| !enemy.flushes).map(|enemy| enemy.kind).collect();
         kinds.sort_unstable();

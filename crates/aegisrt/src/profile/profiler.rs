@@ -5,6 +5,7 @@ use std::path::Path;
 use aegis_memory::MemoryError;
 use aegis_types::{Bytes, ContentHash, Nanos, TaskId};
 
+use super::bed::CrewBed;
 use super::campaign::{Campaign, Stop};
 use super::claim;
 use super::enemies::Opposition;
@@ -32,6 +33,31 @@ pub enum Stage {
     /// Both, task by task.
     All,
 }
+
+impl Stage {
+    /// Whether it has anything to do for a task.
+    fn is_due(self, task: &TaskCampaign) -> bool {
+        match self {
+            Self::Explore => task.frozen.is_none(),
+            Self::Confirm | Self::All => !task.is_confirmed(),
+        }
+    }
+}
+
+/// Why a stage ended early.
+enum Halt {
+    Stop(Stop),
+    /// What is known could not be kept.
+    Unsaved(RuntimeError),
+}
+
+/// What a task takes that nothing is known of.
+const NO_MEMORY: MemoryProfile = MemoryProfile {
+    persistent: Bytes::ZERO,
+    exchange: Bytes::ZERO,
+    scratch: Bytes::ZERO,
+    outside: Bytes::ZERO,
+};
 
 /// How far a campaign is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,67 +175,70 @@ impl<'a> WcetProfiler<'a> {
         mut tell: impl FnMut(&str),
         mut save: impl FnMut(&CampaignState) -> Result<(), RuntimeError>,
     ) -> Result<CampaignState, RuntimeError> {
-        let to_do = |task: &TaskCampaign| match stage {
-            Stage::Explore => task.frozen.is_none(),
-            Stage::Confirm | Stage::All => !task.is_confirmed(),
-        };
         if stage == Stage::Confirm && !state.is_frozen() {
             return Err(RuntimeError::System {
                 what: "confirming",
                 reason: "not every task was explored; legal: the stage explore first, or all".into(),
             });
         }
-        if !state.tasks.iter().any(|task| to_do(task) || task.memory.is_none()) {
+        if !state.tasks.iter().any(|task| stage.is_due(task) || task.memory.is_none()) {
             return Ok(state);
         }
         let (victims, enemies) = self.opposition.split(self.victims());
         let clock = self.system.clock();
-        let host = (self.system.device().context().capabilities.asynchronous, self.stall());
-        let (outcome, reports) = with_crew(self.system, self.realtime, |plant| {
+        let ((mut state, result), reports) = with_crew(self.system, self.realtime, |plant| {
             let until = clock.now().saturating_add(limit.unwrap_or(Nanos::MAX));
-            let campaign = Campaign::new(plant, clock, host, &victims, &enemies, self.options);
+            let bed = CrewBed::new(plant, clock, self.is_asynchronous(), self.stall());
+            let campaign = Campaign::new(bed, &victims, &enemies, self.options);
             let mut campaign = campaign.resume(state).until(until);
-            let mut result = Ok(());
-            let mut ran = vec![false; victims.len()];
-            for (position, victim) in victims.iter().enumerate() {
-                if !to_do(&campaign.result().tasks[position]) {
-                    continue;
-                }
-                ran[position] = true;
-                tell(&self.system.models()[victim.task.index()].config.name);
-                let done = match stage {
-                    Stage::Explore => campaign.explore(position),
-                    Stage::Confirm => campaign.confirm(position),
-                    Stage::All => campaign.explore(position).and_then(|()| campaign.confirm(position)),
-                };
-                let saved = save(campaign.result());
-                result = done.map_err(Ok).and_then(|()| saved.map_err(Err));
-                if result.is_err() {
-                    break;
-                }
-            }
-            // Memory is known of what ran: a task that an earlier process measured runs once.
-            for (position, ran) in ran.into_iter().enumerate() {
-                let known = &campaign.result().tasks[position];
-                if result.is_ok() && !ran && known.memory.is_none() {
-                    result = campaign.touch(position).map_err(Ok);
-                }
-            }
+            let result = self.measure(&mut campaign, stage, &mut tell, &mut save);
             (campaign.into_result(), result)
         })
         .map_err(|error| self.crowded(error))?;
-        let (mut state, result) = outcome;
         match result {
-            Ok(()) | Err(Ok(Stop::TimeUp)) => {}
-            Err(Ok(Stop::Failed(failed))) => return Err(self.failed(&reports, failed.task)),
-            Err(Ok(stop @ Stop::NotExplored { .. })) => {
+            Ok(()) | Err(Halt::Stop(Stop::TimeUp)) => {}
+            Err(Halt::Stop(Stop::Failed(failed))) => return Err(self.failed(&reports, failed.task)),
+            Err(Halt::Stop(stop @ Stop::NotExplored { .. })) => {
                 return Err(RuntimeError::System { what: "confirming", reason: stop.to_string() });
             }
-            Err(Err(error)) => return Err(error),
+            Err(Halt::Unsaved(error)) => return Err(error),
         }
         remember(&mut state, &reports);
         save(&state)?;
         Ok(state)
+    }
+
+    /// A stage, task by task. What is known of a task that was cut is saved as well.
+    fn measure(
+        &self,
+        campaign: &mut Campaign<CrewBed<'_>>,
+        stage: Stage,
+        tell: &mut impl FnMut(&str),
+        save: &mut impl FnMut(&CampaignState) -> Result<(), RuntimeError>,
+    ) -> Result<(), Halt> {
+        let due: Vec<bool> = campaign.result().tasks.iter().map(|task| stage.is_due(task)).collect();
+        for (position, _) in due.iter().enumerate().filter(|(_, due)| **due) {
+            tell(&self.system.models()[position].config.name);
+            let done = match stage {
+                Stage::Explore => campaign.explore(position),
+                Stage::Confirm => campaign.confirm(position),
+                Stage::All => campaign.explore(position).and_then(|()| campaign.confirm(position)),
+            };
+            let saved = save(campaign.result());
+            done.map_err(Halt::Stop)?;
+            saved.map_err(Halt::Unsaved)?;
+        }
+        // Memory is known of what ran: a task that an earlier process measured runs once.
+        for (position, _) in due.iter().enumerate().filter(|(_, due)| !**due) {
+            if campaign.result().tasks[position].memory.is_none() {
+                campaign.touch(position).map_err(Halt::Stop)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_asynchronous(&self) -> bool {
+        self.system.device().context().capabilities.asynchronous
     }
 
     fn victims(&self) -> Vec<Victim> {
@@ -253,7 +282,9 @@ impl<'a> WcetProfiler<'a> {
             .find_map(|model| model.failure.clone())
             .unwrap_or_else(|| "a segment failed, or its lane was lost".to_owned());
         let problem = format!("it fails when it runs: {reason}");
-        self.system.fleet().complain(task, "model", problem, "a model that runs").into()
+        let legal = "a model that runs on the task's inputs; seeded whole numbers are 0 to 255, and others, such as the \
+                     numbers of a vocabulary, come from inputs = { file = ... }";
+        self.system.fleet().complain(task, "model", problem, legal).into()
     }
 
     /// The profile of a campaign that is complete, to be saved as `path`, with budgets of that level.
@@ -270,8 +301,8 @@ impl<'a> WcetProfiler<'a> {
         let table = SlowdownTable { lanes, rows: rows.collect() };
         let profile = Profile::new(path, machine, machine::wall_clock(), self.company(), tasks);
         let (wait, flushed) = (self.system.fleet().wait(), self.opposition.is_flushing());
-        let asynchronous = self.system.device().context().capabilities.asynchronous;
-        let profile = profile.in_place(self.system.partitions(), wait, flushed).counted(asynchronous);
+        let profile = profile.in_place(self.system.partitions(), wait, flushed);
+        let profile = profile.counted(self.is_asynchronous());
         let left_out = state.tasks.iter().any(|task| task.stalled > 0);
         let profile = profile.without_stalls(left_out.then_some(self.stall()));
         Ok(profile.at(level, table).on(self.device(lanes)))
@@ -280,7 +311,7 @@ impl<'a> WcetProfiler<'a> {
     /// The device, where budgets are its own.
     fn device(&self, lanes: u16) -> Option<CalibratedDevice> {
         let context = self.system.device().context();
-        context.capabilities.asynchronous.then(|| CalibratedDevice {
+        self.is_asynchronous().then(|| CalibratedDevice {
             name: context.name.clone(),
             versions: context.versions.clone(),
             lanes,
@@ -310,14 +341,12 @@ impl<'a> WcetProfiler<'a> {
                 model.config.name
             ),
         })?;
-        let none = Bytes::ZERO;
-        let unknown = MemoryProfile { persistent: none, exchange: none, scratch: none, outside: none };
         Ok(TaskProfile {
             task: model.config.name.clone(),
             model: model.description.hash,
             shapes: shapes_hash(&model.config.shapes),
             segments,
-            memory: task.memory.clone().unwrap_or(unknown),
+            memory: task.memory.clone().unwrap_or(NO_MEMORY),
             alone: task.only(Stratum::Alone).map_or(Nanos::ZERO, Observed::median),
             turn: claim::with_margin(task.turn, margin).unwrap_or(Nanos::MAX),
         })
@@ -344,8 +373,7 @@ impl<'a> WcetProfiler<'a> {
         let clock = regime.and_then(|regime| regime.sm_clock.known());
         let regime = clock.map_or_else(|| "regime not read".to_owned(), |clock| format!("SM clock {clock}"));
         let pauses = self.options.pause_max;
-        let asynchronous = self.system.device().context().capabilities.asynchronous;
-        let from = if asynchronous { "from the post" } else { "from the launch" };
+        let from = if self.is_asynchronous() { "from the post" } else { "from the launch" };
         let stalled = match state.tasks[position].stalled {
             0 => String::new(),
             left_out => {
@@ -413,13 +441,10 @@ fn remember(state: &mut CampaignState, reports: &[LaneReport]) {
         }
         task.turn = task.turn.max(used.turn);
         task.plain = used.plain;
-        let known = task.memory.take();
-        let most = |earlier: Option<Bytes>, used: Bytes| earlier.map_or(used, |earlier| earlier.max(used));
-        task.memory = Some(MemoryProfile {
-            persistent: most(known.as_ref().map(|memory| memory.persistent), used.memory.persistent),
-            exchange: most(known.as_ref().map(|memory| memory.exchange), used.memory.exchange),
-            scratch: most(known.as_ref().map(|memory| memory.scratch), used.memory.scratch),
-            outside: most(known.as_ref().map(|memory| memory.outside), used.outside),
-        });
+        let most = task.memory.get_or_insert(NO_MEMORY);
+        most.persistent = most.persistent.max(used.memory.persistent);
+        most.exchange = most.exchange.max(used.memory.exchange);
+        most.scratch = most.scratch.max(used.memory.scratch);
+        most.outside = most.outside.max(used.outside);
     }
 }

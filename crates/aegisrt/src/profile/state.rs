@@ -3,7 +3,6 @@
 //! A stratum is either measured or not. One that an interruption cut is measured again from its first sample, so that
 //! the samples of a stratum always come from one stretch.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use aegis_types::{ContentHash, Nanos};
@@ -13,6 +12,7 @@ use super::mix::{Mix, Stratum};
 use crate::calibrate::Samples;
 use crate::config::MemoryProfile;
 use crate::config::profile::Level;
+use crate::config::whole;
 use crate::error::RuntimeError;
 
 /// Occupancies of one segment in one stratum, summed up.
@@ -182,11 +182,6 @@ impl CampaignState {
         self.tasks.iter().all(|task| task.frozen.is_some())
     }
 
-    /// Whether every stratum of every task was confirmed.
-    pub fn is_confirmed(&self) -> bool {
-        self.tasks.iter().all(TaskCampaign::is_confirmed)
-    }
-
     /// The file of the campaign for a profile: `profile.campaign.json` beside `profile.json`.
     pub fn path_beside(profile: &Path) -> PathBuf {
         profile.with_extension("campaign.json")
@@ -229,10 +224,6 @@ impl CampaignState {
     pub fn save(&self, path: &Path) -> Result<(), RuntimeError> {
         let failed = |reason: String| RuntimeError::File { path: path.display().to_string(), reason };
         let text = serde_json::to_string(self).map_err(|error| failed(error.to_string()))?;
-        let mut partial = OsString::from(path);
-        partial.push(".partial");
-        std::fs::write(&partial, text)
-            .and_then(|()| std::fs::rename(&partial, path))
-            .map_err(|error| failed(error.to_string()))
+        whole::write_bytes(path, text).map_err(|error| failed(error.to_string()))
     }
 }

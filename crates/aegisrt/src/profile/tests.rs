@@ -8,7 +8,9 @@ use proptest::prelude::{ProptestConfig, any, proptest};
 
 use super::closed_loop::{ClosedLoop, Quota};
 use super::fixture::{Scene, VirtualBed};
-use super::{Campaign, CampaignState, Enemy, Mix, ProfileOptions, Role, Stop, Stratum, Victim, claim};
+use super::{
+    Campaign, CampaignState, Enemy, Mix, ProfileOptions, Role, Stop, Stratum, TaskCampaign, Victim, claim,
+};
 use crate::config::profile::Level;
 use crate::feed::SplitMix;
 
@@ -71,7 +73,7 @@ fn planted(scene: &Scene) -> u64 {
 }
 
 fn complete(bed: &mut VirtualBed, lanes: u16, enemies: &[Enemy], options: ProfileOptions) -> CampaignState {
-    let mut campaign = Campaign::on(bed, &victims(lanes), enemies, options);
+    let mut campaign = Campaign::new(bed, &victims(lanes), enemies, options);
     for position in 0..usize::from(2 * lanes) {
         campaign.explore(position).expect("nothing fails");
         campaign.confirm(position).expect("nothing fails");
@@ -128,7 +130,7 @@ fn enemies_make_a_level_of_their_own() {
 fn the_victim_never_finds_the_device_as_it_left_it() {
     let check = |enemies: &[Enemy], mates: &[u16]| {
         let mut bed = VirtualBed::new(2, contended(|_| 0));
-        let mut campaign = Campaign::on(&mut bed, &victims(2), enemies, options());
+        let mut campaign = Campaign::new(&mut bed, &victims(2), enemies, options());
         let mix = Mix::idle(Stratum::Own, 2);
         campaign.look(0, &mix).expect("nothing fails");
         let segments = bed.seen.iter().filter(|scene| scene.launch.job.task == TaskId::new(0));
@@ -155,7 +157,7 @@ fn a_sample_above_the_frozen_budget_raises_it_and_is_followed_by_a_fresh_round()
         Nanos::from_micros(if burning.get() == 0 { 300 } else { 100 })
     };
     let mut bed = VirtualBed::new(2, rule);
-    let mut campaign = Campaign::on(&mut bed, &victims(2), &[], options());
+    let mut campaign = Campaign::new(&mut bed, &victims(2), &[], options());
     campaign.explore(3).expect("nothing fails");
     let explored = campaign.result().tasks[3].high_water(Level::Fleet, 0);
     assert_eq!(explored, Nanos::from_micros(100), "the long one comes later");
@@ -177,7 +179,7 @@ fn a_campaign_that_is_stopped_anywhere_comes_to_the_same_result() {
     let rule =
         |scene: &Scene| Nanos::new(100 * MICRO + scene.beside.len() as u64 * 30 * MICRO + planted(scene));
     let whole = complete(&mut VirtualBed::new(3, rule), 3, &enemies, options);
-    assert!(whole.is_frozen() && whole.is_confirmed());
+    assert!(whole.is_frozen() && whole.tasks.iter().all(TaskCampaign::is_confirmed));
     // The shortest is a little longer than the longest stratum, which is begun again where it was cut.
     for step in [61, 97, 143] {
         let mut bed = VirtualBed::new(3, rule);
@@ -190,7 +192,7 @@ fn a_campaign_that_is_stopped_anywhere_comes_to_the_same_result() {
             let known = serde_json::from_str(&text).expect("a state is read back");
             let until = Time::new(super::TestBed::now(&&mut bed).get() + step * 1_000 * MICRO);
             let mut campaign =
-                Campaign::on(&mut bed, &victims(3), &enemies, options).resume(known).until(until);
+                Campaign::new(&mut bed, &victims(3), &enemies, options).resume(known).until(until);
             let done = (0..6).try_for_each(|position| {
                 campaign.explore(position)?;
                 campaign.confirm(position)
@@ -218,7 +220,7 @@ fn a_lane_by_itself_is_its_own_fleet_and_a_failure_names_the_task() {
     }
     let mut bed = VirtualBed::new(2, contended(|_| 0));
     bed.broken = Some(TaskId::new(2));
-    let mut campaign = Campaign::on(&mut bed, &victims(2), &[], options());
+    let mut campaign = Campaign::new(&mut bed, &victims(2), &[], options());
     let error = campaign.explore(0).expect_err("a co-runner fails");
     assert!(matches!(error, Stop::Failed(failed) if failed.task == TaskId::new(2)), "{error}");
     let error = campaign.confirm(1).expect_err("it was not explored");
@@ -238,7 +240,7 @@ fn a_segment_that_lands_after_a_rest_is_due_is_a_sample_and_never_lacks_company(
     };
     let mut bed = VirtualBed::new(2, rule);
     bed.busy = Nanos::from_millis(500);
-    let mut campaign = Campaign::on(&mut bed, &victims(2), &[], options());
+    let mut campaign = Campaign::new(&mut bed, &victims(2), &[], options());
     let mix: Mix = "s2:t1,-".parse().expect("a mix");
     campaign.look(3, &mix).expect("nothing fails");
     let observed = campaign.result().tasks[3].tried(&mix).expect("it was looked at").segments[0];
@@ -261,7 +263,7 @@ fn samples_come_where_a_rest_is_due_before_each_of_them_ends() {
     };
     let mut bed = VirtualBed::new(2, rule);
     bed.busy = Nanos::from_millis(500);
-    let mut campaign = Campaign::on(&mut bed, &victims(2), &[], options());
+    let mut campaign = Campaign::new(&mut bed, &victims(2), &[], options());
     let mix = Mix::idle(Stratum::Own, 2);
     campaign.look(3, &mix).expect("nothing fails");
     assert_eq!(campaign.result().tasks[3].tried(&mix).expect("it was looked at").segments[0].samples, 6);
@@ -372,7 +374,7 @@ fn what_a_launch_waits_for_is_in_budgets_that_begin_with_the_post() {
 fn a_burst_posts_to_the_victim_last_while_all_others_are_in_flight() {
     let mut bed = VirtualBed::new(3, contended(|_| 0));
     bed.from_post = true;
-    let mut campaign = Campaign::on(&mut bed, &victims(3), &[], options());
+    let mut campaign = Campaign::new(&mut bed, &victims(3), &[], options());
     let burst: Mix = "burst:*,-,*".parse().expect("a mix");
     campaign.look(3, &burst).expect("nothing fails");
     let first = bed.seen.iter().filter(|scene| scene.launch.segment == SegmentIndex::new(0));

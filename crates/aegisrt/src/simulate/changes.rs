@@ -8,7 +8,7 @@ use aegis_sched::engine::ChangeError;
 use aegis_sched::mode::Obstacle;
 use aegis_sched::replay::{Change, ReplayEnd, Takeover, replay_changes};
 use aegis_sched::{Certificate, Engine, ModelError, SchedulingPolicy, Task, TaskSet, charge};
-use aegis_types::records::{EngineStarted, JobFinished};
+use aegis_types::records::{EngineStarted, JobFinished, JobOutcome, JobRefused, Refusal};
 use aegis_types::{Nanos, RawRecord, Record, Sink, TaskId, Time};
 
 use super::SimulateError;
@@ -47,6 +47,11 @@ pub enum Reply {
     },
     /// The new set does not fit: what was served is served on.
     Refused,
+    /// The new set breaks a term that no certificate speaks of: what was served is served on.
+    Barred {
+        /// Which term, and by how much.
+        because: String,
+    },
     /// What is wished is served already, because a change before was refused.
     Nothing,
     /// The run ended before it could be asked for.
@@ -86,6 +91,12 @@ pub struct Served {
     pub missed: u64,
     /// Jobs that ended after their bound.
     pub beyond: u64,
+    /// Jobs that failed or were dropped, among those that ended.
+    pub lost: u64,
+    /// Jobs that were stopped at the end of the run, among those that ended.
+    pub stopped: u64,
+    /// Jobs that were asked for and not let in while the engine served.
+    pub refused: u64,
     /// The longest response.
     pub longest: Nanos,
     /// The bound that was in force for it.
@@ -122,6 +133,8 @@ pub struct Rehearsal<'a> {
     pub wishes: &'a [Wish],
     /// When the engine is told to drain.
     pub horizon: Nanos,
+    /// Says which term beyond certificates a set breaks, if any: it is not asked for then.
+    pub terms: &'a dyn Fn(&TaskSet) -> Option<String>,
 }
 
 /// The tasks of a set that have these names, in the order of the names, numbered anew. Unknown names are left out.
@@ -163,21 +176,12 @@ impl Phase {
     }
 }
 
-#[derive(Default)]
-struct Kept(Vec<RawRecord>);
-
-impl Sink for Kept {
-    fn emit(&mut self, record: RawRecord) {
-        self.0.push(record);
-    }
-}
-
 /// A run under way.
 struct Stage<'a> {
     rehearsal: Rehearsal<'a>,
     policy: Arc<dyn SchedulingPolicy>,
     online: Online<SimPlant<Spans>>,
-    kept: Kept,
+    kept: Vec<RawRecord>,
     phases: Vec<Phase>,
     /// What the change that is under way will be.
     coming: Option<How>,
@@ -230,7 +234,7 @@ impl<'a> Stage<'a> {
             rehearsal,
             online: Online::new(driver, first.clone(), Arc::clone(&policy), Depth::TIGHT),
             policy,
-            kept: Kept::default(),
+            kept: Vec::new(),
             phases: Vec::new(),
             coming: None,
             told: Vec::new(),
@@ -278,6 +282,10 @@ impl<'a> Stage<'a> {
             asked = asked.max(self.online.driver().engine().now());
             // What is under way may be what the wish is about.
             let same = !self.online.is_changing() && names(&before).eq(names(&after));
+            if let Some(because) = (self.rehearsal.terms)(&after).filter(|_| !same) {
+                self.tell((wish.clone(), asked), (before, after), Reply::Barred { because });
+                return Ok(());
+            }
             let found = if same { None } else { Some(self.online.ask(&after, &mut self.kept)) };
             if matches!(found, Some(Err(OnlineError::Change(ChangeError::Unsettled { .. })))) {
                 let periods = before.tasks().iter().map(|task| task.period);
@@ -301,6 +309,10 @@ impl<'a> Stage<'a> {
             wish.add.iter().map(String::as_str).filter(|name| names(&before).all(|known| known != *name));
         let after = subset(&self.rehearsal.scenario.set, stays.chain(comes))?;
         Ok((before, after))
+    }
+
+    fn tell(&mut self, (wish, asked): (Wish, Time), (before, after): (TaskSet, TaskSet), reply: Reply) {
+        self.told.push(Told { wish, asked, before, after, reply, made: None, settled: None });
     }
 
     fn answered(
@@ -336,7 +348,7 @@ impl<'a> Stage<'a> {
     fn judge(mut self) -> Result<Rehearsed, SimulateError> {
         let Rehearsal { first, certificate, scenario, .. } = self.rehearsal;
         let records: Vec<RawRecord> =
-            (0u32..).zip(&self.kept.0).map(|(number, raw)| raw.placed(0, number)).collect();
+            (0u32..).zip(&self.kept).map(|(number, raw)| raw.placed(0, number)).collect();
         let successors = self.phases.iter().map(Phase::successor).collect();
         let mut checks = Checks::new(first, certificate, true, true).followed_by(successors);
         records.iter().for_each(|raw| checks.emit(*raw));
@@ -385,10 +397,16 @@ fn tally(all: &TaskSet, first: &TaskSet, phases: &[Phase], records: &[RawRecord]
         if EngineStarted::read(raw).is_some() {
             set = sets.next().unwrap_or(set);
         }
-        let Some(ended) = JobFinished::read(raw) else { continue };
-        let Some(task) = set.task(ended.job.task) else { continue };
+        let (ended, refused) = (JobFinished::read(raw), JobRefused::read(raw));
+        let whose = ended.as_ref().map(|ended| ended.job.task).or(refused.as_ref().map(|job| job.task));
+        let Some(task) = whose.and_then(|task| set.task(task)) else { continue };
         let Some(one) = served.iter_mut().find(|one| one.name == task.name) else { continue };
+        let counts = |reason| matches!(reason, Refusal::TooEarly | Refusal::QueueFull | Refusal::LaneVoid);
+        one.refused += u64::from(refused.is_some_and(|refused| counts(refused.reason)));
+        let Some(ended) = ended else { continue };
         one.jobs += 1;
+        one.lost += u64::from(matches!(ended.outcome, JobOutcome::Failed | JobOutcome::Dropped));
+        one.stopped += u64::from(ended.outcome == JobOutcome::Stopped);
         one.missed += u64::from(ended.response > task.deadline);
         one.beyond += u64::from(ended.response > ended.bound);
         if ended.response > one.longest {

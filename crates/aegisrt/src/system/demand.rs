@@ -113,9 +113,8 @@ impl System {
     pub(crate) fn exchange_blocks(&self, slots: &[u32]) -> Vec<Vec<Bytes>> {
         let of = |model: &Model| {
             let slots = slots.get(model.task.index()).copied().unwrap_or(1).max(1);
-            let is_state = |name: &str| model.config.state.iter().any(|pair| pair.input == name);
             let input = |spec: &TensorSpec| {
-                let count = if is_state(&spec.name) { 1 } else { slots as usize };
+                let count = if model.is_state(spec) { 1 } else { slots as usize };
                 std::iter::repeat_n(spec.bytes, count)
             };
             let description = &model.description;

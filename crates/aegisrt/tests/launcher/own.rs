@@ -337,7 +337,7 @@ fn a_campaign_is_one_of_the_carriers_that_it_had() -> Result<(), Box<dyn Error>>
     let options =
         ProfileOptions { time_per_task: Nanos::from_millis(300), samples: 5, ..ProfileOptions::default() };
     let path = Path::new("profile.json");
-    let (profile, _) = profile(&mixed.system, &mixed.calibration, path, options, 200_000, false, |_| {})?;
+    let profile = profile(&mixed.system, &mixed.calibration, path, options)?;
     assert!(profile.from_post, "budgets begin with the post");
     assert_eq!(profile.matches_carriers(&[LaneId::new(1)]), Ok(()));
     mixed.system.prepare(Some(&profile), &mixed.calibration)?;

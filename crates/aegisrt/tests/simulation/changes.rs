@@ -48,6 +48,7 @@ impl World {
             certificate: &certificate,
             wishes,
             horizon: HORIZON,
+            terms: &|_| None,
         };
         Some(rehearsal.run().expect("a world"))
     }
