@@ -150,10 +150,12 @@ impl Admit {
         let (name, asked) = (fleet.policy(), asked.into_iter().find(|(_, asked)| *asked));
         match asked.filter(|_| INSERTING.contains(&name)) {
             None => Ok(()),
-            Some((option, _)) => Err(CliError::Input(format!(
-                "{option}: policy `{name}` inserts idle time, and only the releases of one fleet are explored; legal: {}",
-                POLICIES.join(", ")
-            ))),
+            Some((option, _)) => {
+                let problem = format!(
+                    "inserts idle time, and only the releases of one fleet are explored, so that {option} is refused"
+                );
+                Err(fleet.complain_policy(problem, POLICIES.join(", ")).into())
+            }
         }
     }
 
@@ -196,8 +198,7 @@ fn files(setup: &Setup) -> String {
 }
 
 fn write_chart(path: &Path, report: &AdmissionReport, set: &TaskSet, title: &str) -> Result<(), CliError> {
-    std::fs::write(path, chart::svg(report, set, title)?)
-        .map_err(|error| CliError::Unwritable { path: path.display().to_string(), reason: error.to_string() })
+    target::write(path, chart::svg(report, set, title)?)
 }
 
 impl<'a> Judged<'a> {

@@ -16,6 +16,7 @@ use aegis_backend_trt::{TensorRt, TensorRtLoader};
 use aegis_backend_tvm::{TvmLoader, TvmOptions, TvmRuntime};
 use aegis_cuda::DeviceKind;
 use aegis_cuda::kernel::{self, KernelLoader};
+use aegis_types::TaskId;
 
 use super::Environment;
 use super::answer::CliError;
@@ -41,12 +42,12 @@ impl Libraries {
         self.onnx.as_ref()
     }
 
-    /// The backends that the fleet's tasks name; vendor libraries are loaded only for those. A backend that this
-    /// program was built without is left out, and whoever reads the fleet's models says so at its line.
+    /// The backends that the fleet's tasks name; vendor libraries are loaded only for those.
     ///
     /// # Errors
-    /// Where a library is not found or does not load.
+    /// A backend that this program was built without, at its line; a library that is not found or does not load.
     pub fn loaders(&mut self, fleet: &Fleet, environment: &Environment) -> Result<Loaders, CliError> {
+        built_for(fleet)?;
         let named = |backend: BackendKind| fleet.tasks().iter().any(|task| task.backend == backend);
         let mut loaders = Loaders::default();
         if cfg!(feature = "onnx") && named(BackendKind::Onnx) {
@@ -106,6 +107,31 @@ impl Libraries {
         }
         Ok(None)
     }
+}
+
+/// Whether this program was built with a backend.
+const fn is_built(backend: BackendKind) -> bool {
+    match backend {
+        BackendKind::Onnx => cfg!(feature = "onnx"),
+        BackendKind::Tract => cfg!(feature = "tract"),
+        BackendKind::Tvm => cfg!(feature = "tvm"),
+        BackendKind::TensorRt => cfg!(feature = "tensorrt"),
+        // Neither stands on a library.
+        BackendKind::Kernel | BackendKind::Script => true,
+    }
+}
+
+/// Complains about the first task whose backend this program was built without.
+fn built_for(fleet: &Fleet) -> Result<(), CliError> {
+    let Some(position) = fleet.tasks().iter().position(|task| !is_built(task.backend)) else { return Ok(()) };
+    let missing = fleet.tasks()[position].backend.name();
+    let built = BackendKind::all_of(fleet.device()).iter().filter(|backend| is_built(**backend));
+    let mut legal: Vec<String> = built.map(|backend| format!("\"{}\"", backend.name())).collect();
+    legal.push(format!("a program that was built with `--features {missing}`"));
+    // A checked fleet has far fewer tasks than u16 numbers.
+    let id = TaskId::new(position as u16);
+    let problem = "this program was built without this backend";
+    Err(fleet.complain(id, "backend", problem, legal.join(", or ")).into())
 }
 
 /// The library for a device of that kind: the one with the CUDA provider beside it serves hosts as well.

@@ -11,6 +11,7 @@ use serde_json::json;
 use super::answer::{Answer, CliError};
 use super::stored::{damages, damages_json};
 use super::target;
+use crate::config::whole;
 
 /// Write a trace for other programs.
 #[derive(Debug, Args)]
@@ -67,10 +68,7 @@ impl Export {
 }
 
 fn write(trace: &Trace, path: &Path, writing: Writing) -> Result<(), CliError> {
-    let file = File::create(path).map_err(|error| CliError::Unwritable {
-        path: path.display().to_string(),
-        reason: error.to_string(),
-    })?;
-    writing(trace, &mut BufWriter::new(file))
-        .map_err(|error| CliError::Unwritable { path: path.display().to_string(), reason: error.to_string() })
+    let failed = |reason: String| CliError::Unwritable { path: path.display().to_string(), reason };
+    whole::write(path, |out| writing(trace, out).map_err(std::io::Error::other))
+        .map_err(|error| failed(error.to_string()))
 }

@@ -82,11 +82,7 @@ pub(super) fn fit(
     };
     let plan = setup.plan(&fitted.report)?;
     if let Some(path) = write {
-        let failed = |error: std::io::Error| CliError::Unwritable {
-            path: path.display().to_string(),
-            reason: error.to_string(),
-        };
-        std::fs::write(path, written(&fitted.fleet, path)).map_err(failed)?;
+        target::write(path, written(&fitted.fleet, path))?;
     }
     let mut answer = answer(&fitted, &naturals)?;
     judge_chains(&mut answer, &fitted);

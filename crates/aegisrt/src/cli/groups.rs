@@ -8,10 +8,9 @@ use super::answer::CliError;
 use super::figures::{factor, margin, percent, size};
 use super::setup::Setup;
 use super::table::Grid;
-use crate::config::{Fleet, Share};
-use crate::groups::observed::{Agreement, Served, served};
+use crate::config::{Fleet, GroupConfig, Share};
+use crate::groups::observed::{Agreement, Served};
 use crate::groups::{Asked, Excess, GroupUse, uses};
-use crate::tally::Tally;
 
 /// What the groups of a fleet ask for, and which budgets of theirs that exceeds.
 pub struct JudgedGroups<'a> {
@@ -131,13 +130,13 @@ fn refused(excess: Option<&Excess>) -> Result<(), CliError> {
 }
 
 /// What came of each group while it was served, after an empty line; nothing without groups.
-pub fn served_text(fleet: &Fleet, tally: &Tally) -> String {
-    if fleet.groups().is_empty() {
+pub fn served_text(groups: &[(&GroupConfig, Served)]) -> String {
+    if groups.is_empty() {
         return String::new();
     }
     let header = ["group", "jobs", "miss", "lost", "refused", "not served", "agreed", ""];
     let mut grid = Grid::new(1, &header);
-    for (config, served) in served(fleet, tally) {
+    for (config, served) in groups {
         let count = |count: u64| count.to_string();
         grid.row([
             config.name.clone(),
@@ -162,10 +161,9 @@ const fn said(agreement: Agreement) -> &'static str {
 }
 
 /// Agreements that were broken, a sentence each.
-pub fn broken(fleet: &Fleet, tally: &Tally) -> Vec<String> {
-    let served = served(fleet, tally).into_iter();
-    let broken = served.filter(|(config, served)| served.keeps(config.miss_rate) == Agreement::Broken);
-    let sentence = |(config, served): (&crate::config::GroupConfig, Served)| {
+pub fn broken(groups: &[(&GroupConfig, Served)]) -> Vec<String> {
+    let broken = groups.iter().filter(|(config, served)| served.keeps(config.miss_rate) == Agreement::Broken);
+    let sentence = |(config, served): &(&GroupConfig, Served)| {
         format!(
             "group `{}`: agreement broken: {} of {} jobs were not served in time ({} late, {} lost, {} refused), {} \
              was agreed",
@@ -182,8 +180,8 @@ pub fn broken(fleet: &Fleet, tally: &Tally) -> Vec<String> {
 }
 
 /// What came of each group, for programs.
-pub fn served_json(fleet: &Fleet, tally: &Tally) -> Value {
-    let one = |(config, served): (&crate::config::GroupConfig, Served)| {
+pub fn served_json(groups: &[(&GroupConfig, Served)]) -> Value {
+    let one = |(config, served): &(&GroupConfig, Served)| {
         let kept = match served.keeps(config.miss_rate) {
             Agreement::None => None,
             Agreement::Kept => Some(true),
@@ -195,5 +193,5 @@ pub fn served_json(fleet: &Fleet, tally: &Tally) -> Value {
             "miss_rate_agreed_ppm": config.miss_rate.map(Share::ppm), "kept": kept,
         })
     };
-    served(fleet, tally).into_iter().map(one).collect()
+    groups.iter().map(one).collect()
 }

@@ -17,7 +17,7 @@
 //! | [`groups`] | groups of tasks beside their budgets and agreements |
 //! | [`verdict`], [`summary`], [`outputs`] | what admission says, what a run left, whether its outputs are right |
 //! | [`stored`] | a run read back from its trace |
-//! | [`target`] | checks of the files that a command is about to write |
+//! | [`target`] | the files that a command is about to write: checked, and written whole |
 
 mod admit;
 pub mod answer;
@@ -67,7 +67,7 @@ Exit codes:
     1  a deadline was missed or a bound exceeded although every assumption held, an output was wrong, or a
        check failed
     2  bad input
-    3  refused by admission, in time or in memory
+    3  refused by admission, in time or in memory, or because a group exceeds its budgets
     4  deadlines were missed, or jobs failed or were dropped, each explained by a broken assumption
     5  undecided: a limit of states, memory or time was reached before a verdict, or a change still waits at the
        end of a simulation

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use aegis_cuda::{DeviceKind, ElementType};
+use aegis_cuda::{DeviceKind, ElementType, ModelDescription};
 use aegis_types::TaskId;
 
 use super::answer::CliError;
@@ -44,6 +44,11 @@ pub enum Found {
         /// The job's number.
         job: u64,
         /// The output's name.
+        output: String,
+    },
+    /// Two plain runs on the same inputs differ from each other, so that no comparison says anything.
+    Unrepeatable {
+        /// The first output in which they do.
         output: String,
     },
     /// Its backend has no plain run here.
@@ -104,11 +109,15 @@ fn compare_one(
         let expected = plain(&inputs)?;
         jobs += 1;
         let named = description.outputs.iter().zip(expected.iter().zip(outputs));
-        for (spec, (expected, found)) in named {
-            match distance(spec.element, elsewhere, expected, found) {
-                Some(far) => (largest, equal) = (largest.max(far), equal && expected == found),
+        for (spec, (bytes, found)) in named {
+            match distance(spec.element, elsewhere, bytes, found) {
+                Some(far) => (largest, equal) = (largest.max(far), equal && bytes == found),
                 None => {
-                    let found = Found::Wrong { job: *number, output: spec.name.clone() };
+                    let output = spec.name.clone();
+                    let found = match first_difference(&expected, &plain(&inputs)?) {
+                        Some(position) => Found::Unrepeatable { output: name_of(description, position) },
+                        None => Found::Wrong { job: *number, output },
+                    };
                     return Ok(Compared { task: report.task, jobs, found });
                 }
             }
@@ -122,6 +131,15 @@ fn compare_one(
     }
     let found = if equal { Found::Equal } else { Found::Near(largest) };
     Ok(Compared { task: report.task, jobs, found })
+}
+
+/// The first output in which two runs differ.
+fn first_difference(one: &[Vec<u8>], other: &[Vec<u8>]) -> Option<usize> {
+    one.iter().zip(other).position(|(one, other)| one != other)
+}
+
+fn name_of(description: &ModelDescription, output: usize) -> String {
+    description.outputs.get(output).map_or_else(|| output.to_string(), |spec| spec.name.clone())
 }
 
 /// How far numbers of another device may be from those of the host.

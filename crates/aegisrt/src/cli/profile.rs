@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::answer::{Answer, CliError};
 use super::figures::{self, size, span};
 use super::progress::Progress;
-use super::setup::{FleetArgs, beside, lanes_of, open_system};
+use super::setup::{FleetArgs, beside, lanes_of, open_system, placed};
 use super::summary::folded;
 use super::table::Grid;
 use super::{Environment, target};
@@ -94,6 +94,7 @@ impl ProfileCommand {
         let mut inputs = target::files_of(&fleet);
         inputs.push(args.platform_path());
         target::check("--output", &output, &inputs)?;
+        target::check_file("--output", &output)?;
         target::check("--output", &known, &inputs)?;
         let calibration = args.load_calibration()?;
         let tasks = fleet.tasks().len();
@@ -122,7 +123,7 @@ impl ProfileCommand {
         let save = |state: &CampaignState| state.save(&known);
         let state = profiler.run(state, self.stage.into(), self.time_limit, tell, save);
         progress.finish();
-        let state = state?;
+        let state = state.map_err(|error| placed(error, system.fleet()))?;
         let reached = profile::Progress::of(&state);
         if !reached.is_complete() {
             return Ok(interrupted(reached, &known));

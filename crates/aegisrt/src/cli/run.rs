@@ -22,11 +22,12 @@ use super::groups::JudgedGroups;
 use super::outputs::{self, Compared, Found};
 use super::pressure::{Fullness, Held};
 use super::progress::line;
-use super::setup::{FleetArgs, Setup};
+use super::setup::{FleetArgs, Setup, placed};
 use super::{Environment, chains, figures, groups, stored, summary, target, verdict};
 use crate::carrier::ModelReport;
 use crate::config::Fleet;
 use crate::error::RuntimeError;
+use crate::groups::observed::served;
 use crate::live::Live;
 use crate::machine;
 use crate::plant::ControlRequest;
@@ -139,7 +140,7 @@ impl Run {
         let profile = setup.profile.as_ref();
         let report = run(&setup.system, &setup.prepared, certificate, profile, &setup.calibration, &options);
         watcher.stop();
-        Ok(report?)
+        report.map_err(|error| placed(error, setup.system.fleet()))
     }
 
     fn judge(&self, setup: &Setup, report: RunReport) -> Result<Ended, CliError> {
@@ -162,9 +163,9 @@ impl Run {
 
     fn answer(&self, setup: &Setup, ended: &Ended) -> Answer {
         let report = &ended.report;
-        let fleet = setup.system.fleet();
+        let served = served(setup.system.fleet(), &report.tally);
         let mut text = summary::table(&report.tally);
-        text.push_str(&groups::served_text(fleet, &report.tally));
+        text.push_str(&groups::served_text(&served));
         text.push('\n');
         for note in idle(&setup.prepared.set) {
             text.push_str(&format!("{note}\n"));
@@ -173,7 +174,7 @@ impl Run {
         for line in &incidents {
             text.push_str(&format!("{line}\n"));
         }
-        for sentence in groups::broken(fleet, &report.tally) {
+        for sentence in groups::broken(&served) {
             text.push_str(&format!("{}\n", summary::folded(&sentence)));
         }
         for failure in failures(setup, report) {
@@ -211,7 +212,7 @@ impl Run {
                 Found::Equal => (None, Some(0.0)),
                 Found::Near(far) => (None, Some(*far)),
                 Found::Wrong { job, output } => (Some(json!({ "job": job, "output": output })), None),
-                Found::NoPlainRun(_) => (None, None),
+                Found::Unrepeatable { .. } | Found::NoPlainRun(_) => (None, None),
             };
             json!({
                 "task": verdict::name(task.task, &setup.prepared.set), "jobs": task.jobs, "wrong": wrong,
@@ -223,7 +224,7 @@ impl Run {
             "exit_code": ended.exit.code(),
             "interrupted": report.interrupted,
             "summary": report.tally.summary(),
-            "groups": groups::served_json(setup.system.fleet(), &report.tally),
+            "groups": groups::served_json(&served(setup.system.fleet(), &report.tally)),
             "notes": idle(&setup.prepared.set),
             "incidents": incidents,
             "failures": failures(setup, report),
@@ -251,6 +252,13 @@ fn compared_text(setup: &Setup, task: &Compared) -> String {
         ),
         Found::Wrong { job, output } => {
             format!("{name}: WRONG OUTPUT: `{output}` of job {job} differs from a plain run\n")
+        }
+        Found::Unrepeatable { output } => {
+            let said = format!(
+                "{name}: outputs not compared: two plain runs of the model on the same inputs differ in `{output}`; it draws \
+                 random numbers, or keeps something between runs"
+            );
+            format!("{}\n", summary::folded(&said))
         }
         Found::NoPlainRun(backend) => {
             format!("{name}: outputs not compared: backend `{}` has no plain run here\n", backend.name())

@@ -95,7 +95,7 @@ impl Sag {
             Shown { set: &set, report: &report, rta: None, witness: None, replayed: None, notes: Vec::new() };
         if let Some(path) = &self.rta {
             if report.complete {
-                write(path, &csv::results(&set, &report.bounds))?;
+                target::write(path, csv::results(&set, &report.bounds))?;
                 shown.rta = Some(path);
             } else {
                 shown.notes.push("no bounds are written: the exploration did not come to its end");
@@ -109,7 +109,7 @@ impl Sag {
             };
             match schedule {
                 Some(jobs) => {
-                    write(path, &csv::write_jobs(&jobs))?;
+                    target::write(path, csv::write_jobs(&jobs))?;
                     shown.witness = Some(path);
                 }
                 None => {
@@ -197,11 +197,6 @@ fn disputed(objection: &CoverObjection) -> Answer {
         json: json!({ "verdict": "disputed", "why": objection.to_string() }),
         exit: Exit::Violated,
     }
-}
-
-fn write(path: &Path, text: &str) -> Result<(), CliError> {
-    std::fs::write(path, text)
-        .map_err(|error| CliError::Unwritable { path: path.display().to_string(), reason: error.to_string() })
 }
 
 fn parsed<T>(path: &Path, parse: fn(&str) -> Result<T, SagError>) -> Result<T, CliError> {

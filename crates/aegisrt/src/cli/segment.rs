@@ -84,10 +84,7 @@ impl Segment {
         if !report.agrees() {
             return Ok(Answer { text: report.disagreement(), json: report.json(None), exit: Exit::Violated });
         }
-        std::fs::write(&out, cut).map_err(|error| CliError::Unwritable {
-            path: out.display().to_string(),
-            reason: error.to_string(),
-        })?;
+        target::write(&out, cut)?;
         Ok(Answer::done(report.text(&out), report.json(Some(&out))))
     }
 

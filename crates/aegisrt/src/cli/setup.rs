@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use aegis_cuda::{Device, DeviceKind, HostDevice, HostOptions, Units};
+use aegis_context::ContextError;
+use aegis_cuda::{BackendError, Device, DeviceKind, HostDevice, HostOptions, TensorSpec, Units};
 use aegis_memory::{Demand, MemoryError, MemoryPlan, Shortage};
 use aegis_sched::assign::{LaneChoice, assign};
 use aegis_sched::{AdmissionController, AdmissionReport, AdmissionRequest, TaskSet};
@@ -12,6 +13,7 @@ use clap::Args;
 
 use crate::config::{Calibration, Facts, Fleet, InputSource, PartitionConfig, Prepared, Profile, prepare};
 use crate::error::RuntimeError;
+use crate::inventory::legal_apart;
 use crate::machine;
 use crate::system::{Builder, System, device, slots_by_contract};
 
@@ -270,6 +272,7 @@ fn open_system_on(
     readable_files(&fleet)?;
     let loaders = libraries.loaders(&fleet, environment)?;
     let system = Builder::new(fleet).loaders(loaders).device(device).build(|_| {})?;
+    whole_recordings(&system)?;
     Ok((system, libraries))
 }
 
@@ -331,6 +334,48 @@ fn readable_files(fleet: &Fleet) -> Result<(), CliError> {
         }
     }
     Ok(())
+}
+
+/// A recording that does not divide into jobs is reported before anything is measured or admitted.
+fn whole_recordings(system: &System) -> Result<(), CliError> {
+    for model in system.models() {
+        let InputSource::File(path) = &model.config.inputs else { continue };
+        let inputs = model.fed_inputs();
+        let job: u64 = inputs.iter().fold(0, |sum, input| sum.saturating_add(input.bytes.get()));
+        let size = std::fs::metadata(path).map_or(0, |known| known.len());
+        if size > 0 && job > 0 && size.is_multiple_of(job) {
+            continue;
+        }
+        let read = |input: &TensorSpec| format!("`{}` {:?} {:?}", input.name, input.element, input.shape);
+        let problem = match inputs.is_empty() {
+            true => "the model takes no input that could be recorded".to_owned(),
+            false => format!("{} are no whole number of jobs", Bytes::new(size)),
+        };
+        let order: Vec<String> = inputs.iter().map(read).collect();
+        let legal = match inputs.is_empty() {
+            true => "no entry, or { seed = 1 }".to_owned(),
+            false => format!(
+                "{} for each job: the elements of {}, in this order, little-endian, nothing between",
+                Bytes::new(job),
+                order.join(", ")
+            ),
+        };
+        return Err(system.fleet().complain(model.task, "inputs.file", problem, legal).into());
+    }
+    Ok(())
+}
+
+/// An error with the fleet's line, where it is a model that failed when its lane ran it for the first time.
+pub(super) fn placed(error: RuntimeError, fleet: &Fleet) -> CliError {
+    let failed = match &error {
+        RuntimeError::Backend(failed) | RuntimeError::Context(ContextError::Backend(failed)) => failed,
+        _ => return error.into(),
+    };
+    let BackendError::Execution { model, reason, started: true } = failed else { return error.into() };
+    let Some((task, _)) = fleet.task(model) else { return error.into() };
+    let (problem, legal) = legal_apart(reason);
+    let legal = legal.unwrap_or("a model that runs; while it is loaded, its inputs are zeros");
+    fleet.complain(task, "model", format!("it fails when it runs: {problem}"), legal).into()
 }
 
 /// Pipes and devices are not opened: they may never answer, or never end.

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use super::answer::CliError;
-use crate::config::{Fleet, InputSource};
+use crate::config::{Fleet, InputSource, whole};
 
 /// Checks that `output`, which `option` names, can be written without replacing one of `inputs`.
 ///
@@ -31,6 +31,29 @@ pub fn check(option: &str, output: &Path, inputs: &[PathBuf]) -> Result<(), CliE
         )));
     }
     Ok(())
+}
+
+/// Checks that `output` is no device and no pipe, for what is kept in a file beside it.
+///
+/// # Errors
+/// What is wrong, with the option, the path and what would be legal.
+pub fn check_file(option: &str, output: &Path) -> Result<(), CliError> {
+    if whole::is_file_or_absent(output) {
+        return Ok(());
+    }
+    let shown = output.display();
+    Err(CliError::Input(format!(
+        "{option}: {shown} is a device or a pipe, and what is known meanwhile is kept beside it; legal: the path of a file"
+    )))
+}
+
+/// Writes a file as a whole: what stood there still stands where that fails.
+///
+/// # Errors
+/// [`CliError::Unwritable`].
+pub fn write(path: &Path, content: impl AsRef<[u8]>) -> Result<(), CliError> {
+    whole::write_bytes(path, content)
+        .map_err(|error| CliError::Unwritable { path: path.display().to_string(), reason: error.to_string() })
 }
 
 /// The files that a fleet consists of: its own, models and recorded inputs.

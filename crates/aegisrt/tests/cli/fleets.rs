@@ -178,3 +178,17 @@ fn spans_on_the_command_line_are_checked_before_anything_is_measured() {
     folder.aegis(&["admit", "fleet.toml", "--fit", "0ms"]).refuses(2, &["--fit", "above zero"]);
     folder.aegis(&["admit", "fleet.toml", "--fit", "100000s"]).refuses(2, &["--fit", "at most 86400s"]);
 }
+
+#[test]
+#[cfg(not(feature = "tvm"))]
+fn a_backend_that_was_left_out_is_named_with_those_there_are() {
+    let folder = Folder::new();
+    folder.calibrated().write("model.onnx", "weights");
+    folder.write("fleet.toml", fleet(1, &task("vad", &[("backend", "\"tvm\"")])));
+    for command in ["profile", "admit", "run"] {
+        folder.aegis(&[command, "fleet.toml"]).refuses(
+            2,
+            &["`vad`.backend = \"tvm\"", "built without this backend", "\"onnx\"", "--features tvm"],
+        );
+    }
+}

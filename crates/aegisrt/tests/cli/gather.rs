@@ -1,4 +1,8 @@
-//! A model of one operator that fails when its input says so: a lookup in a table of two numbers.
+//! Models of one operator: a lookup in a table of two numbers, which fails when its input says so, and a draw of a random
+//! number, which no two runs make alike.
+
+const FLOAT: u8 = 1;
+const INT64: u8 = 7;
 
 /// A field of a message: bytes with their length.
 fn bytes(field: u8, content: &[u8]) -> Vec<u8> {
@@ -22,23 +26,35 @@ fn tensor(name: &str, element: u8) -> Vec<u8> {
 
 /// The model: `value = table[index]`, with `index` a 64-bit integer that must be -2 to 1.
 pub fn model() -> Vec<u8> {
-    const FLOAT: u8 = 1;
-    const INT64: u8 = 7;
-    let node = [
-        bytes(1, b"table"),
-        bytes(1, b"index"),
-        bytes(2, b"value"),
-        bytes(3, b"lookup"),
-        bytes(4, b"Gather"),
-    ]
-    .concat();
+    file("Gather", &["table", "index"], &table(), INT64)
+}
+
+/// The model: `value = table + index`, two numbers, of which the file says that they are one.
+pub fn misstated() -> Vec<u8> {
+    file("Add", &["table", "index"], &table(), FLOAT)
+}
+
+/// The constant `table`: one and two.
+fn table() -> Vec<u8> {
     let table = [number(1, 2), number(2, FLOAT), bytes(8, b"table"), bytes(9, &[0, 0, 128, 63, 0, 0, 0, 64])]
         .concat();
+    bytes(5, &table)
+}
+
+/// The model: `value` is drawn anew in every run, in the shape of `index`, a number.
+pub fn random() -> Vec<u8> {
+    file("RandomNormalLike", &["index"], &[], FLOAT)
+}
+
+/// A file with one operator from `index` and constants to `value`.
+fn file(operator: &str, reads: &[&str], constants: &[u8], element: u8) -> Vec<u8> {
+    let reads: Vec<u8> = reads.iter().flat_map(|name| bytes(1, name.as_bytes())).collect();
+    let node = [reads, bytes(2, b"value"), bytes(3, b"lookup"), bytes(4, operator.as_bytes())].concat();
     let graph = [
         bytes(1, &node),
         bytes(2, b"lookup"),
-        bytes(5, &table),
-        bytes(11, &tensor("index", INT64)),
+        constants.to_vec(),
+        bytes(11, &tensor("index", element)),
         bytes(12, &tensor("value", FLOAT)),
     ]
     .concat();

@@ -247,3 +247,31 @@ fn fitted_periods_are_judged_by_the_groups_too() {
     folder.aegis(&with("admit", &["--fit", "1ms"])).says(3, &["0 of 5 periods", "REFUSED: group `gold`"]);
     tenants("utilisation = 0.5", "").aegis(&with("admit", &["--fit", "1ms"])).says(0, &["ADMITTED", "gold"]);
 }
+
+/// Groups are followed while tasks come and go: a change is refused for the group's time alone, and agreements are
+/// counted over the whole run.
+#[test]
+fn changes_keep_to_what_groups_may_take() {
+    let folder = Folder::new();
+    let extra: Row<'_> = ("gold.extra", 1, 20, 2_000, "group = \"gold\"");
+    let rows: Vec<Row<'_>> = TENANTS.into_iter().chain([extra]).collect();
+    elsewhere::write(&folder, &rows, "");
+    let text = elsewhere::fleet("edf", &[extra], "");
+    folder.write("extra.toml", &text[text.find("[[task]]").expect("there is a task")..]);
+    folder.write("changes.toml", "[[change]]\nat = \"50ms\"\nadd = \"extra.toml\"\n");
+    let asks = |gold: &str, more: &[&str]| {
+        folder.write("fleet.toml", elsewhere::fleet("edf", &TENANTS, &groups(gold, "")));
+        folder.aegis(&with("simulate", &[&["--changes", "changes.toml"], more].concat()))
+    };
+    asks("utilisation = 0.5", &[]).says(0, &["in effect from", "not served", "gold", "kept", "0 violations"]);
+    let tight = asks("utilisation = 0.2", &[]);
+    tight.says(
+        3,
+        &["change 1 at 50ms", "REFUSED: group `gold`", "its budget is 0.2", "what was served is served on"],
+    );
+    let json = asks("utilisation = 0.2", &["--format", "json"]).json();
+    assert_eq!((&json["refused"], &json["changes"][0]["reply"]), (&1.into(), &"refused".into()), "{json}");
+    assert_eq!((&json["groups"][0]["group"], &json["groups"][0]["kept"]), (&"gold".into(), &true.into()));
+    assert!(number(&json, "/groups/0/jobs") > 0 && number(&json, "/groups/0/unserved") == 0, "{json}");
+    asks("utilisation = 0.05", &[]).refuses(3, &["group `gold`", "its budget is 0.05"]);
+}

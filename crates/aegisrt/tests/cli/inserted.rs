@@ -80,9 +80,10 @@ fn what_a_rule_cannot_look_ahead_of_is_refused() {
 #[test]
 fn searches_that_vary_numbers_are_refused() {
     for option in ["--sensitivity", "--what-if", "--assign"] {
-        folder("p-rm")
-            .aegis(&with("admit", &[option]))
-            .refuses(2, &[option, "`p-rm`", "legal: fifo, rm, dm, fp, edf, fair"]);
+        folder("p-rm").aegis(&with("admit", &[option])).refuses(
+            2,
+            &["fleet.toml:", "policy.kind = \"p-rm\"", option, "legal: fifo, rm, dm, fp, edf, fair"],
+        );
     }
 }
 

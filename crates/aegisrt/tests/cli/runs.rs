@@ -139,6 +139,60 @@ fn a_model_that_fails_at_run_time_takes_no_other_down() {
         .refuses(2, &["fails when it runs", "indices element"]);
 }
 
+const ONE_NUMBER: [(&str, &str); 3] =
+    [("model", "\"one.onnx\""), ("shapes", "{ index = [1] }"), ("state", "[]")];
+
+/// What two plain runs do not agree on cannot be wrong.
+#[test]
+fn outputs_that_no_two_runs_make_alike_are_not_called_wrong() {
+    let Some(cache) = cache() else { return };
+    let folder = ready(&cache, &task("draw", &ONE_NUMBER));
+    folder.write("one.onnx", gather::random());
+    let answer = folder.aegis(&["run", "fleet.toml", "--duration", "300ms", "--check-outputs"]);
+    assert!(matches!(answer.code, 0 | 4), "{answer:?}");
+    let said = ["draw: outputs not compared: two plain runs", "differ in `value`", "draws"];
+    assert!(said.iter().all(|part| answer.out.contains(part)), "{answer:?}");
+    assert!(!answer.out.contains("WRONG"), "{answer:?}");
+}
+
+/// It fails as soon as its lane loads it, and is found at the fleet's line all the same.
+#[test]
+fn a_model_that_fails_while_it_is_loaded_is_named_at_its_line() {
+    let Some(cache) = cache() else { return };
+    let folder = ready(&cache, &task("odd", &ONE_NUMBER));
+    folder.write("one.onnx", gather::misstated());
+    for arguments in [&["run", "fleet.toml", "--duration", "100ms"][..], &["profile", "fleet.toml"]] {
+        folder.aegis(arguments).refuses(
+            2,
+            &[
+                "fleet.toml:",
+                "`odd`.model = \"one.onnx\"",
+                "output `value` has shape {2} in this run and had {1} before",
+                "legal: an output of one shape",
+            ],
+        );
+    }
+}
+
+#[test]
+fn a_recording_that_is_no_whole_number_of_jobs_is_refused_by_the_first_command_that_reads_it() {
+    let Some(cache) = cache() else { return };
+    let recorded = [&ONE_NUMBER[..], &[("inputs", "{ file = \"short.bin\" }")]].concat();
+    let folder = ready(&cache, &task("lookup", &recorded));
+    folder.write("one.onnx", gather::model()).write("short.bin", [0; 12]);
+    for command in ["admit", "plan", "profile", "run"] {
+        folder.aegis(&[command, "fleet.toml"]).refuses(
+            2,
+            &[
+                "fleet.toml:",
+                "`lookup`.inputs.file = \"short.bin\"",
+                "12B are no whole number of jobs",
+                "8B for each job: the elements of `index` I64 [1], in this order",
+            ],
+        );
+    }
+}
+
 #[test]
 fn a_sporadic_task_that_nobody_submits_is_told() {
     let Some(cache) = cache() else { return };

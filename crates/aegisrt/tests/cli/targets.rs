@@ -96,3 +96,33 @@ fn two_runs_do_not_write_one_trace() {
     assert!(matches!(answer.code, 0 | 4), "{answer:?}");
     folder.aegis(&["replay", "run.aegis"]).says(0, &["identical"]);
 }
+
+/// A pipe of the folder stands for every device: were one replaced, only this folder would suffer.
+#[test]
+fn a_device_is_not_replaced_and_no_campaign_is_kept_beside_it() {
+    let folder = Folder::new();
+    folder.calibrated().write("fleet.toml", fleet(1, &task("vad", &[]))).write("model.onnx", "weights");
+    let made = std::process::Command::new("mkfifo").arg(folder.path("pipe")).status();
+    if !made.is_ok_and(|status| status.success()) {
+        println!("skipped: there is no mkfifo here");
+        return;
+    }
+    folder
+        .aegis(&["profile", "fleet.toml", "--output", "pipe"])
+        .refuses(2, &["--output: pipe is a device or a pipe", "legal: the path of a file"]);
+    assert!(!folder.path("pipe").is_file());
+    assert!(!folder.path("pipe.campaign.json").exists());
+}
+
+#[test]
+fn an_export_that_fails_leaves_what_was_there() {
+    let folder = Folder::new();
+    made::trace(&folder.path("run.aegis"));
+    folder.write("out.jsonl", "kept");
+    // What is written first cannot be: a folder has its name.
+    std::fs::create_dir(folder.path("out.jsonl.partial")).unwrap();
+    folder
+        .aegis(&["export", "run.aegis", "--json", "out.jsonl"])
+        .refuses(2, &["out.jsonl", "cannot be written"]);
+    assert_eq!(std::fs::read(folder.path("out.jsonl")).unwrap(), b"kept");
+}

@@ -165,8 +165,7 @@ fn left_out(ground: &Ground<'_>, settled: &Settled) -> Result<Vec<LeftOut>, CliE
 }
 
 fn write(fleet: &Fleet, path: &Path) -> Result<(), CliError> {
-    std::fs::write(path, written(fleet, path))
-        .map_err(|error| CliError::Unwritable { path: path.display().to_string(), reason: error.to_string() })
+    target::write(path, written(fleet, path))
 }
 
 const fn criticality(level: Criticality) -> &'static str {

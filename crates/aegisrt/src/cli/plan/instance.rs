@@ -99,11 +99,7 @@ impl InstanceArgs {
                 |fault| MemoryError::Rejected { planner: "search".to_owned(), fault: Box::new(fault) };
             check_placement(&problem, &placement).map_err(rejected)?;
             if let Some(out) = &self.out {
-                let unwritable = |error: std::io::Error| CliError::Unwritable {
-                    path: out.display().to_string(),
-                    reason: error.to_string(),
-                };
-                std::fs::write(out, instance.write(&placement).map_err(wrong)?).map_err(unwritable)?;
+                target::write(out, instance.write(&placement).map_err(wrong)?)?;
             }
             let edges = [search.peak(), search.bound()];
             drawn = options.draw(|| picture::of_instance(&instance, &problem, &placement, edges))?;

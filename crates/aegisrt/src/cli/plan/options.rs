@@ -1,6 +1,6 @@
 //! What is asked about a plan beyond the plan itself, and the files that it is drawn to.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use aegis_memory::{MemoryError, Thresholds};
 use clap::Args;
@@ -70,16 +70,7 @@ impl Options {
     /// [`CliError::Unwritable`].
     pub fn draw(&self, drawing: impl FnOnce() -> Drawing) -> Result<String, CliError> {
         let Some(svg) = &self.svg else { return Ok(String::new()) };
-        write(svg, &drawing().svg())?;
+        target::write(svg, drawing().svg())?;
         Ok(format!("wrote {}\n", svg.display()))
     }
-}
-
-/// Writes a file.
-fn write(path: &Path, text: &str) -> Result<(), CliError> {
-    let unwritable = |error: std::io::Error| CliError::Unwritable {
-        path: path.display().to_string(),
-        reason: error.to_string(),
-    };
-    std::fs::write(path, text).map_err(unwritable)
 }

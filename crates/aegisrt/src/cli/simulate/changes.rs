@@ -14,10 +14,11 @@ use super::super::answer::{Answer, CliError, Exit};
 use super::super::figures::{self, span};
 use super::super::setup::{FleetArgs, Setup};
 use super::super::table::Grid;
-use super::super::{Environment, verdict};
+use super::super::{Environment, groups, summary, verdict};
 use super::fleet::{HORIZON, SHOWN, check_partitions, failed, known_policy, scenario};
 use super::wishes::{RUN_MAX, Wishes};
-use crate::config::Fleet;
+use crate::config::{Fleet, GroupConfig};
+use crate::groups::{observed, uses};
 use crate::simulate::changes::{Rehearsal, Rehearsed, Reply, Served, Told, subset};
 use crate::simulate::policy::PolicyChoice;
 
@@ -57,13 +58,17 @@ pub(super) fn perform(
     let all = &setup.prepared.set;
     let set = subset(all, first.iter().map(String::as_str))?;
     let report = judge.report(&set);
+    if let Some(excess) = report.certificate().and_then(|_| judge.too_heavy(&set)) {
+        return Err(CliError::Refused(excess));
+    }
     let mut answer = match report.certificate() {
         None => refused(&report, &set)?,
         Some(certificate) => {
             let policy = PolicyChoice::Named(known_policy(&setup)?);
             let scenario = scenario(&setup, policy, asked.seed);
+            let (first, terms) = (&set, &|set: &TaskSet| judge.too_heavy(set));
             let rehearsal =
-                Rehearsal { scenario: &scenario, first: &set, certificate, wishes: &wishes, horizon };
+                Rehearsal { scenario: &scenario, first, certificate, wishes: &wishes, horizon, terms };
             let rehearsed = rehearsal.run().map_err(failed)?;
             judge.answer(&rehearsed, asked.seed, horizon)?
         }
@@ -111,6 +116,32 @@ impl Judge<'_> {
         controller.analyze(&AdmissionRequest::new(set).tight())
     }
 
+    /// The first group that exceeds its budget of utilisation, in words. Charges that leave the range of time are refused
+    /// where the set is certified.
+    fn too_heavy(&self, set: &TaskSet) -> Option<String> {
+        let groups = uses(self.setup.system.fleet(), set, None).ok()?;
+        let excesses = groups.iter().flat_map(|group| self.setup.system.excesses(group, set, None, &[]));
+        excesses.map(|excess| excess.to_string()).next()
+    }
+
+    /// What came of each group, whatever it consisted of at the time.
+    fn groups<'f>(&'f self, found: &Rehearsed) -> Vec<(&'f GroupConfig, observed::Served)> {
+        let fleet = self.setup.system.fleet();
+        let mut sums = vec![observed::Served::default(); fleet.groups().len()];
+        for one in &found.tasks {
+            let group = fleet.task(&one.name).and_then(|(_, config)| fleet.group_of(config));
+            if let Some(sum) = group.and_then(|group| sums.get_mut(group)) {
+                *sum = sum.and(observed::Served {
+                    jobs: one.jobs.saturating_sub(one.stopped) + one.refused,
+                    missed: one.missed,
+                    lost: one.lost,
+                    refused: one.refused,
+                });
+            }
+        }
+        fleet.groups().iter().zip(sums).collect()
+    }
+
     fn answer(&self, found: &Rehearsed, seed: u64, horizon: Nanos) -> Result<Answer, CliError> {
         let mut text = format!(
             "one run of {} in virtual time, seed {seed}, {}\n",
@@ -123,6 +154,11 @@ impl Judge<'_> {
             changes.push(self.told_json(told)?);
         }
         text.push_str(&served(found));
+        let groups = self.groups(found);
+        text.push_str(&groups::served_text(&groups));
+        for sentence in groups::broken(&groups) {
+            text.push_str(&format!("{}\n", summary::folded(&sentence)));
+        }
         let notes = self.notes();
         notes.iter().for_each(|note| text.push_str(&format!("note: {note}\n")));
         let sum = |of: fn(&Served) -> u64| found.tasks.iter().map(of).sum::<u64>();
@@ -140,6 +176,7 @@ impl Judge<'_> {
             "accepted": said(Exit::Done), "refused": said(Exit::Refused), "undecided": said(Exit::Undecided),
             "jobs": sum(|one| one.jobs), "missed": sum(|one| one.missed), "beyond_bounds": sum(|one| one.beyond),
             "tasks": found.tasks.iter().map(task).collect::<Vec<_>>(),
+            "groups": groups::served_json(&groups),
             "notes": notes,
             "violations": violations,
             "found": found.violations.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -180,6 +217,9 @@ impl Judge<'_> {
                 }
                 text.push_str("  what was served is served on\n");
             }
+            Reply::Barred { because } => {
+                text.push_str(&indented(&format!("REFUSED: {because}\nwhat was served is served on\n")));
+            }
             Reply::Nothing => text.push_str("  nothing to do: a change before was refused\n"),
             Reply::NotAsked { because } => {
                 text.push_str(&format!("  not asked for until the end: {because}\n"))
@@ -213,6 +253,7 @@ impl Judge<'_> {
             Reply::Refused => {
                 refusal = verdict::json(&self.report(&told.after), &told.after)?["refusal"].take();
             }
+            Reply::Barred { because: term } => because.push(term.clone()),
             Reply::NotAsked { because: error } => because.push(error.to_string()),
             Reply::AtOnce | Reply::Nothing => {}
         }
@@ -231,7 +272,7 @@ const fn reply(told: &Told) -> (&'static str, Exit) {
         (Reply::AtOnce, _) => ("at_once", Exit::Done),
         (Reply::AtIdle { .. }, Some(_)) => ("at_idle", Exit::Done),
         (Reply::AtIdle { .. }, None) => ("at_idle", Exit::Undecided),
-        (Reply::Refused, _) => ("refused", Exit::Refused),
+        (Reply::Refused | Reply::Barred { .. }, _) => ("refused", Exit::Refused),
         (Reply::Nothing, _) => ("nothing", Exit::Done),
         (Reply::NotAsked { .. }, _) => ("not_asked", Exit::Undecided),
     }

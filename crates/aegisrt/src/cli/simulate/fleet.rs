@@ -22,6 +22,7 @@ use super::super::{Environment, summary, verdict};
 use super::changes::{self, Asked};
 use super::overload::{self, Overload};
 use crate::config::{Facts, Fleet, prepare_apart};
+use crate::groups::observed::served;
 use crate::simulate::SimulateError;
 use crate::simulate::episode::{Episode, Outcome};
 use crate::simulate::faults::FaultPlan;
@@ -52,7 +53,7 @@ pub(super) struct FleetRuns {
     /// Serve the fleet once, and ask for the changes of FILE at their times: tables [[change]] with `at`, and `remove` or
     /// `restore` (names of tasks) or `add` (a file of [[task]] tables). Each is accepted at once, accepted for an idle
     /// instant, or refused; a refusal makes the exit code 3, a change that waits still at the end 5. Budgets are those
-    /// that hold beside every task of both files; memory is not planned.
+    /// that hold beside every task of both files; a group keeps its budget of utilisation, and memory is not planned.
     #[arg(long, value_name = "FILE", requires = "fleet")]
     changes: Option<PathBuf>,
     /// Let the clients of a group's sporadic tasks submit so many jobs in every period, of which a contract lets in one;
@@ -272,8 +273,9 @@ impl Total {
             self.jobs,
             grid.text()
         );
-        text.push_str(&groups::served_text(fleet, &self.tally));
-        for sentence in groups::broken(fleet, &self.tally) {
+        let served = served(fleet, &self.tally);
+        text.push_str(&groups::served_text(&served));
+        for sentence in groups::broken(&served) {
             text.push_str(&format!("{}\n", summary::folded(&sentence)));
         }
         for found in self.found.iter().take(SHOWN) {
@@ -287,7 +289,7 @@ impl Total {
         let json = json!({
             "runs": runs.count(), "seed": runs.seed, "horizon_ns": runs.horizon().get(), "jobs": self.jobs,
             "tasks": tasks, "violations": count, "found": self.found,
-            "groups": groups::served_json(fleet, &self.tally),
+            "groups": groups::served_json(&served),
         });
         let exit = if count == 0 { Exit::Done } else { Exit::Violated };
         Answer { text, json, exit }
