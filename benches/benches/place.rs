@@ -220,8 +220,39 @@ fn main() {
         }
         None => println!("skipped: AEGIS_VECTORS is not set"),
     }
+    shapes(effort);
     cuts(effort);
     minimised(effort);
+}
+
+/// Kinds of lives that stand apart: all of one instant, a window that slides, teeth on a ground, and alignments far above
+/// sizes.
+fn shapes(effort: Effort) {
+    type Row<'a> = &'a dyn Fn(u64, u64) -> String;
+    let mut draw = SplitMix(1);
+    let mut size = |step: u64| step * draw.between(1, 99);
+    let nested = |at: u64, size: u64| format!("{at},{},{size},1", 2000 - at);
+    let sliding = |at: u64, size: u64| format!("{at},{},{size},1", at + 20);
+    let comb = |at: u64, size: u64| match at % 2 {
+        0 => format!("{at},{},{size},1", at + 3),
+        _ => format!("0,1000,{size},1"),
+    };
+    let aligned =
+        |at: u64, size: u64| format!("{at},{},{size},{}", at + size % 40 + 1, 64 << (2 * (size % 4)));
+    let kinds: [(&str, u64, Row<'_>); 4] = [
+        ("nested", 256, &nested),
+        ("sliding", 256, &sliding),
+        ("comb", 1024, &comb),
+        ("aligned", 7, &aligned),
+    ];
+    for (kind, step, row) in kinds {
+        let rows = (0..1000).map(|at| format!("{at},{}\n", row(at, size(step))));
+        let text: String =
+            std::iter::once("id,lower,upper,size,alignment\n".to_owned()).chain(rows).collect();
+        let problem = Instance::read(&text).and_then(|it| Ok(it.problem(Bytes::new(AMPLE))?));
+        let limit = Limit::Ms(effort.choose(2_000, 20) as f64);
+        line(&format!("{kind} 1000"), &problem.expect("a legal instance"), Goal::Least, 0, limit);
+    }
 }
 
 /// The published instances without about every twentieth buffer, which chance picks.

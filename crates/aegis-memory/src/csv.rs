@@ -11,6 +11,9 @@
 //! | `hint` | optional: checked and not used |
 //! | `gaps` | optional: `l-u` or `l-u@first:behind`, separated by blanks |
 //!
+//! A cell may stand in quotation marks, which are not written again; a comma parts cells there too. A byte order mark and
+//! blank lines are passed over.
+//!
 //! A solution is the same text with the column `offset` filled in, or added as the last one.
 
 use std::collections::BTreeMap;
@@ -19,7 +22,7 @@ use std::fmt::Write;
 use aegis_types::{Bytes, LaneId, MemoryClass, TaskId};
 
 use crate::error::MemoryError;
-use crate::problem::{Buffer, BufferId, Gap, Placement, Problem};
+use crate::problem::{Buffer, BufferId, Gap, MOST_BUFFERS, Placement, Problem};
 
 /// Why a text is no instance.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,16 +32,24 @@ pub enum CsvError {
     #[error("line 1: the text is empty; legal: a head with the columns id, lower, upper, size")]
     Empty,
     /// A column is missing.
-    #[error("line 1: there is no column {column}; legal: {legal}")]
+    #[error(
+        "line {line}: there is no column {column} in {head:?}; legal: {legal}, and commas between columns"
+    )]
     NoColumn {
+        /// The line of the head, from 1 on.
+        line: usize,
+        /// How the head begins.
+        head: String,
         /// The column.
         column: &'static str,
         /// What would be legal.
         legal: &'static str,
     },
     /// A column stands twice, or means the same as another.
-    #[error("line 1: column {column} says what an earlier column says; legal: one of them")]
+    #[error("line {line}: column {column} says what an earlier column says; legal: one of them")]
     DoubleColumn {
+        /// The line of the head, from 1 on.
+        line: usize,
         /// The second column.
         column: String,
     },
@@ -59,7 +70,7 @@ pub enum CsvError {
         line: usize,
         /// The column's name.
         column: String,
-        /// The cell.
+        /// How the cell begins.
         value: String,
         /// What would be legal.
         legal: String,
@@ -93,6 +104,9 @@ enum Column {
 }
 
 const COLUMNS: usize = 8;
+
+/// Characters of a cell or a head that a message shows.
+const SHOWN_MOST: usize = 80;
 
 /// Every name of a column, and whether it names the last instant in place of the one behind it.
 const NAMES: [(&str, Column, bool); 11] = [
@@ -132,12 +146,18 @@ impl Instance {
     /// ```
     ///
     /// # Errors
-    /// [`CsvError`] naming line, column, value and what would be legal.
+    /// [`CsvError`] naming line, column, value and what would be legal. More rows than a problem may have buffers are
+    /// refused before any is read.
     pub fn read(text: &str) -> Result<Self, CsvError> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
-        let (_, head) = lines.next().ok_or(CsvError::Empty)?;
-        let head: Vec<String> = head.split(',').map(|name| name.trim().to_owned()).collect();
-        let columns = Columns::of(&head)?;
+        let (line, head) = lines.next().ok_or(CsvError::Empty)?;
+        let columns = Columns::of(line, head)?;
+        let head = cells(head);
+        let found = lines.clone().count();
+        if found > MOST_BUFFERS {
+            return Err(MemoryError::TooManyBuffers { found, most: MOST_BUFFERS }.into());
+        }
         let mut instance = Self {
             head,
             rows: Vec::new(),
@@ -147,7 +167,7 @@ impl Instance {
         };
         let mut seen: BTreeMap<String, usize> = BTreeMap::new();
         for (line, text) in lines {
-            let row: Vec<String> = text.split(',').map(|cell| cell.trim().to_owned()).collect();
+            let row = cells(text);
             if row.len() != instance.head.len() {
                 return Err(CsvError::Cells { line, found: row.len(), legal: instance.head.len() });
             }
@@ -208,6 +228,25 @@ impl Instance {
     }
 }
 
+fn cells(line: &str) -> Vec<String> {
+    line.split(',').map(|cell| bare(cell).to_owned()).collect()
+}
+
+/// A cell without the blanks around it, and without a pair of quotation marks.
+fn bare(cell: &str) -> &str {
+    let cell = cell.trim();
+    let inner = cell.strip_prefix('"').and_then(|cell| cell.strip_suffix('"'));
+    inner.filter(|inner| !inner.contains('"')).map_or(cell, str::trim)
+}
+
+/// The beginning of what was read, for a message: a cell may be as long as the text.
+fn beginning(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_MOST) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 fn meaning(name: &str) -> Option<(Column, bool)> {
     let named = NAMES.iter().find(|(known, ..)| known.eq_ignore_ascii_case(name));
     let named = named.map(|&(_, column, last)| (column, last));
@@ -223,14 +262,14 @@ struct Columns {
 }
 
 impl Columns {
-    fn of(head: &[String]) -> Result<Self, CsvError> {
+    fn of(line: usize, head: &str) -> Result<Self, CsvError> {
         let mut columns = Self { at: [None; COLUMNS], inclusive: false };
-        for (at, name) in head.iter().enumerate() {
+        for (at, name) in cells(head).iter().enumerate() {
             // Columns of other programs are carried along.
             let Some((column, last)) = meaning(name) else { continue };
             columns.inclusive |= last;
             if columns.at[column as usize].replace(at).is_some() {
-                return Err(CsvError::DoubleColumn { column: name.clone() });
+                return Err(CsvError::DoubleColumn { line, column: name.clone() });
             }
         }
         let needed = [
@@ -240,7 +279,9 @@ impl Columns {
             (Column::Size, "size", "size"),
         ];
         match needed.into_iter().find(|&(column, ..)| columns.at[column as usize].is_none()) {
-            Some((_, column, legal)) => Err(CsvError::NoColumn { column, legal }),
+            Some((_, column, legal)) => {
+                Err(CsvError::NoColumn { line, head: beginning(head), column, legal })
+            }
             None => Ok(columns),
         }
     }
@@ -261,7 +302,7 @@ impl Row<'_> {
 
     fn bad(&self, column: Column, legal: &str) -> CsvError {
         let at = self.columns.at[column as usize].unwrap_or(0);
-        let (column, value) = (self.head[at].clone(), self.cells[at].clone());
+        let (column, value) = (self.head[at].clone(), beginning(&self.cells[at]));
         CsvError::Cell { line: self.line, column, value, legal: legal.to_owned() }
     }
 

@@ -16,6 +16,9 @@ const LADDER: [u64; 7] = [8, 4, 6, 2, 7, 5, 0];
 /// Beyond this number of buffers the sets of the exact search are too large, and repairs take its place.
 const EXACT_MOST: usize = 2500;
 
+/// From this number of buffers on the first try comes after all passes.
+const TRIED_LATE: usize = 500;
+
 /// A strip with the best that is known of it. Everything is counted in the strip's units.
 #[derive(Clone, Debug)]
 pub(super) struct Part {
@@ -63,9 +66,12 @@ impl Part {
     pub(super) fn step(&mut self, goal: u64, enough: u64, nodes: u64) -> u64 {
         self.turns += 1;
         let low = enough.max(self.bound);
-        // Three passes tell most of what passes can, and so does one that is close; the others come in between.
-        let close = self.strip.len() > EXACT_MOST && self.peak.saturating_sub(low) <= low / 400;
-        let early = self.passes < 3 && !close;
+        // Three passes tell most of what passes can, and so does one that is close; the others come in between. Where one
+        // try takes longer than all passes, they come first.
+        let count = self.strip.len();
+        let close = count > EXACT_MOST && self.peak.saturating_sub(low) <= low / 400;
+        let early = if (TRIED_LATE..=EXACT_MOST).contains(&count) { greedy::PASSES } else { 3 };
+        let early = self.passes < early && !close;
         if self.passes < greedy::PASSES && (early || self.turns.is_multiple_of(4)) {
             let better = greedy::pass(&self.strip, self.passes, self.peak);
             self.passes += 1;

@@ -147,9 +147,10 @@ impl State {
         self.endless = false;
         self.open.fill(0);
         self.passed.fill(0);
-        self.rest = strip.load();
-        let tight =
-            self.rest.iter().filter(|&&load| capacity.saturating_sub(load) <= capacity / LITTLE).count();
+        self.rest.clone_from(&strip.load);
+        let room = self.rest.iter().zip(&strip.spare);
+        let waste = room.map(|(load, spare)| (capacity + spare).saturating_sub(*load));
+        let tight = waste.filter(|&waste| waste <= capacity / LITTLE).count();
         self.tight = self.plain && 2 * tight >= strip.sections;
         self.stale.fill(self.tight);
         self.across = vec![0; strip.sections];
@@ -187,7 +188,7 @@ impl State {
     /// The room that a section can still waste.
     pub(super) fn slack(&self, strip: &Strip, section: usize) -> u64 {
         let floor = self.lowest[section].1;
-        self.capacity - floor - self.rest[section] - strip.walls_above(section, floor)
+        self.capacity + strip.spare[section] - floor - self.rest[section] - strip.walls_above(section, floor)
     }
 
     /// The lowest offset at which anything can still come in a section.
@@ -267,15 +268,19 @@ impl State {
         self.count(strip, item, false);
         let mut span = (strip.lo[item], strip.hi[item]);
         let row = item * self.words;
+        let mut above = false;
         for word in 0..self.words {
             for other in bits(word, self.near[row + word] & self.open[word]) {
                 if self.floor[other] < end {
                     self.lift(strip, other, end);
                     span = (span.0.min(strip.lo[other]), span.1.max(strip.hi[other]));
+                    above |= self.least[other] + strip.size[other] > self.capacity;
                 }
             }
         }
-        self.refresh(strip, span)
+        self.refresh(strip, span)?;
+        // What a section may spare is its highest item's alone, and no sum of it says which that is.
+        if above { Err(Stuck) } else { Ok(()) }
     }
 
     fn lift(&mut self, strip: &Strip, item: usize, end: u64) {
@@ -375,7 +380,8 @@ impl State {
             return Ok(());
         }
         self.lowest[section] = lowest;
-        if lowest.1 + self.rest[section] + strip.walls_above(section, lowest.1) > self.capacity {
+        let taken = lowest.1 + self.rest[section] + strip.walls_above(section, lowest.1);
+        if taken > self.capacity + strip.spare[section] {
             self.failures[section] += 1;
             return Err(Stuck);
         }
@@ -403,10 +409,10 @@ impl State {
 
     /// Counts an item in or out of its sections.
     fn count(&mut self, strip: &Strip, item: usize, opened: bool) {
-        let size = strip.size[item];
+        let room = strip.room[item];
         for section in strip.live[item].iter().flat_map(|&(from, to)| from as usize..to as usize) {
             let rest = &mut self.rest[section];
-            *rest = if opened { *rest + size } else { *rest - size };
+            *rest = if opened { *rest + room } else { *rest - room };
         }
         for across in &mut self.across[strip.lo[item] as usize..strip.hi[item] as usize - 1] {
             *across = if opened { *across + 1 } else { *across - 1 };

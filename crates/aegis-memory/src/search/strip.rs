@@ -28,6 +28,12 @@ pub(super) struct Strip {
     pub(super) sections: usize,
     pub(super) size: Vec<u64>,
     pub(super) align: Vec<u64>,
+    /// What each item takes: its size, up to a multiple of the smallest alignment. Nothing else can begin in the rest.
+    pub(super) room: Vec<u64>,
+    /// What items take in each section.
+    pub(super) load: Vec<u64>,
+    /// What the highest item of each section need not take, at most: the largest difference of room and size.
+    pub(super) spare: Vec<u64>,
     /// First section of each item; rising.
     pub(super) lo: Vec<u32>,
     /// Behind the last section of each item.
@@ -68,7 +74,7 @@ impl Strip {
         if items.iter().any(|item| item.fixed.is_some()) {
             strip.build_walls(items, &ranges);
         }
-        strip
+        strip.fill()
     }
 
     fn build_walls(&mut self, items: &[Item], ranges: &[Vec<Range>]) {
@@ -124,22 +130,47 @@ impl Strip {
         walls.iter().map(|&(start, end)| end.saturating_sub(start.max(offset))).sum()
     }
 
-    /// The most that is live in any section, in units, or the end of the highest wall if that is more.
+    /// A peak that no placement can beat: in any section what is live takes its room, and so do those of it that have a
+    /// large alignment; or the end of the highest wall.
     pub(super) fn bound(&self) -> u64 {
-        let load = self.load();
-        let with_walls = load.iter().enumerate().map(|(section, load)| load + self.walls_above(section, 0));
-        with_walls.max().unwrap_or(0)
+        let walls = |section| self.walls_above(section, 0);
+        let loaded = self.load.iter().zip(&self.spare).enumerate();
+        let bound = loaded.map(|(section, (load, spare))| load + walls(section) - spare).max().unwrap_or(0);
+        if !self.walls.is_empty() {
+            return bound;
+        }
+        let mut grains = self.align.clone();
+        grains.sort_unstable();
+        grains.dedup();
+        let coarse = grains.into_iter().skip(1).flat_map(|grain| {
+            let (load, spare) = self.taken(grain);
+            load.into_iter().zip(spare).map(|(load, spare)| load - spare)
+        });
+        coarse.max().unwrap_or(0).max(bound)
     }
 
-    /// What items take in each section.
-    pub(super) fn load(&self) -> Vec<u64> {
-        let mut load = vec![0; self.sections];
-        for (item, live) in self.live.iter().enumerate() {
-            for section in live.iter().flat_map(|&(from, to)| from..to) {
-                load[section as usize] += self.size[item];
+    /// With what items take. A wall may begin anywhere, so that beside walls it is their size.
+    fn fill(mut self) -> Self {
+        let grain = if self.walls.is_empty() { self.align.iter().copied().min() } else { None };
+        let grain = grain.unwrap_or(1);
+        self.room = self.size.iter().map(|size| size.next_multiple_of(grain)).collect();
+        (self.load, self.spare) = self.taken(grain);
+        self
+    }
+
+    /// For each section the sizes of items with at least this alignment, up to multiples of it, and the most that one of
+    /// them was raised by: the highest of them ends with its size, and every other where the next can begin.
+    fn taken(&self, grain: u64) -> (Vec<u64>, Vec<u64>) {
+        let (mut load, mut spare) = (vec![0; self.sections], vec![0; self.sections]);
+        for item in (0..self.len()).filter(|&item| self.align[item] >= grain) {
+            let room = self.size[item].next_multiple_of(grain);
+            for &(from, to) in &self.live[item] {
+                load[from as usize..to as usize].iter_mut().for_each(|load| *load += room);
+                let spare = &mut spare[from as usize..to as usize];
+                spare.iter_mut().for_each(|spare| *spare = (room - self.size[item]).max(*spare));
             }
         }
-        load
+        (load, spare)
     }
 
     /// Parts that share no section, each an instance of its own: `source` then names items of `self`.
@@ -177,7 +208,9 @@ impl Strip {
             walls: slice(&self.walls, start as usize, end as usize),
             blocked: slice(&self.blocked, first, last),
             source: (first as u32..last as u32).collect(),
+            ..Self::default()
         }
+        .fill()
     }
 }
 

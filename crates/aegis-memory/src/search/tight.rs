@@ -105,8 +105,8 @@ impl State {
             return Ok(false);
         }
         let (mut ends, mut starts) = (Sums::new(), Sums::new());
-        let few = self.open_to(left).all(|item| ends.push(strip.size[item]))
-            && self.open_from(right).all(|item| starts.push(strip.size[item]));
+        let few = self.open_to(left).all(|item| ends.push(strip.room[item]))
+            && self.open_from(right).all(|item| starts.push(strip.room[item]));
         if !few {
             return Ok(false);
         }

@@ -69,6 +69,13 @@ fn bad_input_names_line_column_value_and_what_is_legal() {
         ("id,lower,upper,size,alignment,offset\na,0,3,4,4,2\n", "column offset: \"2\"; legal: a multiple"),
         ("id,lower,upper,size\na,0,3\n", "line 2: 3 cells; legal: 4"),
         ("id,lower,size\n", "no column upper"),
+        ("\n\n0,0,3,4\n", "line 3: there is no column id in \"0,0,3,4\"; legal: id, buffer_id or buffer"),
+        (
+            "id;lower;upper;size\na;0;3;4\n",
+            "in \"id;lower;upper;size\"; legal: id, buffer_id or buffer, and commas",
+        ),
+        ("id,lower,upper,size\na,0,3,1e6\n", "line 2, column size: \"1e6\"; legal: a whole number"),
+        ("id,lower,upper,size\n\"a,b\",0,3,4\n", "line 2: 5 cells; legal: 4"),
         ("id,lower,upper,end,size\n", "column end says what an earlier column says"),
         ("\n \n", "the text is empty"),
     ];
@@ -83,9 +90,31 @@ fn bad_input_names_line_column_value_and_what_is_legal() {
 }
 
 #[test]
+fn what_other_programs_put_around_cells_is_no_part_of_them() {
+    let plain = Instance::read("id,lower,upper,size\na,0,3,4\n").expect("a legal instance");
+    for text in [
+        "\u{feff}id,lower,upper,size\r\na,0,3,4\r\n",
+        "\"id\",\"lower\",\"upper\",\"size\"\n\"a\",0,3,\"4\"\n",
+        "\n id , lower , upper , size\n\n\ta, 0, 3, \" 4 \"\n\n",
+    ] {
+        assert_eq!(Instance::read(text).as_ref(), Ok(&plain), "{text:?}");
+    }
+}
+
+#[test]
+fn a_message_shows_the_beginning_of_a_long_cell() {
+    let text = format!("id,lower,upper,size\na,0,3,{}\n", "9".repeat(1_000_000));
+    let said = Instance::read(&text).expect_err("2^63 has 19 digits").to_string();
+    assert!(said.contains("999...\"; legal: a whole number") && said.len() < 300, "{} bytes", said.len());
+}
+
+#[test]
 fn a_million_buffers_are_refused() {
     let mut text = String::from("id,lower,upper,size\n");
     (0..1_000_000).for_each(|id| text.push_str(&format!("{id},0,1,1\n")));
-    let problem = Instance::read(&text).expect("each is legal").problem(Bytes::new(8));
-    assert!(matches!(problem, Err(MemoryError::TooManyBuffers { found: 1_000_000, .. })));
+    let error = Instance::read(&text).expect_err("more than a problem may have");
+    assert!(
+        matches!(error, CsvError::Problem(MemoryError::TooManyBuffers { found: 1_000_000, .. })),
+        "{error}"
+    );
 }

@@ -11,6 +11,7 @@ use proptest::prelude::{Strategy, prop_assert, prop_assert_eq};
 
 use crate::hard::{cut_up, fleet};
 use crate::oracle::{buffers, check, is_legal, problem};
+use crate::verifier::scratch;
 
 const ROOMY: u64 = 100_000;
 
@@ -102,6 +103,21 @@ fn it_finds_and_proves_the_optimum() {
         prop_assert!(matches!(tight, Status::Infeasible { .. }), "{:?} below {}", tight, least);
         Ok(())
     });
+}
+
+#[test]
+fn what_begins_at_multiples_counts_up_to_the_next() {
+    // Three that begin at multiples of 4096 end at 8193 or above; what begins at multiples of 64 fits between.
+    let mut buffers: Vec<Buffer> = (0..3).map(|id| scratch(id, 0, 0, 4, 1)).collect();
+    buffers.iter_mut().for_each(|buffer| buffer.align = Bytes::new(4096));
+    buffers.extend((3..60).map(|id| Buffer { align: Bytes::new(64), ..scratch(id, 0, 1, 3, 37) }));
+    let search = solved(&problem(&buffers, ROOMY), Goal::Least);
+    assert_eq!((search.bound(), search.status()), (Bytes::new(8193), Status::Optimal));
+    // Of equal alignment the highest is the one that need not be filled up: 5 of 64 and one of 61 bytes.
+    let equal: Vec<Buffer> =
+        (0..6).map(|id| Buffer { align: Bytes::new(64), ..scratch(id, 0, 0, 4, 61) }).collect();
+    let search = solved(&problem(&equal, ROOMY), Goal::Least);
+    assert_eq!((search.bound(), search.status()), (Bytes::new(5 * 64 + 61), Status::Optimal));
 }
 
 #[test]
