@@ -16,6 +16,7 @@ use aegis_benches::gpu::rivals::Layout;
 use aegis_benches::gpu::stages::{self, Bench};
 use aegis_benches::gpu::store::{Allowance, Store};
 use aegis_types::Nanos;
+use aegisrt::config::LaunchMode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Counted, because "allocates nothing" is a claim.
@@ -38,6 +39,9 @@ struct Arguments {
     /// ONNX Runtime with its CUDA provider beside it, for experiments on networks.
     #[arg(long, value_name = "LIBRARY")]
     onnx: Option<PathBuf>,
+    /// Let the driver launch, in every fleet that an experiment serves; without it, carriers do.
+    #[arg(long)]
+    driver_launches: bool,
     /// How long the stage may take; what is missing then is measured by the next call.
     #[arg(long, default_value_t = 520)]
     seconds: u64,
@@ -233,7 +237,8 @@ fn queues() -> Result<u32, String> {
 
 fn perform(arguments: &Arguments, queues: u32) -> Result<String, ExperimentError> {
     let allowance = Allowance::of(Duration::from_secs(arguments.seconds));
-    let gpu = Gpu::find(arguments.device, queues)?;
+    let launch = if arguments.driver_launches { LaunchMode::Driver } else { LaunchMode::Carrier };
+    let gpu = Gpu { launch, ..Gpu::find(arguments.device, queues)? };
     let store = Store::open(&arguments.out)?;
     println!("{} ({}), {} SMs, {} hardware queues", gpu.name, gpu.versions.join(", "), gpu.sms, gpu.queues);
     let bench = Bench { gpu, store, allowance };

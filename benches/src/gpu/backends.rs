@@ -211,7 +211,7 @@ pub fn measure(
 ) -> Result<String, ExperimentError> {
     let mut rows: Vec<BackendRow> = bench.store.load("backends").unwrap_or_default();
     let loaders = loaders(&bench.gpu, libraries)?;
-    let text = whole(fleet, bench.gpu.sms)?;
+    let text = whole(fleet, &bench.gpu)?;
     let names = subject::names(&text, tasks);
     let open: Vec<&String> = names.iter().filter(|name| rows.iter().all(|row| row.task != **name)).collect();
     for (done, name) in open.iter().enumerate() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aegis_cuda::Device;
 use aegis_types::{LaneId, Nanos};
 use aegisrt::calibrate::CalibrateOptions;
-use aegisrt::carrier::{CrewOptions, LaneReport};
+use aegisrt::carrier::LaneReport;
 use aegisrt::config::{Calibration, Fleet};
 use aegisrt::plant::HostPlant;
 use aegisrt::run::with_crew;
@@ -19,8 +19,10 @@ use super::fleet::FleetPlan;
 use super::store::Store;
 use crate::sets::SplitMix;
 
-/// How every experiment waits: two threads that never sleep, in the ordinary scheduling class. Fleets say the same.
-pub const SPIN: CrewOptions = CrewOptions { waiting: Waiting::Spin, realtime: false };
+/// How every experiment waits: threads that never sleep. Fleets say the same.
+pub const WAITING: Waiting = Waiting::Spin;
+/// Threads stay in the ordinary scheduling class.
+pub const REALTIME: bool = false;
 
 /// Stalls of the host up to this long are in what is measured; longer ones, a few a second on a host that is shared, void
 /// what is in flight and are listed. Budgets of as many milliseconds hardly notice it.
@@ -93,7 +95,7 @@ impl Bed {
         drive: impl FnOnce(&mut Circuit<'_, HostPlant>, &mut SplitMix) -> Result<R, ExperimentError>,
     ) -> Result<R, ExperimentError> {
         let tasks = self.carried();
-        let (result, reports) = with_crew(&self.system, SPIN.realtime, |plant| {
+        let (result, reports) = with_crew(&self.system, REALTIME, |plant| {
             drive(&mut Circuit::new(plant, &tasks), &mut SplitMix(1))
         })?;
         tell(&tasks, &reports);
@@ -116,8 +118,7 @@ impl Bed {
         }
         let duration = Nanos::from_millis(seconds * 1_000);
         let options = CalibrateOptions { duration, stall: Some(DECLARED), ..CalibrateOptions::default() };
-        let (calibration, _samples) =
-            aegisrt::measure::calibrate(&self.system, &path, options, SPIN.realtime)?;
+        let (calibration, _samples) = aegisrt::measure::calibrate(&self.system, &path, options, REALTIME)?;
         calibration.save(&path)?;
         Ok(calibration)
     }

@@ -9,6 +9,7 @@ use aegis_cuda::discovery::{GpuReport, Sources, discover};
 use aegis_cuda::kernel::KernelLoader;
 use aegis_cuda::{Device, DeviceError};
 use aegis_types::Bytes;
+use aegisrt::config::LaunchMode;
 use aegisrt::inventory::Loaders;
 
 use super::error::ExperimentError;
@@ -38,6 +39,8 @@ pub struct Gpu {
     pub cache: Bytes,
     /// How many lanes, from the first on, have streams of the highest priority; none but where priorities are tried.
     pub urgent: u16,
+    /// Who launches in every fleet.
+    pub launch: LaunchMode,
     /// What runs networks; none where no experiment needs it.
     pub runtime: Option<OnnxRuntime>,
 }
@@ -94,6 +97,7 @@ impl Gpu {
             memory: context.memory,
             cache: cache.unwrap_or(CACHE),
             urgent: 0,
+            launch: LaunchMode::default(),
             runtime: None,
         })
     }
@@ -184,6 +188,7 @@ pub(super) mod tests {
             memory: Bytes::new(80 << 30),
             cache: Bytes::new(50 << 20),
             urgent: 0,
+            launch: LaunchMode::default(),
             runtime: None,
         }
     }

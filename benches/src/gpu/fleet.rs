@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use aegis_types::{Bytes, Nanos};
-use aegisrt::config::Fleet;
+use aegisrt::config::{Fleet, LaunchMode};
 
 use super::card::Gpu;
 use super::error::ExperimentError;
@@ -81,10 +81,11 @@ impl TaskPlan {
 
 impl FleetPlan {
     /// The fleet as a user writes it; models lie beside it.
-    pub fn text(&self) -> String {
+    pub fn text(&self, launch: LaunchMode) -> String {
         let mut text = format!(
-            "[device]\nkind = \"cuda:{}\"\nwait = \"spin\"\n\n[policy]\nkind = \"edf\"\n",
-            self.ordinal
+            "[device]\nkind = \"cuda:{}\"\nwait = \"spin\"\nlaunch = \"{}\"\n\n[policy]\nkind = \"edf\"\n",
+            self.ordinal,
+            launch.name()
         );
         // Writing into a text cannot fail.
         for partition in &self.partitions {
@@ -123,7 +124,8 @@ impl FleetPlan {
             let file = format!("fleets/{}/{}.{}", self.name, task.name, task.artifact.backend());
             store.write(&file, &task.artifact.file(gpu.runtime.as_ref())?)?;
         }
-        let path = store.write(&format!("fleets/{}/fleet.toml", self.name), self.text().as_bytes())?;
+        let text = self.text(gpu.launch);
+        let path = store.write(&format!("fleets/{}/fleet.toml", self.name), text.as_bytes())?;
         Ok(Fleet::read(&path)?)
     }
 
@@ -132,7 +134,7 @@ impl FleetPlan {
     /// # Errors
     /// What the fleet's checks refuse.
     pub fn check(&self) -> Result<Fleet, ExperimentError> {
-        Ok(Fleet::parse(Path::new("fleet.toml"), &self.text())?)
+        Ok(Fleet::parse(Path::new("fleet.toml"), &self.text(LaunchMode::default()))?)
     }
 }
 

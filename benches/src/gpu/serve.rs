@@ -13,7 +13,7 @@ use aegisrt::run::{RunOptions, RunReport, run};
 use aegisrt::tally::TaskTally;
 use serde::{Deserialize, Serialize};
 
-use super::bed::{Bed, SPIN};
+use super::bed::{Bed, REALTIME, WAITING};
 use super::error::ExperimentError;
 
 /// Breaches that are listed one by one; all are counted.
@@ -269,8 +269,8 @@ pub fn options(duration: Nanos, trace: Option<std::path::PathBuf>) -> RunOptions
         trace,
         keep_outputs: 0,
         poison: false,
-        realtime: SPIN.realtime,
-        waiting: SPIN.waiting,
+        realtime: REALTIME,
+        waiting: WAITING,
         control: std::sync::Arc::new(ControlRequest::default()),
         live: std::sync::Arc::new(Live::default()),
     }

@@ -3,9 +3,12 @@
 //! On a device whose work runs where it is launched there is one for each lane. On an asynchronous device one, the
 //! launcher, carries all lanes but those that the fleet gives a carrier of their own: models whose launches take long
 //! keep only lanes of their own carrier waiting. A carrier binds its lanes, loads their models there (vendor libraries tie
-//! contexts to threads), says of each that it is ready, and then serves their mailboxes. It decides nothing.
+//! contexts to threads), says of each that it is ready, and then serves their mailboxes. It decides nothing. Where the fleet
+//! lets the driver launch, its thread is the carrier of all lanes.
 
 use std::any::Any;
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{JoinHandle, Thread};
@@ -16,6 +19,8 @@ use aegis_cuda::{CompletionFlag, Device, HostClock};
 use aegis_types::records::SegmentOutcome;
 use aegis_types::{Bytes, LaneId, Nanos, PartitionId, Sink, Time};
 
+use crate::config::LaunchMode;
+use crate::driven::{Driven, Shared};
 use crate::error::RuntimeError;
 use crate::launcher::{Bridge, Carried, Launcher, Loss};
 use crate::mailbox::{Launch, Mailbox};
@@ -133,6 +138,8 @@ pub struct CrewOptions {
     pub waiting: Waiting,
     /// Whether they ask for the system's real-time class once everything is loaded.
     pub realtime: bool,
+    /// Whether there are any on an asynchronous device; on others there always are.
+    pub launch: LaunchMode,
 }
 
 /// The carriers of a device. They end when the crew is joined.
@@ -140,6 +147,8 @@ pub struct Crew {
     /// By lane.
     seats: Vec<Seat>,
     threads: Vec<Member>,
+    /// What the driver carries itself.
+    driven: Option<Shared>,
 }
 
 /// A lane as the crew reaches it.
@@ -184,7 +193,7 @@ type Posted = (LaneSpec, Arc<Mailbox>);
 impl Crew {
     /// Starts the carriers of these lanes and waits until all are ready. Models load one lane after the other, in the order
     /// of `lanes` whoever carries them, so that refusals and records come in the same order in every run. `driver` is
-    /// woken when work lands, unless it spins.
+    /// woken when work lands, unless it spins. Where the driver launches, the calling thread has to be the driver.
     ///
     /// # Errors
     /// The first lane's error; the carriers already started have ended then, and gave everything back.
@@ -201,8 +210,13 @@ impl Crew {
             let driver = driver.clone();
             device.set_waker(Arc::new(move || driver.unpark()));
         }
-        let order: Vec<LaneId> = lanes.iter().map(|spec| spec.lane).collect();
         let posts: Vec<Arc<Mailbox>> = lanes.iter().map(|_| Arc::default()).collect();
+        if asynchronous && options.launch == LaunchMode::Driver {
+            let (waiting, gap) = (options.waiting, Arc::default());
+            let bridge = Bridge { clock, driver: None, waiting, asynchronous, gap, fellows: posts };
+            return Self::on_this_thread(device.as_ref(), bridge, lanes);
+        }
+        let order: Vec<LaneId> = lanes.iter().map(|spec| spec.lane).collect();
         let mut recruits = Vec::new();
         for group in groups(lanes.into_iter().zip(posts.iter().cloned()), asynchronous) {
             // A device that is lost is lost for all lanes; a lane whose work runs on its own thread, for itself.
@@ -210,7 +224,7 @@ impl Crew {
                 true => posts.clone(),
                 false => group.iter().map(|(_, mailbox)| Arc::clone(mailbox)).collect(),
             };
-            let (driver, waiting, gap) = (driver.clone(), options.waiting, Arc::default());
+            let (driver, waiting, gap) = (Some(driver.clone()), options.waiting, Arc::default());
             let bridge = Bridge { clock, driver, waiting, asynchronous, gap, fellows };
             match hire(Arc::clone(device), bridge, options.realtime, group) {
                 Ok(recruit) => recruits.push(recruit),
@@ -242,7 +256,30 @@ impl Crew {
             let _gone = go.send(());
             member
         };
-        Ok(Self { seats, threads: recruits.into_iter().map(serve).collect() })
+        Ok(Self { seats, threads: recruits.into_iter().map(serve).collect(), driven: None })
+    }
+
+    /// Loads the lanes on the calling thread, which drives and launches.
+    fn on_this_thread(
+        device: &dyn Device,
+        bridge: Bridge,
+        lanes: Vec<LaneSpec>,
+    ) -> Result<Self, RuntimeError> {
+        let (mut seats, mut carried) = (Vec::with_capacity(lanes.len()), Vec::with_capacity(lanes.len()));
+        for (spec, mailbox) in lanes.into_iter().zip(bridge.fellows.iter().cloned()) {
+            let lane = spec.lane;
+            let loaded = load_lane(device, spec, Arc::clone(&mailbox))?;
+            let (flag, carrier) = (Arc::clone(&loaded.flag), std::thread::current());
+            seats.push(Seat { lane, mailbox, flag, carrier, gap: Arc::clone(&bridge.gap) });
+            carried.push(loaded);
+        }
+        let driven = Some(Rc::new(RefCell::new(Driven::new(carried, bridge))));
+        Ok(Self { seats, threads: Vec::new(), driven })
+    }
+
+    /// What the driver carries itself.
+    pub(crate) fn driven(&self) -> Option<Shared> {
+        self.driven.clone()
     }
 
     /// The lanes as the driver reaches them.
@@ -265,24 +302,29 @@ impl Crew {
     /// end within `grace`.
     pub fn join(mut self, grace: Duration) -> Result<Vec<LaneReport>, RuntimeError> {
         self.close();
+        let lost = |Loss { lane, reason }| RuntimeError::CarrierLost { lane, reason };
+        if let Some(driven) = self.driven.take() {
+            let grace = Nanos::new(u64::try_from(grace.as_nanos()).unwrap_or(u64::MAX));
+            return driven.borrow_mut().end(grace).map_err(lost);
+        }
         let last = Instant::now() + grace;
         let mut reports = Vec::with_capacity(self.seats.len());
-        let (mut lost, mut hung) = (None, None);
+        let (mut gone, mut hung) = (None, None);
         for Member { lanes, thread } in std::mem::take(&mut self.threads) {
             let first = lanes.first().copied().unwrap_or_default();
             match ended(thread, last) {
                 None => hung = hung.or(Some(self.flying_among(&lanes).unwrap_or(first))),
                 Some(Ok(Ok(ended))) => reports.extend(lanes.into_iter().zip(ended)),
-                Some(Ok(Err(loss))) => lost = lost.or(Some(loss)),
+                Some(Ok(Err(loss))) => gone = gone.or(Some(loss)),
                 Some(Err(panic)) => {
-                    lost = lost.or(Some(Loss { lane: first, reason: panic_text(&*panic) }));
+                    gone = gone.or(Some(Loss { lane: first, reason: panic_text(&*panic) }));
                 }
             }
         }
         // A loss says more than another carrier's segment that does not end because of it.
-        let hung = hung.map(|lane| Loss { lane, reason: "its segment does not end".into() });
-        if let Some(Loss { lane, reason }) = lost.or(hung) {
-            return Err(RuntimeError::CarrierLost { lane, reason });
+        let hung = hung.map(|lane| Loss { lane, reason: Loss::ENDLESS.into() });
+        if let Some(loss) = gone.or(hung) {
+            return Err(lost(loss));
         }
         reports.sort_by_key(|(lane, _)| *lane);
         Ok(reports.into_iter().map(|(_, report)| report).collect())
@@ -303,6 +345,10 @@ impl Crew {
 impl Drop for Crew {
     fn drop(&mut self) {
         self.close();
+        if let Some(driven) = self.driven.take() {
+            // Nobody asked for the reports, but whoever submitted something waits for it.
+            let _reports = driven.borrow_mut().end(Nanos::ZERO);
+        }
     }
 }
 
@@ -366,7 +412,7 @@ impl Recruit {
 /// `error`, or that a carrier does not end.
 fn dismiss(recruits: Vec<Recruit>, error: RuntimeError) -> Result<Crew, RuntimeError> {
     let threads = recruits.into_iter().map(|recruit| recruit.member).collect();
-    Crew { seats: Vec::new(), threads }.join(LOAD_GRACE)?;
+    Crew { seats: Vec::new(), threads, driven: None }.join(LOAD_GRACE)?;
     Err(error)
 }
 
@@ -389,15 +435,11 @@ fn load(
     let mut carried = Vec::with_capacity(group.len());
     for (spec, mailbox) in group {
         go.recv().ok()?;
-        let LaneSpec { lane, partition, make, sink, .. } = spec;
-        let work = Lane::bind(device, partition, lane).map_err(RuntimeError::from).and_then(|bound| {
-            let flag = bound.flag();
-            make(bound).map(|work| (flag, work))
-        });
         // The crew waits for each message and outlives it.
-        let _gone = match work {
-            Ok((flag, work)) => {
-                carried.push(Carried::new(lane, work, mailbox, Arc::clone(&flag), sink));
+        let _gone = match load_lane(device, spec, mailbox) {
+            Ok(loaded) => {
+                let flag = Arc::clone(&loaded.flag);
+                carried.push(loaded);
                 tell.send(Ok(flag))
             }
             Err(error) => {
@@ -410,6 +452,14 @@ fn load(
     }
     go.recv().ok()?;
     Some(carried)
+}
+
+/// Binds a lane and loads its models on the calling thread.
+fn load_lane(device: &dyn Device, spec: LaneSpec, mailbox: Arc<Mailbox>) -> Result<Carried, RuntimeError> {
+    let LaneSpec { lane, partition, make, sink, .. } = spec;
+    let bound = Lane::bind(device, partition, lane)?;
+    let flag = bound.flag();
+    Ok(Carried::new(lane, make(bound)?, mailbox, flag, sink))
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {

@@ -5,6 +5,9 @@
 //! first in, first out by construction, and one waits for a visit to each other lane of its thread at most and for one
 //! question after a long segment, without a lock (rule 3 of `docs/model.md`). A visit looks at the flag before the mailbox, because the driver may see the flag first and post
 //! the next launch: what the job before left is then taken away before its buffers can be written again.
+//!
+//! Where the fleet lets the driver launch, there is no such thread: the driver makes the visits itself
+//! ([`driven`](crate::driven)).
 
 use std::sync::Arc;
 use std::thread::Thread;
@@ -20,7 +23,7 @@ use crate::stall::{Gap, Watch};
 use crate::waiting::{Pause, Waiting};
 
 /// How long a segment is in flight before its lane is asked whether it can still end, and between two questions.
-const PATIENCE: Nanos = Nanos::from_millis(10);
+pub(crate) const PATIENCE: Nanos = Nanos::from_millis(10);
 
 /// How long lanes are kept at most after a loss for what is still in flight on them: shorter than whoever joins the
 /// carrier waits, so that the loss is told and not the wait.
@@ -36,10 +39,17 @@ pub(crate) struct Loss {
     pub(crate) reason: String,
 }
 
+impl Loss {
+    /// The reason where a segment goes on and on.
+    pub(crate) const ENDLESS: &str = "its segment does not end";
+}
+
 /// What a carrier's thread has to do with the rest of the runtime.
+#[derive(Clone)]
 pub(crate) struct Bridge {
     pub(crate) clock: HostClock,
-    pub(crate) driver: Thread,
+    /// Whom a landing or a loss wakes; nobody where the driver makes the visits itself.
+    pub(crate) driver: Option<Thread>,
     pub(crate) waiting: Waiting,
     /// Whether work is still to run when its launch returns.
     pub(crate) asynchronous: bool,
@@ -57,8 +67,18 @@ impl Bridge {
     }
 
     fn wake_driver(&self) {
-        if self.waiting.sleeps() {
-            self.driver.unpark();
+        if self.waiting.sleeps()
+            && let Some(driver) = &self.driver
+        {
+            driver.unpark();
+        }
+    }
+
+    /// Tells the driver that lanes are dead.
+    fn publish_loss(&self) {
+        self.fellows.iter().for_each(|mailbox| mailbox.mark_dead());
+        if let Some(driver) = &self.driver {
+            driver.unpark();
         }
     }
 }
@@ -72,6 +92,16 @@ pub(crate) struct Carried {
     pub(crate) sink: Box<dyn Sink + Send>,
     last: DispatchSeq,
     flight: Option<Flight>,
+}
+
+/// A visit in which something was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Visited {
+    pub(crate) begun: Time,
+    /// Its end; on a device whose work runs where it is launched, its beginning again.
+    pub(crate) ended: Time,
+    /// By how much it was longer than such visits usually are, if it was more than twice as long.
+    pub(crate) excess: Nanos,
 }
 
 /// A launch whose end was not seen yet.
@@ -97,14 +127,14 @@ impl Carried {
         Self { lane, work, mailbox, flag, sink, last: DispatchSeq::NONE, flight: None }
     }
 
-    /// Ends what landed, then launches what was posted. Returns whether there was anything to do. Allocates nothing.
-    fn visit(&mut self, bridge: &Bridge, watch: &mut Option<Watch>) -> Result<bool, Loss> {
+    /// Ends what landed, then launches what was posted; `None` if there was nothing to do. Allocates nothing.
+    fn visit(&mut self, bridge: &Bridge, watch: &mut Option<Watch>) -> Result<Option<Visited>, Loss> {
         let landed = match self.flight {
-            Some(flight) if self.flag.load() < flight.launch.dispatch => return Ok(false),
+            Some(flight) if self.flag.load() < flight.launch.dispatch => return Ok(None),
             other => other,
         };
         let posted = self.mailbox.take(self.last);
-        let Some(latest) = posted.or(landed.map(|flight| flight.launch)) else { return Ok(false) };
+        let Some(latest) = posted.or(landed.map(|flight| flight.launch)) else { return Ok(None) };
         let begun = bridge.clock.now();
         if let Some(watch) = watch {
             watch.look(begun);
@@ -116,14 +146,15 @@ impl Carried {
         if let Some(launch) = posted {
             self.launch(launch, bridge)?;
         }
+        let (mut ended, mut excess) = (begun, Nanos::ZERO);
         if bridge.asynchronous {
-            let ended = bridge.clock.now();
-            let excess = self.work.turned(&latest, ended.since(begun));
+            ended = bridge.clock.now();
+            excess = self.work.turned(&latest, ended.since(begun));
             if let Some(watch) = watch {
                 watch.worked(ended, excess);
             }
         }
-        Ok(true)
+        Ok(Some(Visited { begun, ended, excess }))
     }
 
     /// Takes away what a launch left whose flag was seen at `seen`.
@@ -213,15 +244,34 @@ impl Launcher {
     /// every carrier, because the device is lost with one of its lanes. The other carriers hear of it when they call the
     /// device, and end what still lands when they are closed.
     pub(crate) fn serve(mut self) -> Result<Vec<LaneReport>, Loss> {
-        let now = self.bridge.clock.now();
-        self.lanes.iter_mut().for_each(|lane| lane.work.loaded(now, lane.sink.as_mut()));
-        let mailboxes = std::mem::take(&mut self.bridge.fellows);
-        let obituary = Obituary { mailboxes, driver: self.bridge.driver.clone() };
+        self.begin();
+        let _last_words = Obituary(self.bridge.clone());
         let served = self.rounds();
         if served.is_err() {
-            // Before anybody hears of the loss: the engine may have been told already of what shows.
-            self.end_shown();
-            obituary.publish();
+            self.give_up();
+        }
+        self.end(served)
+    }
+
+    /// Records what was loaded.
+    pub(crate) fn begin(&mut self) {
+        let now = self.bridge.clock.now();
+        self.lanes.iter_mut().for_each(|lane| lane.work.loaded(now, lane.sink.as_mut()));
+    }
+
+    /// A lane is lost: ends what landed, and tells the driver.
+    pub(crate) fn give_up(&mut self) {
+        // Before anybody hears of the loss: the engine may have been told already of what shows.
+        self.end_shown();
+        self.bridge.publish_loss();
+    }
+
+    /// Gives everything back, after a loss as soon as the device is done with it.
+    ///
+    /// # Errors
+    /// The loss.
+    pub(crate) fn end(mut self, served: Result<(), Loss>) -> Result<Vec<LaneReport>, Loss> {
+        if served.is_err() {
             self.take_leave();
         }
         // Also after a loss, because clients wait for what they submitted.
@@ -236,7 +286,7 @@ impl Launcher {
             let closed = self.lanes.iter().all(|lane| lane.mailbox.is_closed());
             let mut acted = false;
             for lane in &mut self.lanes {
-                acted |= lane.visit(&self.bridge, &mut watch)?;
+                acted |= lane.visit(&self.bridge, &mut watch)?.is_some();
             }
             if acted {
                 continue;
@@ -261,13 +311,44 @@ impl Launcher {
         }
     }
 
+    /// Ends what landed on one lane, then launches what was posted to it; `None` if there was nothing to do.
+    ///
+    /// # Errors
+    /// That the lane is lost.
+    pub(crate) fn visit(&mut self, lane: LaneId) -> Result<Option<Visited>, Loss> {
+        let found = self.lanes.iter_mut().find(|carried| carried.lane == lane);
+        found.map_or(Ok(None), |carried| carried.visit(&self.bridge, &mut None))
+    }
+
+    /// Waits until nothing is in flight any more; nothing is posted meanwhile.
+    ///
+    /// # Errors
+    /// The first lane that is lost, or whose segment does not end within `grace`.
+    pub(crate) fn drain(&mut self, grace: Nanos) -> Result<(), Loss> {
+        let last = self.bridge.clock.now().saturating_add(grace);
+        loop {
+            let now = self.bridge.clock.now();
+            self.end_shown();
+            let Some(flying) = self.lanes.iter().find(|lane| lane.flight.is_some()) else { return Ok(()) };
+            if now >= last {
+                return Err(Loss { lane: flying.lane, reason: Loss::ENDLESS.to_owned() });
+            }
+            self.ask(now)?;
+            std::thread::sleep(GLANCE);
+        }
+    }
+
     /// Asks the lane that waits longest of those whose segments have been in flight for long. One at a time: lanes that
-    /// were launched together would be asked together, and a launch that comes meanwhile waits for all of it.
-    fn ask(&mut self, now: Time) -> Result<(), Loss> {
+    /// were launched together would be asked together, and a launch that comes meanwhile waits for all of it. Returns whether
+    /// there was one.
+    ///
+    /// # Errors
+    /// That the lane is lost.
+    pub(crate) fn ask(&mut self, now: Time) -> Result<bool, Loss> {
         let longest = self.lanes.iter_mut().filter_map(|lane| Some((lane.overdue(now)?, lane)));
         match longest.min_by_key(|(asked, _)| *asked) {
-            Some((_, lane)) => lane.ask(now, self.bridge.clock),
-            None => Ok(()),
+            Some((_, lane)) => lane.ask(now, self.bridge.clock).map(|()| true),
+            None => Ok(false),
         }
     }
 
@@ -292,23 +373,13 @@ impl Launcher {
     }
 }
 
-/// Tells the driver that lanes are dead, also if their carrier panics.
-struct Obituary {
-    mailboxes: Vec<Arc<Mailbox>>,
-    driver: Thread,
-}
-
-impl Obituary {
-    fn publish(&self) {
-        self.mailboxes.iter().for_each(|mailbox| mailbox.mark_dead());
-        self.driver.unpark();
-    }
-}
+/// Tells the driver that lanes are dead if their carrier panics.
+struct Obituary(Bridge);
 
 impl Drop for Obituary {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.publish();
+            self.0.publish_loss();
         }
     }
 }
@@ -413,7 +484,7 @@ mod tests {
             Carried::new(LaneId::new(lane), Box::new(work), mailbox, flag, Box::new(Discard))
         };
         let lanes: Vec<Carried> = (0..).zip(works).map(carried).collect();
-        let (clock, driver, waiting) = (HostClock::start(), std::thread::current(), Waiting::Spin);
+        let (clock, driver, waiting) = (HostClock::start(), Some(std::thread::current()), Waiting::Spin);
         let (gap, fellows) = (Arc::default(), lanes.iter().map(|lane| Arc::clone(&lane.mailbox)).collect());
         Launcher::new(lanes, Bridge { clock, driver, waiting, asynchronous: true, gap, fellows })
     }
@@ -464,7 +535,7 @@ mod tests {
         let mut launcher = launcher(['a', 'b', 'c'].map(work).into());
         for (index, lane) in launcher.lanes.iter_mut().enumerate() {
             lane.mailbox.post(launch(index as u16));
-            assert_eq!(lane.visit(&launcher.bridge, &mut None), Ok(true));
+            assert!(lane.visit(&launcher.bridge, &mut None).is_ok_and(|visited| visited.is_some()));
         }
         let early = launcher.bridge.clock.now();
         let late = early.saturating_add(PATIENCE);

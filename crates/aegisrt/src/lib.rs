@@ -20,6 +20,7 @@ pub mod carrier;
 pub mod cli;
 pub mod client;
 pub mod config;
+mod driven;
 pub mod driver;
 pub mod error;
 pub mod feed;

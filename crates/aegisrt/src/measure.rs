@@ -17,7 +17,7 @@ use crate::calibrate::rehearsal::Rehearsal;
 use crate::calibrate::{CalibrateOptions, Samples, Synthetic, asynchronous, synchronous};
 use crate::carrier::CrewOptions;
 use crate::config::profile::Level;
-use crate::config::{CalibratedDevice, Calibration, DeviceLimits, Fleet, Profile};
+use crate::config::{CalibratedDevice, Calibration, DeviceLimits, Fleet, LaunchMode, Profile};
 use crate::error::RuntimeError;
 use crate::machine;
 use crate::profile::{ProfileOptions, Stage, WcetProfiler};
@@ -34,7 +34,10 @@ const SYNTHETIC_TASKS: u16 = 32;
 fn cores_needed(fleet: &Fleet) -> usize {
     let own = fleet.own_carriers().len();
     let lanes: usize = fleet.partitions().iter().map(|partition| usize::from(partition.lanes)).sum();
-    let launchers = own + usize::from(lanes > own);
+    let launchers = match fleet.launch() {
+        LaunchMode::Carrier => own + usize::from(lanes > own),
+        LaunchMode::Driver => 0,
+    };
     launchers + 2
 }
 
@@ -42,9 +45,10 @@ fn cores_needed(fleet: &Fleet) -> usize {
 pub type NamedSamples = (&'static str, Samples);
 
 /// Which overhead is charged with which samples on the device of this system.
-pub fn charges_of(system: &System) -> &'static [Charge; 13] {
-    let sleeps = Waiting::from(system.fleet().wait()).sleeps();
-    charges::charges(system.device().context().capabilities.asynchronous, sleeps)
+pub fn charges_of(system: &System) -> [Charge; 13] {
+    let fleet = system.fleet();
+    let sleeps = Waiting::from(fleet.wait()).sleeps();
+    charges::charges(system.device().context().capabilities.asynchronous, fleet.launch(), sleeps)
 }
 
 /// Calibrates the machine for the partitions of a system; the result is saved nowhere yet.
@@ -75,7 +79,8 @@ pub fn calibrate_with(
     let lanes = system.partitions().iter().map(|(_, lanes)| *lanes).sum();
     let tasks = u16::try_from(system.models().len()).unwrap_or(u16::MAX).max(SYNTHETIC_TASKS);
     let mut synthetic = synthetic(tasks, lanes)?;
-    let carriers = CrewOptions { waiting: system.fleet().wait().into(), realtime };
+    let fleet = system.fleet();
+    let carriers = CrewOptions { waiting: fleet.wait().into(), realtime, launch: fleet.launch() };
     let class = realtime::enter(Role::Driver, realtime);
     let device = system.device().context();
     let asynchronous = device.capabilities.asynchronous;
@@ -103,7 +108,8 @@ pub fn calibrate_with(
         name: device.name.clone(),
         versions: device.versions.clone(),
         lanes,
-        own_carriers: system.fleet().own_carriers(),
+        own_carriers: fleet.own_carriers(),
+        launch: fleet.launch(),
         regime: regime(system),
     });
     calibration.limits = Some(DeviceLimits::of(device, system.fleet().memory()));

@@ -1,7 +1,8 @@
 //! The real world as the driver sees it: carriers behind mailboxes, clients behind ports, the host clock.
 //!
 //! Between events the driver waits as the user chose ([`Waiting`]): it parks, and carriers and clients unpark it, or it
-//! looks again at once, on a core of its own. What waking costs is calibrated and charged.
+//! looks again at once, on a core of its own. What waking costs is calibrated and charged. Where the fleet lets the driver
+//! launch, a post is a launch, and a flag that shows ends what was launched.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -14,8 +15,11 @@ use aegis_sched::engine::{Answer, Dispatch};
 use aegis_types::records::{Control, SegmentOutcome};
 use aegis_types::{DispatchSeq, LaneId, Nanos, TaskId, Time};
 
+use crate::carrier::Crew;
 use crate::client::{Packet, Port};
+use crate::driven::Shared;
 use crate::driver::Plant;
+use crate::launcher::{PATIENCE, Visited};
 use crate::mailbox::{Launch, Mailbox};
 use crate::stall::Gap;
 use crate::waiting::Pause;
@@ -89,18 +93,21 @@ pub struct HostPlant {
     gap: Cell<Nanos>,
     /// The same of the carriers: one for each thread.
     carriers: Vec<Arc<Gap>>,
+    /// The launcher, where the driver makes its visits.
+    driven: Option<Shared>,
 }
 
 impl HostPlant {
-    /// A plant of these lanes, by number, and of these ports, by task; tasks without clients have none. Its driver
-    /// waits as `waiting` says.
+    /// A plant of the lanes of a crew, by number, and of these ports, by task; tasks without clients have none. Its driver
+    /// waits as `waiting` says, and has the thread on which the crew was started if it is to launch itself.
     pub fn new(
         clock: HostClock,
-        lanes: Vec<LanePort>,
+        crew: &Crew,
         ports: Vec<Option<Arc<Port>>>,
         control: Arc<ControlRequest>,
         waiting: Waiting,
     ) -> Self {
+        let lanes = crew.ports();
         let held = ports.iter().map(|_| None).collect();
         let posted = vec![DispatchSeq::NONE; lanes.len()];
         let (looked, gap) = (Cell::new(clock.now()), Cell::new(Nanos::ZERO));
@@ -123,6 +130,34 @@ impl HostPlant {
             looked,
             gap,
             carriers,
+            driven: crew.driven(),
+        }
+    }
+
+    /// Whether the driver launches, in the middle of its cycle.
+    pub(crate) const fn launches(&self) -> bool {
+        self.driven.is_some()
+    }
+
+    /// Where the driver launches, asks a lane whose segment has been in flight for long at `now` whether it can still end.
+    fn ask(&self, now: Time) -> bool {
+        let driven = self.driven.as_ref().filter(|_| self.flying > 0);
+        driven.is_some_and(|driven| driven.borrow_mut().ask(now))
+    }
+
+    /// Where the driver launches, asks one lane with something in flight although it is not for long. Returns whether there
+    /// was one.
+    pub(crate) fn ask_at_once(&self) -> bool {
+        self.ask(self.looked.get().saturating_add(PATIENCE))
+    }
+
+    /// Where the driver launches, does it on this lane, and ends what landed there. A visit is no stall, as none is of a
+    /// launcher that spins: only what is unusual of it counts.
+    fn visit(&self, lane: LaneId) {
+        let visited = self.driven.as_ref().and_then(|driven| driven.borrow_mut().visit(lane));
+        if let Some(Visited { begun, ended, excess }) = visited {
+            let gap = begun.since(self.looked.replace(ended)).max(excess);
+            self.gap.set(self.gap.get().max(gap));
         }
     }
 
@@ -131,7 +166,7 @@ impl HostPlant {
         &self.lanes
     }
 
-    /// Posts a launch to a lane without an engine: for calibration and profiling, where no deadline is at stake.
+    /// Posts a launch to a lane: what an engine decides, and without one what calibration and profiling want.
     pub fn post(&mut self, lane: LaneId, launch: Launch) {
         let port = &self.lanes[lane.index()];
         port.mailbox.post(launch);
@@ -140,6 +175,7 @@ impl HostPlant {
         }
         self.flying += usize::from(self.posted[lane.index()] == DispatchSeq::NONE);
         self.posted[lane.index()] = launch.dispatch;
+        self.visit(lane);
     }
 }
 
@@ -152,13 +188,13 @@ impl Plant for HostPlant {
     }
 
     fn landed(&mut self, lane: LaneId) -> (DispatchSeq, SegmentOutcome) {
-        let port = &self.lanes[lane.index()];
-        let dispatch = port.flag.load();
+        let dispatch = self.lanes[lane.index()].flag.load();
         if dispatch != DispatchSeq::NONE && dispatch == self.posted[lane.index()] {
             self.posted[lane.index()] = DispatchSeq::NONE;
             self.flying -= 1;
+            self.visit(lane);
         }
-        (dispatch, port.mailbox.landing().outcome)
+        (dispatch, self.lanes[lane.index()].mailbox.landing().outcome)
     }
 
     fn arrival(&mut self, task: TaskId) -> Option<u64> {
@@ -197,6 +233,7 @@ impl Plant for HostPlant {
     /// that time synchronisation slews, the stamps on one that it does not. The lateness behind `until` is the only delay
     /// that a thread that sleeps can see of itself; that behind a carrier's flag is in the carrier's records.
     fn wait(&mut self, until: Option<Time>) -> Nanos {
+        let _asked = self.ask(self.looked.get());
         if self.waiting == Waiting::Spin {
             std::hint::spin_loop();
             return Nanos::ZERO;

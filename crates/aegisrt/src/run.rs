@@ -200,11 +200,10 @@ impl Stage<'_> {
         let Self { system, set, calibration, options, ports } = self;
         let clock = system.clock();
         let (driver, waiting) = (std::thread::current(), options.waiting);
-        let carriers = CrewOptions { waiting, realtime: options.realtime };
+        let carriers = CrewOptions { waiting, realtime: options.realtime, launch: system.fleet().launch() };
         let crew = Crew::start(system.device(), clock, &driver, carriers, lanes)?;
         options.control.attach(driver);
-        let plant =
-            HostPlant::new(clock, crew.ports(), ports.to_vec(), Arc::clone(&options.control), waiting);
+        let plant = HostPlant::new(clock, &crew, ports.to_vec(), Arc::clone(&options.control), waiting);
         let mut tally = Tally::new(set, &certificate);
         let now = clock.now();
         admitted(set, &certificate, now, decisions);
@@ -409,11 +408,11 @@ pub fn with_crew<R>(
     let lanes = lane_specs(system, berths, rings, &BTreeMap::new());
     let waiting = Waiting::from(system.fleet().wait());
     let clock = system.clock();
-    let carriers = CrewOptions { waiting, realtime };
+    let carriers = CrewOptions { waiting, realtime, launch: system.fleet().launch() };
     let crew = Crew::start(system.device(), clock, &std::thread::current(), carriers, lanes)?;
     let _told = realtime::enter(Role::Driver, realtime);
     let control = Arc::new(ControlRequest::default());
-    let mut plant = HostPlant::new(clock, crew.ports(), Vec::new(), control, waiting);
+    let mut plant = HostPlant::new(clock, &crew, Vec::new(), control, waiting);
     let result = drive(&mut plant);
     realtime::leave(realtime);
     drop(plant);

@@ -10,7 +10,7 @@ use aegis_cuda::{Device, SimOptions};
 use aegis_types::{Bytes, LaneId, Nanos};
 use aegisrt::calibrate::CalibrateOptions;
 use aegisrt::calibrate::rehearsal::Rehearsal;
-use aegisrt::config::{Calibration, Fleet, WaitMode};
+use aegisrt::config::{Calibration, Fleet, LaunchMode, WaitMode};
 use aegisrt::inventory::Loaders;
 use aegisrt::measure::{NamedSamples, calibrate_with, charges_of};
 use aegisrt::system::{Builder, System};
@@ -22,12 +22,13 @@ use late::{LateDevice, Operation};
 
 const SCRIPT: &str = "script 1\ninput x f32 1x64\noutput y f32 1x8\nweights 4KiB\nscratch 1KiB\n";
 
-/// Two lanes and one light task, which nobody runs; lanes in `own` have a carrier each.
-fn system(wait: &str, own: &str) -> Result<(System, Arc<LateDevice>), Box<dyn Error>> {
+/// Two lanes and one light task, which nobody runs. `wait` and `launch` are the words for who waits how and who launches;
+/// lanes in `own` have a carrier each.
+fn system(wait: &str, launch: &str, own: &str) -> Result<(System, Arc<LateDevice>), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     std::fs::write(folder.path().join("a.script"), format!("{SCRIPT}segment 1ms..2ms\nend\n"))?;
     let text = format!(
-        "[device]\nkind = \"sim\"\nwait = \"{wait}\"\n[[partition]]\nname = \"all\"\nsms = 4\nlanes = 2\n\
+        "[device]\nkind = \"sim\"\nwait = \"{wait}\"\nlaunch = \"{launch}\"\n[[partition]]\nname = \"all\"\nsms = 4\nlanes = 2\n\
          own_carriers = {own}\n[policy]\nkind = \"edf\"\n[[task]]\nname = \"a\"\nmodel = \"a.script\"\nbackend = \"script\"\n\
          partition = \"all\"\nlane = 0\nperiod = \"100ms\"\nbudget = {{ memory = \"64KiB\" }}\n"
     );
@@ -50,10 +51,14 @@ fn rehearsal() -> Rehearsal {
     }
 }
 
-fn calibrated(wait: &str, own: &str) -> Result<(Calibration, Vec<NamedSamples>), Box<dyn Error>> {
+fn calibrated(
+    wait: &str,
+    launch: &str,
+    own: &str,
+) -> Result<(Calibration, Vec<NamedSamples>), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("platform.json");
-    let (system, device) = system(wait, own)?;
+    let (system, device) = system(wait, launch, own)?;
     // A loaded machine gives fewer samples in the same time, and too few are refused.
     let measure = |ms| {
         let duration = Nanos::from_millis(ms);
@@ -75,7 +80,7 @@ fn names(calibration: &Calibration) -> Vec<&str> {
 
 #[test]
 fn a_spinning_driver_is_charged_turns_and_no_wake_up() -> Result<(), Box<dyn Error>> {
-    let (calibration, samples) = calibrated("spin", "[]")?;
+    let (calibration, samples) = calibrated("spin", "carrier", "[]")?;
     let charged = &calibration.overheads;
     assert_eq!(charged.wakeup, Nanos::ZERO);
     for (name, charged) in Calibration::OVERHEADS.iter().zip(calibration.charged()) {
@@ -128,7 +133,7 @@ fn a_spinning_driver_is_charged_turns_and_no_wake_up() -> Result<(), Box<dyn Err
 
 #[test]
 fn a_sleeping_driver_is_charged_its_wake_ups() -> Result<(), Box<dyn Error>> {
-    let (calibration, samples) = calibrated("blocking", "[]")?;
+    let (calibration, samples) = calibrated("blocking", "carrier", "[]")?;
     let wakeup = samples.iter().find(|(name, _)| *name == "wakeup").expect("it is measured");
     assert!(wakeup.1.count() > 100, "{}", wakeup.1.count());
     assert!(calibration.overheads.wakeup > wakeup.1.max());
@@ -147,18 +152,48 @@ fn a_sleeping_driver_is_charged_its_wake_ups() -> Result<(), Box<dyn Error>> {
 /// Bursts, hand-offs and turns are those of the carriers that the fleet has, and the file says which.
 #[test]
 fn lanes_with_carriers_of_their_own_are_calibrated_so() -> Result<(), Box<dyn Error>> {
-    let (calibration, _) = calibrated("blocking", "[1]")?;
+    let (calibration, _) = calibrated("blocking", "carrier", "[1]")?;
     let charged = &calibration.overheads;
     assert!(!charged.launch_lock.is_zero() && !charged.handoff.is_zero(), "{charged:?}");
-    let own = [LaneId::new(1)];
-    assert_eq!(calibration.matches_carriers(&own), Ok(()));
-    assert!(calibration.matches_carriers(&[]).is_err());
+    for (launch, own, fits) in [("carrier", "[1]", true), ("carrier", "[]", false), ("driver", "[]", false)] {
+        let (system, _) = system("blocking", launch, own)?;
+        assert_eq!(calibration.matches_carriers(system.fleet()).is_ok(), fits, "{launch} {own}");
+    }
+    Ok(())
+}
+
+/// What a launcher is charged with is the driver's then, in the steps of its cycle.
+#[test]
+fn a_driver_that_launches_is_charged_launches_and_endings() -> Result<(), Box<dyn Error>> {
+    for wait in ["spin", "blocking"] {
+        let (calibration, samples) = calibrated(wait, "driver", "[]")?;
+        let charged = &calibration.overheads;
+        assert_eq!((charged.handoff, charged.launch_lock), (Nanos::ZERO, Nanos::ZERO), "{charged:?}");
+        let figure = |name: &str| calibration.figures.iter().find(|figure| figure.name == name).expect(name);
+        assert!(charged.dispatch > figure("turn_launching").p99, "a post launches: {charged:?}");
+        assert!(charged.completion > figure("turn_ending").p99, "a landing ends: {charged:?}");
+        assert_eq!(figure("handoff_all_busy").max, Nanos::ZERO, "nothing is handed over");
+        let mark = |name: &str| {
+            let found = samples.iter().find(|(of, _)| *of == name);
+            found.map_or(Nanos::ZERO, |(_, samples)| samples.max())
+        };
+        let [question, landing] = ["question", "landing"].map(mark);
+        assert!(!question.is_zero() && charged.poll > question, "{question} beside {charged:?}");
+        assert!(!landing.is_zero() && charged.completion > landing, "{landing} beside {charged:?}");
+        let device = calibration.device.as_ref().expect("its overheads are the device's too");
+        assert_eq!(device.launch, LaunchMode::Driver);
+        if let Some(stalls) = calibration.stalls {
+            let work = charged.dispatch.saturating_add(charged.completion);
+            assert!(charged.stall > stalls.largest, "{stalls:?}");
+            assert!(stalls.observed > Nanos::from_millis(500), "{stalls:?} beside {work}");
+        }
+    }
     Ok(())
 }
 
 #[test]
 fn every_lane_is_rehearsed_with_every_model() -> Result<(), Box<dyn Error>> {
-    let (system, _) = system("spin", "[1]")?;
+    let (system, _) = system("spin", "carrier", "[1]")?;
     let beside = rehearsal().system(&system)?;
     let lanes: Vec<Vec<LaneId>> = beside
         .by_lane()

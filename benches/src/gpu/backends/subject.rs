@@ -28,11 +28,11 @@ pub struct Whole {
     table: Table,
 }
 
-/// Reads a fleet and leaves its tasks one lane of the whole device.
+/// Reads a fleet and leaves its tasks one lane of the whole device, on which launches whoever does on this device.
 ///
 /// # Errors
 /// What is wrong in the fleet.
-pub fn whole(path: &Path, sms: u32) -> Result<Whole, ExperimentError> {
+pub fn whole(path: &Path, gpu: &Gpu) -> Result<Whole, ExperimentError> {
     // Checked as it stands, so that complaints name lines that the user wrote.
     let fleet = Fleet::read(path)?;
     let mut table: Table = fleet.to_toml().parse().map_err(|error: toml::de::Error| {
@@ -40,9 +40,12 @@ pub fn whole(path: &Path, sms: u32) -> Result<Whole, ExperimentError> {
     })?;
     let mut all = Table::new();
     all.insert("name".into(), "all".into());
-    all.insert("sms".into(), Value::Integer(i64::from(sms)));
+    all.insert("sms".into(), Value::Integer(i64::from(gpu.sms)));
     all.insert("lanes".into(), Value::Integer(1));
     table.insert("partition".into(), Value::Array(vec![Value::Table(all)]));
+    if let Some(device) = table.get_mut("device").and_then(Value::as_table_mut) {
+        device.insert("launch".into(), gpu.launch.name().into());
+    }
     table.remove("chain");
     table.remove("group");
     Ok(Whole { path: path.to_owned(), table })
@@ -214,6 +217,7 @@ fn responses(trace: &Trace, period: Nanos) -> Spread {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::card::tests::imagined;
     use super::*;
 
     const FLEET: &str = "[device]\nkind = \"cuda:0\"\nwait = \"spin\"\n[[partition]]\nname = \"a\"\nsms = 64\nlanes = 2\n\
@@ -233,7 +237,7 @@ mod tests {
             words.sort_unstable();
             words.dedup();
             assert_eq!((fleet.tasks().len(), words.len()), (tasks, backends), "{name}: {words:?}");
-            let whole = whole(&path, 132).expect("legal on one lane");
+            let whole = whole(&path, &imagined()).expect("legal on one lane");
             for task in names(&whole, &[]) {
                 let alone = whole.about(&task).fleet(Nanos::from_millis(2)).expect("legal alone");
                 assert_eq!(alone.tasks()[0].model, fleet.task(&task).expect("it is there").1.model);
@@ -247,7 +251,7 @@ mod tests {
         std::fs::create_dir_all(&folder).expect("a folder");
         let path = folder.join("fleet.toml");
         std::fs::write(&path, FLEET).expect("written");
-        let whole = whole(&path, 132).expect("a legal fleet");
+        let whole = whole(&path, &imagined()).expect("a legal fleet");
         assert_eq!(names(&whole, &[]), ["one", "two"]);
         assert_eq!(names(&whole, &["two".to_owned()]), ["two"]);
         for (name, shapes) in [("one", 1), ("two", 0)] {

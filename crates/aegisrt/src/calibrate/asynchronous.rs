@@ -8,6 +8,9 @@
 //! A launch is charged with the sum of M - 1 visits, so that sum is what is measured, and the charge for one visit is its
 //! share. The longest single visit says nothing of the sum: it is one in which the thread did not run, and such a stall
 //! does not come M - 1 times in a row.
+//!
+//! Where the driver launches, a post is a launch and a landing is its end, so that both are timed as they are; what is
+//! charged for a launcher is zero then.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,12 +20,12 @@ use aegis_types::Nanos;
 
 use super::laps::{Laps, Paths, Situation};
 use super::rehearsal::Rehearsal;
-use super::samples::with_margin;
-use super::steps::{Steps, Synthetic, Timed};
+use super::samples::{NONE, with_margin};
+use super::steps::{Looks, Steps, Synthetic, Timed};
 use super::turns::{self, Turns};
 use super::{CalibrateOptions, Calibration, enough, floors, wakeups};
 use crate::carrier::{Crew, CrewOptions};
-use crate::config::Figure;
+use crate::config::{Figure, LaunchMode};
 use crate::error::RuntimeError;
 use crate::launcher::GLANCE;
 use crate::plant::{ControlRequest, HostPlant};
@@ -57,11 +60,16 @@ pub fn calibrate(
     for (what, samples) in [("handoff", &paths.alone), ("turns", &turns.launching), ("bursts", bursts)] {
         enough(what, samples, options)?;
     }
+    if carriers.launch == LaunchMode::Driver {
+        enough("landings", &paths.landing, options)?;
+        enough("questions", &paths.question, options)?;
+    }
     let tasks = system.models().len() as u64;
     let stalls = paths.gaps.stalls();
     let stall = options.stall.unwrap_or_else(|| with_margin(stalls.largest, options.margin_ppm));
     let charge = |steps: &Timed| {
-        let facts = Facts { paths: &paths, turns: &turns, steps, stall, lanes, tasks };
+        let facts =
+            Facts { paths: &paths, turns: &turns, steps, stall, lanes, tasks, launch: carriers.launch };
         facts.charge(options.margin_ppm, carriers.waiting)
     };
     let all = steps.charged(None);
@@ -78,6 +86,8 @@ pub fn calibrate(
         ("poll", paths.poll),
         ("release", steps.tick),
         ("completion", steps.completion),
+        ("landing", paths.landing),
+        ("question", paths.question),
         ("decision", steps.decision),
         ("dispatch", paths.dispatch),
         ("handoff", paths.alone),
@@ -115,14 +125,19 @@ struct Facts<'a> {
     stall: Nanos,
     lanes: u64,
     tasks: u64,
+    launch: LaunchMode,
 }
 
 impl Facts<'_> {
     fn charge(&self, margin_ppm: u64, waiting: Waiting) -> Overheads {
         let Self { paths, turns, steps, .. } = self;
-        let (handoff, turn) = self.launcher(margin_ppm);
+        let (poll, dispatch) = (&paths.poll, &paths.dispatch);
+        let looks = Looks { poll, dispatch, landing: &paths.landing, question: &paths.question };
+        let driver = steps.driver(looks, margin_ppm);
+        let is_driver = self.launch == LaunchMode::Driver;
+        // Where the driver launches, nothing is handed over and nobody's turn is waited for.
+        let (handoff, turn) = if is_driver { Default::default() } else { self.launcher(margin_ppm) };
         let others = turn.checked_mul(self.lanes.saturating_sub(1)).unwrap_or(Nanos::MAX);
-        let driver = steps.driver(&paths.poll, &paths.dispatch, margin_ppm);
         let dispatch = driver.dispatch;
         let gap = self.stall;
         let woken = paths.wakeup.charged(margin_ppm);
@@ -132,12 +147,14 @@ impl Facts<'_> {
             Waiting::Hybrid { .. } => (woken, woken, woken.max(gap)),
             Waiting::Blocking => (woken, woken, woken),
         };
-        // A launcher that sleeps is woken by a post; lanes that are kept busy seldom let it.
-        let handoff = handoff.saturating_add(wakeup);
-        // A launcher that sleeps glances at a flag that wakes nobody, and is woken as the driver is.
-        let news = match waiting.sleeps() {
-            true => dispatch.saturating_add(wakeup).saturating_add(nanos(GLANCE)),
-            false => dispatch,
+        let (handoff, news) = match waiting.sleeps() && !is_driver {
+            // A launcher that sleeps is woken by a post; lanes that are kept busy seldom let it. It glances at a flag that
+            // wakes nobody, and is woken as the driver is.
+            true => (
+                handoff.saturating_add(wakeup),
+                dispatch.saturating_add(wakeup).saturating_add(nanos(GLANCE)),
+            ),
+            false => (handoff, dispatch),
         };
         let mut overheads = Overheads {
             handoff,
@@ -150,8 +167,10 @@ impl Facts<'_> {
         };
         if waiting != Waiting::Blocking {
             // Nobody handled anything between the looks that were timed; in a run, a cycle's work is no stall, but what
-            // interrupts it is.
-            overheads.stall = stall.saturating_add(self.cycle(&overheads, paths.poll.charged(margin_ppm)));
+            // interrupts it is. Nor is a launch or an ending, whose usual length is left out of gaps.
+            let apart = Looks { poll, dispatch: &NONE, landing: &NONE, question: &NONE };
+            let cycle = if is_driver { steps.driver(apart, margin_ppm) } else { overheads };
+            overheads.stall = stall.saturating_add(self.cycle(&cycle, paths.poll.charged(margin_ppm)));
         }
         overheads
     }
@@ -192,7 +211,7 @@ fn measure_paths(
     let lanes = turns::lanes(beside, &turns)?;
     let crew = Crew::start(beside.device(), clock, &std::thread::current(), carriers, lanes)?;
     let control = Arc::new(ControlRequest::default());
-    let plant = HostPlant::new(clock, crew.ports(), Vec::new(), control, carriers.waiting);
+    let plant = HostPlant::new(clock, &crew, Vec::new(), control, carriers.waiting);
     let mut laps = Laps::new(plant, clock, beside.by_lane(), true)?;
     let lanes = laps.lanes();
     let mut next = (0..lanes).cycle().peekable();

@@ -68,6 +68,11 @@ impl Gaps {
         }
     }
 
+    /// The thread worked until now, and looks again: that was no gap.
+    pub fn worked(&mut self, now: Time) {
+        self.last = Some(now);
+    }
+
     /// The thread stops looking on purpose: what comes until it looks again is no gap, and no distance of stalls.
     pub fn pause(&mut self) {
         if let (Some(start), Some(last)) = (self.start.take(), self.last.take()) {

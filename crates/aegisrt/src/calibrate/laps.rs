@@ -16,6 +16,8 @@ use crate::system::SLOTS_PROFILED;
 /// Laps that fault pages in and warm caches; they are no samples. A launcher makes so many on each of its lanes, carriers of
 /// one lane each make them together.
 const WARM_UP_LAPS: u64 = 64;
+/// Looks at which nothing had landed between two questions.
+const LOOKS_PER_QUESTION: usize = 64;
 /// How long nothing may land before the device is given up.
 const PATIENCE: Nanos = Nanos::from_millis(10_000);
 /// Samples of each kind at most: more say nothing more, and the memory is taken before anything is timed.
@@ -37,6 +39,10 @@ pub(super) enum Situation {
 pub(super) struct Paths {
     pub(super) poll: Samples,
     pub(super) dispatch: Samples,
+    /// Taking what landed, where the driver launches: the visit that ends it is in that.
+    pub(super) landing: Samples,
+    /// Asking whether a segment can still end, where the driver asks.
+    pub(super) question: Samples,
     /// From a post to the launcher's entry, the other lanes idle.
     pub(super) alone: Samples,
     /// The same with all lanes busy.
@@ -68,6 +74,8 @@ pub(super) struct Laps {
     sequence: DispatchSeq,
     poll: Vec<Nanos>,
     dispatch: Vec<Nanos>,
+    landing: Vec<Nanos>,
+    question: Vec<Nanos>,
     alone: Vec<Nanos>,
     busy: Vec<Nanos>,
     burst: Vec<Nanos>,
@@ -107,6 +115,8 @@ impl Laps {
             sequence: DispatchSeq::NONE,
             poll: room(),
             dispatch: room(),
+            landing: room(),
+            question: room(),
             alone: room(),
             busy: room(),
             burst: room(),
@@ -145,8 +155,14 @@ impl Laps {
             }
             if self.look(situation, hold)? {
                 happened = look;
+                if self.plant.launches() {
+                    self.gaps.worked(self.clock.now());
+                }
             } else {
                 push(&mut self.poll, self.clock.now().since(look));
+                if self.plant.launches() && self.poll.len().is_multiple_of(LOOKS_PER_QUESTION) {
+                    self.ask();
+                }
             }
             if look.since(happened) > PATIENCE || self.plant.lanes().iter().any(|lane| lane.mailbox.is_dead())
             {
@@ -165,6 +181,16 @@ impl Laps {
         }
     }
 
+    /// Asks as the driver does after a long segment: where it launches, nobody else does.
+    fn ask(&mut self) {
+        let before = self.clock.now();
+        if self.plant.ask_at_once() {
+            let after = self.clock.now();
+            push(&mut self.question, after.since(before));
+            self.gaps.worked(after);
+        }
+    }
+
     fn is_warm(&self) -> bool {
         self.laps.iter().all(|laps| *laps >= self.warm_up)
     }
@@ -180,11 +206,16 @@ impl Laps {
             let lane = LaneId::new(index as u16);
             let free = self.flying[index] == DispatchSeq::NONE;
             if !free {
+                // Elsewhere a look that lands is no longer than others, and reading the clock would be in all of them.
+                let before = self.plant.launches().then(|| self.clock.now());
                 let (landed, outcome) = self.plant.landed(lane);
                 if landed != self.flying[index] {
                     continue;
                 }
                 acted = true;
+                if let Some(before) = before.filter(|_| self.laps[index] >= self.warm_up) {
+                    push(&mut self.landing, self.clock.now().since(before));
+                }
                 self.land(index, situation);
                 if outcome != SegmentOutcome::Done {
                     let reason = format!("a model of the rehearsal ended as {outcome:?} on {lane}");
@@ -261,7 +292,9 @@ impl Laps {
         self.plant
             .post(LaneId::new(index as u16), Launch { job, segment: SegmentIndex::new(0), slot, dispatch });
         self.posted[index] = self.clock.now();
-        push(&mut self.dispatch, self.posted[index].since(before));
+        if self.laps[index] >= self.warm_up {
+            push(&mut self.dispatch, self.posted[index].since(before));
+        }
         self.flying[index] = dispatch;
     }
 
@@ -269,6 +302,8 @@ impl Laps {
         Paths {
             poll: Samples::trimmed(self.poll),
             dispatch: Samples::trimmed(self.dispatch),
+            landing: Samples::trimmed(self.landing),
+            question: Samples::trimmed(self.question),
             alone: Samples::trimmed(self.alone),
             // Where every carrier has its lane alone, what is late is the system's waking it, which comes in any run.
             busy: if self.asynchronous { Samples::trimmed(self.busy) } else { Samples::new(self.busy) },

@@ -27,6 +27,9 @@ pub(super) fn with_margin(span: Nanos, margin_ppm: u64) -> Nanos {
     span.scale_ppm_up(margin_ppm.saturating_add(1_000_000)).unwrap_or(Nanos::MAX)
 }
 
+/// Of what is never done.
+pub(super) static NONE: Samples = Samples { sorted: Vec::new(), stalls: 0, largest: Nanos::ZERO };
+
 impl Samples {
     /// Sorts the samples.
     pub fn new(mut samples: Vec<Nanos>) -> Self {

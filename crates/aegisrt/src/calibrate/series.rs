@@ -139,7 +139,7 @@ impl Charged {
 
     /// What each look is charged with besides its own steps, so that launches and releases are both charged the excess
     /// once; `others` are what other steps of the driver's thread were not charged with.
-    pub(super) fn look(&self, others: [Nanos; 2], margin_ppm: u64) -> Nanos {
+    pub(super) fn look(&self, others: [Nanos; 4], margin_ppm: u64) -> Nanos {
         share(others.into_iter().fold(self.excess, Nanos::max), margin_ppm)
     }
 
@@ -216,7 +216,7 @@ mod tests {
             prop_assert!(found >= due, "{found} for {due}");
             let charged = Charged::of(vec![series], window);
             for (step, took) in steps {
-                let once = charged.look([Nanos::ZERO; 2], MARGIN).checked_mul(LOOKS_MIN).expect("it is short");
+                let once = charged.look([Nanos::ZERO; 4], MARGIN).checked_mul(LOOKS_MIN).expect("it is short");
                 prop_assert!(charged.step(step, MARGIN).saturating_add(once) > took, "{took} is not covered");
             }
         }
@@ -243,7 +243,7 @@ mod tests {
     }
 
     fn launch(charged: &Charged) -> u64 {
-        let looks = charged.look([Nanos::ZERO; 2], MARGIN).get() * LOOKS;
+        let looks = charged.look([Nanos::ZERO; 4], MARGIN).get() * LOOKS;
         Step::ALL
             .iter()
             .zip(charged.window.0)
@@ -317,7 +317,7 @@ mod tests {
         let charged = Charged::of(vec![Series::new(Vec::new(), None)], Window::of(3, 2));
         assert_eq!(launch(&charged), 0);
         assert_eq!(charged.rounds(MARGIN), [CalibrationRound { steps: Nanos::ZERO, stalls: 0 }]);
-        let others = [Nanos::new(10), Nanos::new(7)];
+        let others = [Nanos::new(10), Nanos::new(7), Nanos::ZERO, Nanos::new(3)];
         assert_eq!(
             charged.look(others, 0),
             Nanos::new(5),

@@ -110,6 +110,19 @@ impl<'a> Steps<'a> {
     }
 }
 
+/// What the driver does beside the engine's steps: empty where it does not.
+#[derive(Clone, Copy)]
+pub(super) struct Looks<'a> {
+    /// Looking at every lane.
+    pub(super) poll: &'a Samples,
+    /// Handing a dispatch over; launching it, where the driver does.
+    pub(super) dispatch: &'a Samples,
+    /// Ending what landed.
+    pub(super) landing: &'a Samples,
+    /// Asking whether a segment can still end, once a cycle at most.
+    pub(super) question: &'a Samples,
+}
+
 /// Engine steps of one decider cycle.
 pub(super) struct Timed {
     pub(super) tick: Samples,
@@ -119,18 +132,20 @@ pub(super) struct Timed {
 }
 
 impl Timed {
-    /// What the driver is charged with on its own thread: its looks and posts beside these steps. Everything else is zero.
-    pub(super) fn driver(&self, poll: &Samples, dispatch: &Samples, margin_ppm: u64) -> Overheads {
+    /// What the driver is charged with on its own thread: its looks beside these steps. Everything else is zero.
+    pub(super) fn driver(&self, looks: Looks<'_>, margin_ppm: u64) -> Overheads {
+        let Looks { poll, dispatch, landing, question } = looks;
         let step = |step| self.charged.step(step, margin_ppm);
+        let [look, post, end, ask] = [poll, dispatch, landing, question].map(|it| it.charged(margin_ppm));
+        let beyond = [poll, dispatch, landing, question].map(Samples::beyond);
         let tick = step(Step::Tick);
-        let look = self.charged.look([poll.beyond(), dispatch.beyond()], margin_ppm);
         Overheads {
-            poll: poll.charged(margin_ppm).saturating_add(look),
+            poll: look.saturating_add(ask).saturating_add(self.charged.look(beyond, margin_ppm)),
             release: tick,
             arrival: tick,
-            completion: step(Step::Completion),
+            completion: step(Step::Completion).saturating_add(end),
             decision: step(Step::Decision),
-            dispatch: dispatch.charged(margin_ppm),
+            dispatch: post,
             control: tick,
             ..Overheads::default()
         }

@@ -12,8 +12,8 @@ use aegis_types::records::SegmentOutcome;
 use aegis_types::{LaneId, Nanos, PartitionId, Sink, TaskId, Time};
 
 use super::laps::{Laps, Paths, Situation};
-use super::samples::Samples;
-use super::steps::{Steps, Synthetic};
+use super::samples::{NONE, Samples};
+use super::steps::{Looks, Steps, Synthetic};
 use super::{CalibrateOptions, Calibration, enough};
 use crate::carrier::{Crew, CrewOptions, LaneReport, LaneSpec, Work};
 use crate::error::RuntimeError;
@@ -40,6 +40,7 @@ pub fn calibrate(
         enough(what, samples, options)?;
     }
     let charge = |samples: &Samples| samples.charged(options.margin_ppm);
+    let looks = Looks { poll: &paths.poll, dispatch: &paths.dispatch, landing: &NONE, question: &NONE };
     let overheads = Overheads {
         handoff: charge(&paths.busy),
         launch_lock: Nanos::ZERO,
@@ -47,7 +48,7 @@ pub fn calibrate(
         client: charge(&paths.wakeup),
         notify: charge(&paths.dispatch),
         stall: charge(&paths.wakeup),
-        ..steps.driver(&paths.poll, &paths.dispatch, options.margin_ppm)
+        ..steps.driver(looks, options.margin_ppm)
     };
     let rounds = steps.rounds(options.margin_ppm);
     let samples = vec![
@@ -73,7 +74,7 @@ fn measure_paths(
     let tasks = vec![vec![TaskId::new(0)]; lanes.len()];
     let crew = Crew::start(system.device(), clock, &std::thread::current(), carriers, lanes)?;
     let control = Arc::new(ControlRequest::default());
-    let plant = HostPlant::new(clock, crew.ports(), Vec::new(), control, carriers.waiting);
+    let plant = HostPlant::new(clock, &crew, Vec::new(), control, carriers.waiting);
     let mut laps = Laps::new(plant, clock, tasks, false)?;
     let rounds = options.rounds.max(1);
     let each = Nanos::new(options.duration.get() / u64::from(rounds));

@@ -68,7 +68,8 @@ impl Calibrate {
         let (file, samples) = measure::calibrate(&system, &output, options, self.realtime)?;
         file.save(&output)?;
         let charges = measure::charges_of(&system);
-        let shown = Shown { file: &file, samples: &samples, charges, margin_ppm: options.margin_ppm };
+        let shown =
+            Shown { file: &file, samples: &samples, charges: &charges, margin_ppm: options.margin_ppm };
         Ok(Answer::done(shown.text(&system, &output), shown.json(&output)))
     }
 
@@ -91,7 +92,7 @@ impl Calibrate {
 struct Shown<'a> {
     file: &'a Calibration,
     samples: &'a [NamedSamples],
-    charges: &'static [Charge; 13],
+    charges: &'a [Charge; 13],
     margin_ppm: u64,
 }
 

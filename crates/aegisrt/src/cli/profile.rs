@@ -106,7 +106,7 @@ impl ProfileCommand {
         let (mut system, _library) = open_system(fleet, environment)?;
         calibration.matches_device(system.device().context(), lanes_of(system.fleet()))?;
         calibration.matches_wait(system.fleet().wait())?;
-        calibration.matches_carriers(&system.fleet().own_carriers())?;
+        calibration.matches_carriers(system.fleet())?;
         if self.level == LevelArg::Enemy && !hostile {
             return Err(CliError::Input("--level: this device has no enemies; legal: fleet".into()));
         }

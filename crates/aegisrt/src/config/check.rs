@@ -12,10 +12,12 @@ use aegis_types::PartitionId;
 use super::chain;
 use super::error::ConfigError;
 use super::file::{
-    ArrivalFile, BudgetFile, DEVICES, DeviceFile, EXCLUDE, FleetFile, InputsFile, LaneFile, MemoryFile,
-    OWN_CARRIERS, PRESSURE, PartitionFile, PolicyFile, TaskFile,
+    ArrivalFile, BudgetFile, DEVICES, DeviceFile, EXCLUDE, FleetFile, InputsFile, LAUNCH, LaneFile,
+    MemoryFile, OWN_CARRIERS, PRESSURE, PartitionFile, PolicyFile, TaskFile,
 };
-use super::fleet::{DeviceConfig, Fleet, InputSource, LaneChoice, PartitionConfig, TaskConfig, WaitMode};
+use super::fleet::{
+    DeviceConfig, Fleet, InputSource, LaneChoice, LaunchMode, PartitionConfig, TaskConfig, WaitMode,
+};
 use super::group;
 use super::source::{Source, Step, key};
 use super::task;
@@ -75,7 +77,7 @@ const UNIT_MAX: i64 = 65_535;
 pub(super) fn fleet(written: FleetFile, source: Source) -> Result<Fleet, ConfigError> {
     let device = device(&written.device, &source)?;
     let pressure = pressure(written.memory.as_ref(), &source)?;
-    let partitions = partitions(&written.partition, device.kind, &source)?;
+    let partitions = partitions(&written.partition, &device, &source)?;
     let policy = policy(&written.policy, &source)?;
     let (groups, tasks, chains) = (Vec::new(), Vec::new(), Vec::new());
     let sources = vec![source];
@@ -169,7 +171,23 @@ fn device(written: &DeviceFile, source: &Source) -> Result<DeviceConfig, ConfigE
         let mode = WaitMode::ALL.into_iter().find(|mode| mode.name() == word);
         mode.ok_or_else(|| table.bad(&key!["wait"], "no such way to wait", legal()))
     });
-    Ok(DeviceConfig { kind, ordinal, memory: written.memory, wait: wait.transpose()? })
+    let launch = launch(written.launch.as_deref(), kind, &table)?;
+    Ok(DeviceConfig { kind, ordinal, memory: written.memory, wait: wait.transpose()?, launch })
+}
+
+/// Who launches; carriers where nothing is written.
+fn launch(written: Option<&str>, device: DeviceKind, table: &Table<'_>) -> Result<LaunchMode, ConfigError> {
+    let Some(word) = written else { return Ok(LaunchMode::default()) };
+    let mode = LaunchMode::ALL.into_iter().find(|mode| mode.name() == word);
+    match mode {
+        None => Err(table.bad(&key!["launch"], "nobody launches so", LAUNCH)),
+        Some(LaunchMode::Driver) if device == DeviceKind::Host => {
+            let problem =
+                "a segment of the host device runs where it is launched, and the driver would wait for it";
+            Err(table.bad(&key!["launch"], problem, format!("no entry here; {LAUNCH}")))
+        }
+        Some(mode) => Ok(mode),
+    }
 }
 
 /// The number of a GPU, as the driver counts them.
@@ -191,7 +209,7 @@ fn policy(written: &PolicyFile, source: &Source) -> Result<String, ConfigError> 
 
 fn partitions(
     written: &[PartitionFile],
-    device: DeviceKind,
+    device: &DeviceConfig,
     source: &Source,
 ) -> Result<Vec<PartitionConfig>, ConfigError> {
     if written.is_empty() {
@@ -207,7 +225,7 @@ fn partitions(
             let legal = "a name that no other partition has";
             return Err(table.bad(&key!["name"], "another partition has this name", legal));
         }
-        let units = units(partition, device, &table)?;
+        let units = units(partition, device.kind, &table)?;
         check_overlap(&units, &checked, &table)?;
         if lanes_left == 0 {
             let legal = format!("at most {} lanes in all partitions together", u16::MAX);
@@ -215,7 +233,7 @@ fn partitions(
         }
         // On the host a lane is a thread that keeps a core of its own.
         let most = match &units {
-            Units::These(cores) if device == DeviceKind::Host => {
+            Units::These(cores) if device.kind == DeviceKind::Host => {
                 i64::try_from(cores.len()).unwrap_or(i64::MAX)
             }
             _ => lanes_left,
@@ -232,11 +250,16 @@ fn partitions(
 fn own_carriers(
     written: &[i64],
     lanes: u16,
-    device: DeviceKind,
+    device: &DeviceConfig,
     table: &Table<'_>,
 ) -> Result<Vec<u16>, ConfigError> {
-    if device == DeviceKind::Host && !written.is_empty() {
-        let problem = "every lane of the host device has a carrier of its own";
+    let problem = match (device.kind, device.launch) {
+        _ if written.is_empty() => None,
+        (DeviceKind::Host, _) => Some("every lane of the host device has a carrier of its own"),
+        (_, LaunchMode::Driver) => Some("the driver launches on every lane"),
+        (_, LaunchMode::Carrier) => None,
+    };
+    if let Some(problem) = problem {
         return Err(table.bad(&key!["own_carriers"], problem, format!("no entry here; {OWN_CARRIERS}")));
     }
     let mut own = Vec::with_capacity(written.len());
@@ -298,10 +321,11 @@ fn check_overlap(units: &Units, earlier: &[PartitionConfig], table: &Table<'_>) 
 
 /// The tables of a fleet. Files inside `folder` are written relative to it.
 pub(super) fn write(fleet: &Fleet, folder: &Path) -> FleetFile {
-    let DeviceConfig { memory, wait, .. } = fleet.device;
+    let DeviceConfig { memory, wait, launch, .. } = fleet.device;
     let wait = wait.map(|mode| mode.name().to_owned());
+    let launch = (!launch.is_default()).then(|| launch.name().to_owned());
     FleetFile {
-        device: DeviceFile { kind: fleet.device.word(), memory, wait },
+        device: DeviceFile { kind: fleet.device.word(), memory, wait, launch },
         memory: fleet.pressure.as_ref().map(|thresholds| MemoryFile {
             pressure: thresholds.percent().iter().map(|&percent| percent.into()).collect(),
         }),

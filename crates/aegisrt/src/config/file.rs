@@ -41,6 +41,8 @@ pub(super) struct DeviceFile {
     pub(super) memory: Option<Bytes>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) wait: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) launch: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -222,7 +224,7 @@ fn legal_below(path: &str) -> &'static str {
     let table = path.rsplit_once('.').map_or("", |(table, _)| table);
     match table {
         "" => "the tables device, memory, partition, policy, group, task and chain",
-        "device" => "kind, memory, wait",
+        "device" => "kind, memory, wait, launch",
         "memory" => "pressure",
         "partition" => "name, cores or sms, lanes, own_carriers",
         "policy" => "kind",
@@ -258,6 +260,9 @@ pub(super) const PRESSURE: &str =
 pub(super) const STATE: &str =
     "pairs of an output's and an input's name, for example [[\"h_out\", \"h_in\"]], each input once";
 
+/// Whatever is wrong with who launches, the answer is the same.
+pub(super) const LAUNCH: &str =
+    "\"carrier\", or \"driver\" on a device whose work runs later than it is launched, without own_carriers";
 /// Whatever is wrong with carriers of their own, the answer is the same.
 pub(super) const OWN_CARRIERS: &str = "an array of numbers of lanes of the partition, from 0, each once, on a device whose lanes share a launcher";
 
@@ -272,10 +277,11 @@ pub(super) const EXCLUDE: &str =
     "an array of names of other tasks, which have a lane by number as the task itself has";
 
 const LEGAL: &[(&str, &str)] = &[
-    ("device", "a table [device] with kind and, if wanted, memory and wait"),
+    ("device", "a table [device] with kind and, if wanted, memory, wait and launch"),
     ("device.kind", DEVICES),
     ("device.memory", SIZE),
     ("device.wait", "\"spin\", \"hybrid\" or \"blocking\""),
+    ("device.launch", LAUNCH),
     ("memory", "a table [memory] with pressure"),
     ("memory.pressure", PRESSURE),
     ("partition", "tables [[partition]] with name, cores or sms, and lanes"),

@@ -44,6 +44,8 @@ pub struct DeviceConfig {
     pub memory: Option<Bytes>,
     /// How driver and carriers wait; `None` where the fleet says nothing: see [`Fleet::wait`].
     pub wait: Option<WaitMode>,
+    /// Who launches.
+    pub launch: LaunchMode,
 }
 
 impl DeviceConfig {
@@ -80,6 +82,37 @@ impl WaitMode {
             Self::Hybrid => "hybrid",
             Self::Blocking => "blocking",
         }
+    }
+}
+
+/// Which thread launches on an asynchronous device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LaunchMode {
+    /// Carriers do, beside the driver: what a launch takes delays no decision.
+    #[default]
+    Carrier,
+    /// The driver does, in the cycle in which it decides: one thread and one core less, no hand-off, and every cycle is
+    /// longer by the launches in it.
+    Driver,
+}
+
+impl LaunchMode {
+    /// Every mode.
+    pub const ALL: [Self; 2] = [Self::Carrier, Self::Driver];
+
+    /// The word for it in a fleet.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Carrier => "carrier",
+            Self::Driver => "driver",
+        }
+    }
+
+    /// Whether it is what a fleet says that says nothing.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serialization asks for")]
+    pub(super) const fn is_default(&self) -> bool {
+        matches!(self, Self::Carrier)
     }
 }
 
@@ -432,6 +465,11 @@ impl Fleet {
         first..first + self.partitions.get(partition.index()).map_or(0, lanes)
     }
 
+    /// Who launches.
+    pub const fn launch(&self) -> LaunchMode {
+        self.device.launch
+    }
+
     /// The lanes that have a carrier each, of all partitions, ascending.
     pub fn own_carriers(&self) -> Vec<LaneId> {
         let ids = (0..=u16::MAX).map(PartitionId::new);
@@ -450,6 +488,10 @@ impl Fleet {
         let ids = (0..=u16::MAX).map(PartitionId::new);
         let mut homes = self.partitions.iter().zip(ids).map(|(home, id)| (home, self.lanes_of(id)));
         let (home, range) = homes.find(|(_, range)| range.contains(&lane.get()))?;
+        if self.launch() == LaunchMode::Driver {
+            let waits = "the driver launches it, and decides nothing meanwhile; with launch = \"carrier\" in [device] it would";
+            return Some(waits.to_owned());
+        }
         if own.contains(&lane) || lanes < own.len() + 2 {
             return None;
         }

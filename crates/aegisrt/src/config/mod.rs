@@ -34,8 +34,8 @@ pub use chain::ChainConfig;
 pub use company::{LaneCompany, ProfiledPartition};
 pub use error::{ConfigError, Place};
 pub use fleet::{
-    BackendKind, BudgetConfig, DeviceConfig, Fleet, InputSource, LaneChoice, PartitionConfig, StatePair,
-    TaskConfig, WaitMode,
+    BackendKind, BudgetConfig, DeviceConfig, Fleet, InputSource, LaneChoice, LaunchMode, PartitionConfig,
+    StatePair, TaskConfig, WaitMode,
 };
 pub use group::{GroupConfig, Share};
 pub use observed::{CalibratedDevice, CalibrationRound, DeviceLimits, Figure, HostStalls};

@@ -9,7 +9,7 @@ use aegis_types::{Bytes, LaneId, Nanos};
 use serde::{Deserialize, Serialize};
 
 use super::error::ConfigError;
-use super::fleet::WaitMode;
+use super::fleet::{Fleet, LaunchMode, WaitMode};
 use super::json;
 
 /// The device that a calibration or a profile was made on.
@@ -25,6 +25,9 @@ pub struct CalibratedDevice {
     /// Those of them that had a carrier each, ascending; the others shared the launcher, as all did where none is named.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub own_carriers: Vec<LaneId>,
+    /// Who launched.
+    #[serde(default, skip_serializing_if = "LaunchMode::is_default")]
+    pub launch: LaunchMode,
     /// Clocks, throttling and company right after it was measured, where the machine tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub regime: Option<Regime>,
@@ -170,15 +173,21 @@ pub(super) fn matches_wait(
     Err(json::bad(path, "wait".into(), value, problem, legal))
 }
 
-/// Whether a measurement was made with the carriers that the lanes have: a launch waits for the lanes of its own carrier,
-/// and carriers meet in the driver.
+/// Whether a measurement was made with the carriers that the fleet has: a launch waits for the lanes of its own carrier,
+/// carriers meet in the vendor's driver, and a driver that launches waits for every launch.
 pub(super) fn matches_carriers(
     device: Option<&CalibratedDevice>,
-    own: &[LaneId],
+    fleet: &Fleet,
     path: &Path,
     tool: &str,
 ) -> Result<(), ConfigError> {
-    let recorded = device.map_or(&[][..], |device| &device.own_carriers);
+    let launch = device.map_or(LaunchMode::default(), |device| device.launch);
+    if launch != fleet.launch() {
+        let legal = format!("{:?}; run `{tool}` with this fleet", fleet.launch().name());
+        let value = format!("{:?}", launch.name());
+        return Err(json::bad(path, "device.launch".into(), value, "somebody else launched", legal));
+    }
+    let (recorded, own) = (device.map_or(&[][..], |device| &device.own_carriers), fleet.own_carriers());
     if recorded == own {
         return Ok(());
     }
@@ -187,7 +196,7 @@ pub(super) fn matches_carriers(
         lanes => lanes.iter().map(LaneId::to_string).collect::<Vec<_>>().join(", "),
     };
     let problem = "other lanes had carriers of their own when it was measured";
-    let legal = format!("{}; run `{tool}` with this fleet", words(own));
+    let legal = format!("{}; run `{tool}` with this fleet", words(&own));
     Err(json::bad(path, "device.own_carriers".into(), words(recorded), problem, legal))
 }
 

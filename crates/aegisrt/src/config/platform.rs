@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use aegis_cuda::DeviceContext;
 use aegis_sched::{ModelError, Overheads, PartitionModel, Platform};
-use aegis_types::{LaneId, Nanos};
+use aegis_types::Nanos;
 use serde::{Deserialize, Serialize};
 
 use super::error::ConfigError;
-use super::fleet::WaitMode;
+use super::fleet::{Fleet, LaunchMode, WaitMode};
 use super::json;
 use super::observed::{self, CalibratedDevice, CalibrationRound, DeviceLimits, Figure, HostStalls};
 
@@ -173,12 +173,12 @@ impl Calibration {
         observed::matches_wait(self.wait, wait, &self.path, TOOL)
     }
 
-    /// Whether those lanes had carriers of their own that have some, and no others.
+    /// Whether whoever launches in the fleet launched, and the same lanes had carriers of their own.
     ///
     /// # Errors
     /// [`ConfigError::Field`] naming both.
-    pub fn matches_carriers(&self, own: &[LaneId]) -> Result<(), ConfigError> {
-        observed::matches_carriers(self.device.as_ref(), own, &self.path, TOOL)
+    pub fn matches_carriers(&self, fleet: &Fleet) -> Result<(), ConfigError> {
+        observed::matches_carriers(self.device.as_ref(), fleet, &self.path, TOOL)
     }
 
     /// Whether it speaks of this device: the overheads of an asynchronous device are partly its driver's, those of a
@@ -247,6 +247,11 @@ impl Calibration {
         each.saturating_add(self.raise(turn))
     }
 
+    /// Whether the driver itself launched: what it does of a launch and of its end is then in its own steps.
+    fn is_of_driver(&self) -> bool {
+        self.device.as_ref().is_some_and(|device| device.launch == LaunchMode::Driver)
+    }
+
     /// How much longer a turn of the fleet is than what was calibrated with. A launch waits for the ending of its own
     /// lane's job as well, so it is charged for each lane, the own one included.
     fn raise(&self, turn: Nanos) -> Nanos {
@@ -275,12 +280,22 @@ impl Calibration {
         let lanes = partitions.iter().fold(0u16, |sum, partition| sum.saturating_add(partition.lanes));
         let raise = self.raise(turn);
         let raised = |times: u16| raise.checked_mul(times.into()).unwrap_or(Nanos::MAX);
-        let overheads = Overheads {
-            launch_lock: self.launch_lock(lanes, turn),
-            handoff: self.overheads.handoff.saturating_add(raised(1)),
-            // A client hears after a turn of every lane.
-            notify: self.overheads.notify.saturating_add(raised(lanes)),
-            ..self.overheads
+        let overheads = if self.is_of_driver() {
+            Overheads {
+                // A turn is either: the end of one job or the launch of another.
+                completion: self.overheads.completion.saturating_add(raise),
+                dispatch: self.overheads.dispatch.saturating_add(raise),
+                notify: self.overheads.notify.saturating_add(raise),
+                ..self.overheads
+            }
+        } else {
+            Overheads {
+                launch_lock: self.launch_lock(lanes, turn),
+                handoff: self.overheads.handoff.saturating_add(raised(1)),
+                // A client hears after a turn of every lane.
+                notify: self.overheads.notify.saturating_add(raised(lanes)),
+                ..self.overheads
+            }
         };
         let mut platform = Platform::new(partitions, overheads)?;
         platform.decider_shares_cores = self.decider_shares_cores;
@@ -298,8 +313,11 @@ impl Calibration {
         turn: Nanos,
     ) -> Result<Platform, ModelError> {
         let mut platform = self.platform_with(partitions, turn)?;
-        platform.overheads.handoff = self.overheads.wakeup;
-        platform.overheads.launch_lock = Nanos::ZERO;
+        // A driver that launches is charged with neither, and is awake.
+        if !self.is_of_driver() {
+            platform.overheads.handoff = self.overheads.wakeup;
+            platform.overheads.launch_lock = Nanos::ZERO;
+        }
         Ok(platform)
     }
 

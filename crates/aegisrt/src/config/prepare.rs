@@ -99,10 +99,10 @@ pub fn prepare_apart(
     assert_eq!(facts.len(), fleet.tasks().len(), "facts of one model for each task");
     let model = |reason: ModelError| ConfigError::Model { file: fleet.path().into(), reason };
     let own = fleet.own_carriers();
-    calibration.matches_carriers(&own)?;
+    calibration.matches_carriers(fleet)?;
     if let Some(profile) = profile {
         profile.matches_stall(calibration.overheads.stall)?;
-        profile.matches_carriers(&own)?;
+        profile.matches_carriers(fleet)?;
     }
     let company = |position| Company::of(fleet, profile, lanes, position);
     let companies: Vec<Company> = (0..lanes.len()).map(company).collect();

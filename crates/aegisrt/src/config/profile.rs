@@ -8,12 +8,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use aegis_cuda::{DeviceContext, Partition};
-use aegis_types::{Bytes, ContentHash, LaneId, Nanos};
+use aegis_types::{Bytes, ContentHash, Nanos};
 use serde::{Deserialize, Serialize};
 
 use super::company::{LaneCompany, ProfiledPartition};
 use super::error::ConfigError;
-use super::fleet::WaitMode;
+use super::fleet::{Fleet, WaitMode};
 use super::json;
 use super::observed::{self, CalibratedDevice};
 
@@ -349,12 +349,12 @@ impl Profile {
         observed::matches_wait(self.wait, wait, &self.path, TOOL)
     }
 
-    /// Whether those lanes had carriers of their own that have some, and no others.
+    /// Whether whoever launches in the fleet launched, and the same lanes had carriers of their own.
     ///
     /// # Errors
     /// [`ConfigError::Field`] naming both.
-    pub fn matches_carriers(&self, own: &[LaneId]) -> Result<(), ConfigError> {
-        observed::matches_carriers(self.device.as_ref(), own, &self.path, TOOL)
+    pub fn matches_carriers(&self, fleet: &Fleet) -> Result<(), ConfigError> {
+        observed::matches_carriers(self.device.as_ref(), fleet, &self.path, TOOL)
     }
 
     /// Whether stalls that are in no budget are watched when the fleet is served, where those longer than `declared` are.

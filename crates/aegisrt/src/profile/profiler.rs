@@ -15,8 +15,8 @@ use super::{ProfileOptions, Victim};
 use crate::carrier::LaneReport;
 use crate::config::profile::{Level, Slowdown, SlowdownTable};
 use crate::config::{
-    CalibratedDevice, Calibration, LaneCompany, MemoryProfile, Profile, SegmentProfile, TaskProfile,
-    shapes_hash,
+    CalibratedDevice, Calibration, LaneCompany, LaunchMode, MemoryProfile, Profile, SegmentProfile,
+    TaskProfile, shapes_hash,
 };
 use crate::error::RuntimeError;
 use crate::machine;
@@ -156,6 +156,9 @@ impl<'a> WcetProfiler<'a> {
         let own = self.system.fleet().own_carriers();
         if !own.is_empty() {
             text.push_str(&format!("{own:?}\n"));
+        }
+        if self.system.fleet().launch() == LaunchMode::Driver {
+            text.push_str("launched by the driver\n");
         }
         text.push_str(&format!("{:?}", self.opposition));
         ContentHash::of(text.as_bytes())
@@ -316,6 +319,7 @@ impl<'a> WcetProfiler<'a> {
             versions: context.versions.clone(),
             lanes,
             own_carriers: self.system.fleet().own_carriers(),
+            launch: self.system.fleet().launch(),
             regime: None,
         })
     }

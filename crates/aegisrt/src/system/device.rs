@@ -7,7 +7,7 @@ use aegis_cuda::host::{HostDevice, HostOptions};
 use aegis_cuda::{Device, DeviceError, DeviceKind, Partition, Units};
 use aegis_types::{Bytes, PartitionId};
 
-use crate::config::{Fleet, WaitMode};
+use crate::config::{Fleet, LaunchMode, WaitMode};
 use crate::error::RuntimeError;
 
 /// Opens the device that a fleet names. `queues` is how many hardware queues the process was given
@@ -84,6 +84,11 @@ pub fn places(
     fleet: &Fleet,
     made: &[(Partition, u16)],
 ) -> Result<Vec<PartitionId>, RuntimeError> {
+    if fleet.launch() == LaunchMode::Driver && !device.context().capabilities.asynchronous {
+        let problem = "a segment of this device runs where it is launched, and the driver would wait for it";
+        let legal = "no entry, or a device whose work runs later than it is launched";
+        return Err(fleet.complain_device("launch", problem, legal).into());
+    }
     let mut places = Vec::new();
     for (index, (config, (partition, lanes))) in fleet.partitions().iter().zip(made).enumerate() {
         if !config.own_carriers.is_empty() && !device.context().capabilities.asynchronous {
@@ -321,7 +326,7 @@ mod tests {
         };
         let (narrow, device) = std::thread::spawn(opener).join().expect("it opens");
         let start = |waiting| {
-            let (clock, options) = (HostClock::start(), CrewOptions { waiting, realtime: false });
+            let (clock, options) = (HostClock::start(), CrewOptions { waiting, ..CrewOptions::default() });
             let crew = Crew::start(&device, clock, &std::thread::current(), options, Vec::new());
             drop(crew.expect("no lanes"));
             narrow.waker.lock().expect("nobody panics").clone()

@@ -7,7 +7,7 @@ use aegis_sched::Overheads;
 use aegis_types::{Bytes, ContentHash, Nanos};
 use aegisrt::config::profile::{Level, SlowdownTable};
 use aegisrt::config::{
-    CalibratedDevice, Calibration, DeviceLimits, Exceedance, LaneCompany, MemoryProfile, Profile,
+    CalibratedDevice, Calibration, DeviceLimits, Exceedance, LaneCompany, LaunchMode, MemoryProfile, Profile,
     ProfiledPartition, SegmentProfile, TaskProfile, WaitMode, shapes_hash,
 };
 
@@ -79,7 +79,8 @@ pub fn calibration(folder: &Folder, change: impl FnOnce(&mut Calibration)) {
 
 fn device() -> CalibratedDevice {
     let (name, versions) = (GPU.into(), vec!["driver 1".into()]);
-    CalibratedDevice { name, versions, lanes: 2, own_carriers: Vec::new(), regime: None }
+    let (own_carriers, launch) = (Vec::new(), LaunchMode::Carrier);
+    CalibratedDevice { name, versions, lanes: 2, own_carriers, launch, regime: None }
 }
 
 pub fn profile(folder: &Folder, rows: &[Row<'_>], change: impl FnOnce(&mut Profile)) {

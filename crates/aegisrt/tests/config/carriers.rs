@@ -6,7 +6,7 @@ use std::path::Path;
 use aegis_sched::Overheads;
 use aegis_types::{ContentHash, LaneId, Nanos};
 use aegisrt::config::{
-    CalibratedDevice, Calibration, ConfigError, Facts, Fleet, Profile, prepare, shapes_hash,
+    CalibratedDevice, Calibration, ConfigError, Facts, Fleet, LaunchMode, Profile, prepare, shapes_hash,
 };
 
 use crate::fleet_path;
@@ -84,9 +84,59 @@ fn carriers_that_cannot_be_are_refused() {
     assert!(parse(&host.replace("own_carriers = [0]", "own_carriers = []")).is_ok());
 }
 
+/// The fleet with carriers of its own for nobody, launched by whom `launch` says.
+fn launched(launch: &str) -> String {
+    text(["", ""]).replacen("kind = \"cuda:0\"", &format!("kind = \"cuda:0\"\nlaunch = {launch}"), 1)
+}
+
+#[test]
+fn who_launches_is_read_written_and_refused() {
+    let by = |launch: &str| parse(&launched(launch)).map(|fleet| fleet.launch());
+    assert_eq!(by("\"driver\""), Ok(LaunchMode::Driver));
+    assert_eq!(by("\"carrier\""), Ok(LaunchMode::Carrier));
+    assert_eq!(fleet(["", ""]).launch(), LaunchMode::Carrier);
+    assert!(!fleet(["", ""]).to_toml().contains("launch"), "what says nothing is not written");
+    let again = parse(&launched("\"driver\"")).expect("it is legal").to_toml();
+    assert_eq!(parse(&again).map(|fleet| fleet.launch()), Ok(LaunchMode::Driver), "{again}");
+    let refused = |text: &str, parts: &[&str]| {
+        let error = parse(text).expect_err("it is not legal").to_string();
+        for part in parts.iter().chain(&["legal"]) {
+            assert!(error.contains(part), "`{part}` was due: {error}");
+        }
+    };
+    refused(
+        &launched("\"nobody\""),
+        &["toml:3:", "device.launch = \"nobody\"", "\"carrier\", or \"driver\""],
+    );
+    refused(&launched("1"), &["toml:3:", "device.launch", "\"driver\""]);
+    let own = launched("\"driver\"").replacen("lanes = 2\n", "lanes = 2\nown_carriers = [1]\n", 1);
+    refused(&own, &["toml:8:", "own_carriers = [1]", "the driver launches on every lane"]);
+    let host = launched("\"driver\"").replace("cuda:0", "host").replace("sms = 8", "cores = [0]");
+    refused(&host, &["toml:3:", "device.launch = \"driver\"", "runs where it is launched"]);
+}
+
+/// What the driver does of a launch and of its end is in its own steps, and so is what visits of the fleet take longer.
+#[test]
+fn longer_visits_of_a_driver_that_launches_lengthen_its_steps() {
+    let micros = Nanos::from_micros;
+    let mut calibration = calibration(&[]);
+    calibration.turn = Some(micros(10));
+    calibration.overheads.wakeup = micros(30);
+    calibration.device.as_mut().expect("it has one").launch = LaunchMode::Driver;
+    let partitions = || fleet(["", ""]).partition_models();
+    let with = |turn| calibration.platform_with(partitions(), micros(turn)).expect("legal").overheads;
+    assert_eq!(with(4), calibration.overheads, "shorter visits save nothing");
+    let raised = with(17);
+    let longer = [raised.completion, raised.dispatch, raised.notify];
+    assert_eq!(longer, [micros(7); 3]);
+    assert_eq!((raised.handoff, raised.launch_lock), (Nanos::ZERO, Nanos::ZERO));
+    let measured = calibration.platform_from_post(partitions(), micros(17)).expect("legal").overheads;
+    assert_eq!(measured, raised, "nothing waits on its way, and nobody is woken to launch");
+}
+
 fn device(own: &[u16]) -> CalibratedDevice {
     let (name, versions, own_carriers) = ("a GPU".into(), Vec::new(), lanes(own));
-    CalibratedDevice { name, versions, lanes: 5, own_carriers, regime: None }
+    CalibratedDevice { name, versions, lanes: 5, own_carriers, launch: LaunchMode::Carrier, regime: None }
 }
 
 fn calibration(own: &[u16]) -> Calibration {

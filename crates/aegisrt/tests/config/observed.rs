@@ -6,7 +6,7 @@ use std::path::Path;
 use aegis_cuda::{Capabilities, DeviceContext, DeviceKind};
 use aegis_sched::Overheads;
 use aegis_types::{Bytes, Nanos};
-use aegisrt::config::{CalibratedDevice, Calibration, CalibrationRound, Figure, HostStalls};
+use aegisrt::config::{CalibratedDevice, Calibration, CalibrationRound, Figure, HostStalls, LaunchMode};
 
 fn context(name: &str, driver: &str, asynchronous: bool) -> DeviceContext {
     DeviceContext {
@@ -36,6 +36,7 @@ fn seen() -> Calibration {
         versions: vec!["driver 1".into()],
         lanes: 4,
         own_carriers: Vec::new(),
+        launch: LaunchMode::Carrier,
         regime: None,
     };
     calibration.device = Some(device);

@@ -1,4 +1,5 @@
-//! Whole runs on an asynchronous device: one launcher for every lane, staging, losses, and segments that run too long.
+//! Whole runs on an asynchronous device: one launcher for every lane, or the driver in its place, staging, losses, and
+//! segments that run too long.
 //! The device is a fixture in real time, so that nothing here needs a GPU; how fast it is, is not asked.
 
 use std::error::Error;
@@ -15,7 +16,7 @@ use aegis_types::records::{Control, JobOutcome, SegmentCompleted, SegmentDispatc
 use aegis_types::{LaneId, Nanos, Severity};
 use aegisrt::RuntimeError;
 use aegisrt::client::{Client, Fate};
-use aegisrt::config::{Calibration, Fleet, Prepared};
+use aegisrt::config::{Calibration, Fleet, LaunchMode, Prepared};
 use aegisrt::inventory::Loaders;
 use aegisrt::live::Live;
 use aegisrt::plant::{ControlRequest, Waiting};
@@ -32,9 +33,15 @@ const LANES: u16 = 3;
 
 /// Three tasks, one with recurrent state, each with a lane of its own. `arrival` is that of the first; lanes in `own`
 /// have a carrier each.
-fn script_fleet(folder: &Path, arrival: &str, own: &str) -> Result<Fleet, Box<dyn Error>> {
+fn script_fleet(
+    folder: &Path,
+    launch: LaunchMode,
+    arrival: &str,
+    own: &str,
+) -> Result<Fleet, Box<dyn Error>> {
+    let launch = launch.name();
     let mut text = format!(
-        "[device]\nkind = \"sim\"\n[[partition]]\nname = \"all\"\nsms = 4\nlanes = 3\nown_carriers = {own}\n\
+        "[device]\nkind = \"sim\"\nlaunch = \"{launch}\"\n[[partition]]\nname = \"all\"\nsms = 4\nlanes = 3\nown_carriers = {own}\n\
          [policy]\nkind = \"fifo\"\n",
     );
     for (lane, (name, period, arrival)) in
@@ -66,17 +73,17 @@ struct Ready {
 
 /// Overheads are taken as zero: what this machine adds are broken assumptions, which nobody asks for here. Only how long
 /// a driver that spins may be kept from looking needs some room, or every look is a stall.
-fn ready(arrival: &str) -> Result<Ready, Box<dyn Error>> {
-    ready_on(false, arrival, "[]")
+fn ready(launch: LaunchMode, arrival: &str) -> Result<Ready, Box<dyn Error>> {
+    ready_on(false, launch, arrival, "[]")
 }
 
 /// As [`ready`], on a device that replays graphs or does not, and lanes in `own` have a carrier each.
-fn ready_on(graphs: bool, arrival: &str, own: &str) -> Result<Ready, Box<dyn Error>> {
+fn ready_on(graphs: bool, launch: LaunchMode, arrival: &str, own: &str) -> Result<Ready, Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let device = Arc::new(LateDevice::new(graphs, SimOptions::default()));
     let shared: Arc<dyn Device> = Arc::<LateDevice>::clone(&device);
     let loader = ScriptedLoader::new(Durations::Seeded(5));
-    let mut system = Builder::new(script_fleet(folder.path(), arrival, own)?)
+    let mut system = Builder::new(script_fleet(folder.path(), launch, arrival, own)?)
         .loaders(Loaders::default().with(Arc::new(loader)))
         .device(shared)
         .build(|_| {})?;
@@ -150,16 +157,22 @@ fn serves(ready: &Ready, waiting: Waiting) -> Result<(), Box<dyn Error>> {
 }
 
 #[test]
-fn one_launcher_serves_every_lane_however_it_waits() -> Result<(), Box<dyn Error>> {
+fn one_thread_launches_on_every_lane_however_it_waits() -> Result<(), Box<dyn Error>> {
     for waiting in [Waiting::Spin, Waiting::Hybrid { before: Nanos::from_micros(100) }, Waiting::Blocking] {
-        serves(&ready("")?, waiting)?;
+        for launch in LaunchMode::ALL {
+            serves(&ready(launch, "")?, waiting)?;
+        }
     }
     Ok(())
 }
 
 #[test]
 fn clients_get_the_outputs_of_what_landed() -> Result<(), Box<dyn Error>> {
-    let ready = ready("arrival = \"sporadic\"\n")?;
+    LaunchMode::ALL.into_iter().try_for_each(answers_clients)
+}
+
+fn answers_clients(launch: LaunchMode) -> Result<(), Box<dyn Error>> {
+    let ready = ready(launch, "arrival = \"sporadic\"\n")?;
     let control = Arc::<ControlRequest>::default();
     let feed = ready.system.models()[0].feed()?;
     let (tell, told) = std::sync::mpsc::channel();
@@ -204,17 +217,23 @@ fn lost(error: &RuntimeError) {
 
 #[test]
 fn a_device_lost_at_a_launch_ends_the_run() -> Result<(), Box<dyn Error>> {
-    let ready = ready("")?;
-    let fault = Fault { lane: LaneId::new(1), trigger: FaultTrigger::Launch(7), kind: FaultKind::DeviceLost };
-    ready.device.sim.inject(fault);
-    lost(&ready.run(Waiting::Blocking, &Arc::default(), |_| {}).expect_err("lane 1 is lost"));
+    for launch in LaunchMode::ALL {
+        let ready = ready(launch, "")?;
+        let (lane, trigger) = (LaneId::new(1), FaultTrigger::Launch(7));
+        ready.device.sim.inject(Fault { lane, trigger, kind: FaultKind::DeviceLost });
+        lost(&ready.run(Waiting::Blocking, &Arc::default(), |_| {}).expect_err("lane 1 is lost"));
+    }
     Ok(())
 }
 
 /// Every lane is in flight and none will ever be launched again: who is asked finds out.
 #[test]
 fn a_device_lost_while_everything_is_in_flight_ends_the_run() -> Result<(), Box<dyn Error>> {
-    let ready = ready("")?;
+    LaunchMode::ALL.into_iter().try_for_each(ends_when_unplugged)
+}
+
+fn ends_when_unplugged(launch: LaunchMode) -> Result<(), Box<dyn Error>> {
+    let ready = ready(launch, "")?;
     for lane in (0..LANES).map(LaneId::new) {
         let kind = FaultKind::Hang(Nanos::from_millis(3_600_000));
         ready.device.sim.inject(Fault { lane, trigger: FaultTrigger::Launch(4), kind });
@@ -231,7 +250,11 @@ fn a_device_lost_while_everything_is_in_flight_ends_the_run() -> Result<(), Box<
 
 #[test]
 fn a_segment_that_runs_past_its_budget_is_told_of_while_it_runs() -> Result<(), Box<dyn Error>> {
-    let ready = ready("")?;
+    LaunchMode::ALL.into_iter().try_for_each(tells_of_an_overrun)
+}
+
+fn tells_of_an_overrun(launch: LaunchMode) -> Result<(), Box<dyn Error>> {
+    let ready = ready(launch, "")?;
     let kind = FaultKind::Longer(Nanos::from_millis(150));
     let fault = Fault { lane: LaneId::new(2), trigger: FaultTrigger::Launch(5), kind };
     ready.device.sim.inject(fault);

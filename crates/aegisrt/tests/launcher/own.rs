@@ -14,10 +14,11 @@ use aegis_types::records::SegmentOutcome;
 use aegis_types::{DispatchSeq, JobId, LaneId, Nanos, PartitionId, SegmentIndex, Sink, TaskId, Time};
 use aegisrt::RuntimeError;
 use aegisrt::carrier::{Crew, CrewOptions, LaneReport, LaneSpec, ModelReport, Work};
-use aegisrt::config::{CalibratedDevice, Fleet};
+use aegisrt::config::{CalibratedDevice, Fleet, LaunchMode};
+use aegisrt::driver::Plant as _;
 use aegisrt::mailbox::Launch;
 use aegisrt::measure::profile;
-use aegisrt::plant::{LanePort, Waiting};
+use aegisrt::plant::{HostPlant, LanePort, Waiting};
 use aegisrt::profile::ProfileOptions;
 
 use crate::late::LateDevice;
@@ -42,6 +43,8 @@ impl Log {
 
 /// Why a lane is lost.
 type Why = Option<String>;
+/// Not lost, but its flag will not show.
+const ENDLESS: &str = "endless";
 /// What a launch does before it enqueues; returns why the lane is lost, if that loses it.
 type Script = Box<dyn FnMut() -> Why + Send>;
 
@@ -55,9 +58,11 @@ struct Scripted {
 
 impl Work for Scripted {
     fn run(&mut self, launch: &Launch, ended: &mut dyn FnMut(SegmentOutcome)) {
-        self.lost = (self.script)();
+        let why = (self.script)();
         ended(SegmentOutcome::Done);
-        if self.lost.is_none() {
+        let lands = why.is_none();
+        self.lost = why.filter(|why| why != ENDLESS);
+        if lands {
             self.lane.stream().signal(launch.dispatch).expect("the device is there");
         }
     }
@@ -107,6 +112,17 @@ fn device() -> Arc<dyn Device> {
 
 /// The crew of these lanes, of which those in `own` have a carrier each. A script that is missing refuses to load.
 fn crew(scripts: Vec<Option<Script>>, own: &[u16], log: &Log) -> Result<Crew, RuntimeError> {
+    let options = CrewOptions { waiting: Waiting::Blocking, ..CrewOptions::default() };
+    crew_on(&device(), options, scripts, own, log)
+}
+
+fn crew_on(
+    device: &Arc<dyn Device>,
+    options: CrewOptions,
+    scripts: Vec<Option<Script>>,
+    own: &[u16],
+    log: &Log,
+) -> Result<Crew, RuntimeError> {
     let spec = |(number, script): (u16, Option<Script>)| {
         let log = log.clone();
         let make = move |lane: Lane| -> Result<Box<dyn Work>, RuntimeError> {
@@ -125,14 +141,25 @@ fn crew(scripts: Vec<Option<Script>>, own: &[u16], log: &Log) -> Result<Crew, Ru
         }
     };
     let lanes = (0..).zip(scripts).map(spec).collect();
-    let options = CrewOptions { waiting: Waiting::Blocking, realtime: false };
-    Crew::start(&device(), HostClock::start(), &std::thread::current(), options, lanes)
+    Crew::start(device, HostClock::start(), &std::thread::current(), options, lanes)
+}
+
+/// A plant whose driver launches these scripts itself, with its crew.
+fn driven(scripts: Vec<Option<Script>>, log: &Log) -> Result<(Crew, HostPlant), RuntimeError> {
+    let options =
+        CrewOptions { waiting: Waiting::Spin, launch: LaunchMode::Driver, ..CrewOptions::default() };
+    let crew = crew_on(&device(), options, scripts, &[], log)?;
+    let plant = HostPlant::new(HostClock::start(), &crew, Vec::new(), Arc::default(), Waiting::Spin);
+    Ok((crew, plant))
+}
+
+fn launch(lane: u16) -> Launch {
+    let job = JobId::new(TaskId::new(lane), 0);
+    Launch { job, segment: SegmentIndex::new(0), slot: 0, dispatch: DispatchSeq::new(1) }
 }
 
 fn post(port: &LanePort, lane: u16) {
-    let job = JobId::new(TaskId::new(lane), 0);
-    let launch = Launch { job, segment: SegmentIndex::new(0), slot: 0, dispatch: DispatchSeq::new(1) };
-    port.mailbox.post(launch);
+    port.mailbox.post(launch(lane));
     port.carrier.unpark();
 }
 
@@ -255,7 +282,7 @@ fn a_carrier_that_panics_while_it_loads_is_named() {
         sink: Box::new(Discard),
     };
     let lanes = vec![spec(0, false, Box::new(loads)), spec(1, true, Box::new(panics))];
-    let options = CrewOptions { waiting: Waiting::Blocking, realtime: false };
+    let options = CrewOptions { waiting: Waiting::Blocking, ..CrewOptions::default() };
     let started = Crew::start(&device(), HostClock::start(), &std::thread::current(), options, lanes);
     let Err(error) = started else { panic!("lane 1 panicked") };
     let text = error.to_string();
@@ -310,11 +337,70 @@ fn a_launch_that_does_not_return_names_its_lane_and_hides_no_loss() -> Result<()
 }
 
 #[test]
+fn a_driver_that_launches_does_everything_on_its_own_thread() -> Result<(), Box<dyn Error>> {
+    let log = Log::default();
+    let (first, second) = (log.clone(), log.clone());
+    let scripts: [Script; 2] = [
+        Box::new(move || {
+            first.note("the first launch");
+            None
+        }),
+        Box::new(move || {
+            second.note("the second launch");
+            None
+        }),
+    ];
+    let (crew, mut plant) = driven(scripts.map(Some).into(), &log)?;
+    let here = std::thread::current().name().unwrap_or_default().to_owned();
+    for lane in [1, 0] {
+        plant.post(LaneId::new(lane), launch(lane));
+        log.note("posted");
+    }
+    let loaded = ["lane0", "lane1"].map(|lane| format!("{lane} on {here}"));
+    let order = ["the second launch", "posted", "the first launch", "posted"].map(str::to_owned);
+    assert_eq!(log.all(), [&loaded[..], &order].concat(), "a post is a launch");
+    for lane in [0, 1].map(LaneId::new) {
+        let last = Instant::now() + FOR_EVER;
+        while plant.landed(lane) != (DispatchSeq::new(1), SegmentOutcome::Done) {
+            assert!(Instant::now() < last, "never: {lane} lands");
+            plant.wait(None);
+        }
+    }
+    drop(plant);
+    let threads: Vec<String> = crew
+        .join(FOR_EVER)?
+        .into_iter()
+        .map(|mut report| report.models.remove(0).remarks.remove(0))
+        .collect();
+    assert_eq!(threads, [here.clone(), here]);
+    Ok(())
+}
+
+#[test]
+fn a_driver_that_launches_is_told_of_a_loss_and_of_a_segment_that_does_not_end() -> Result<(), Box<dyn Error>>
+{
+    for (loses, expected) in [(true, (1, "unplugged")), (false, (0, "its segment does not end"))] {
+        let log = Log::default();
+        let first: Script = Box::new(|| Some(ENDLESS.into()));
+        let second: Script = Box::new(move || loses.then(|| "unplugged".into()));
+        let (crew, mut plant) = driven(vec![Some(first), Some(second)], &log)?;
+        [0, 1].into_iter().for_each(|lane| plant.post(LaneId::new(lane), launch(lane)));
+        assert_eq!(crew.ports().iter().all(|port| port.mailbox.is_dead()), loses);
+        drop(plant);
+        let error = crew.join(Duration::from_millis(100)).expect_err("one lane never ends");
+        let RuntimeError::CarrierLost { lane, reason } = error else { panic!("{error}") };
+        assert_eq!((lane.get(), reason.as_str()), expected);
+        assert!(log.all().ends_with(&["lane0 gone".to_owned(), "lane1 gone".to_owned()]), "{:?}", log.all());
+    }
+    Ok(())
+}
+
+#[test]
 fn whole_runs_are_the_same_with_carriers_of_their_own() -> Result<(), Box<dyn Error>> {
     for (own, waiting) in
         [("[1]", Waiting::Spin), ("[0, 2]", Waiting::Blocking), ("[0, 1, 2]", Waiting::Blocking)]
     {
-        crate::serves(&ready_on(false, "", own)?, waiting)?;
+        crate::serves(&ready_on(false, LaunchMode::Carrier, "", own)?, waiting)?;
     }
     Ok(())
 }
@@ -323,7 +409,11 @@ fn whole_runs_are_the_same_with_carriers_of_their_own() -> Result<(), Box<dyn Er
 #[test]
 fn models_that_no_graph_replays_are_told_where_there_are_graphs() -> Result<(), Box<dyn Error>> {
     for graphs in [false, true] {
-        let report = ready_on(graphs, "", "[]")?.run(Waiting::Blocking, &Arc::default(), |_| {})?;
+        let report = ready_on(graphs, LaunchMode::Carrier, "", "[]")?.run(
+            Waiting::Blocking,
+            &Arc::default(),
+            |_| {},
+        )?;
         let plain: Vec<bool> = report.lanes.iter().flat_map(|lane| &lane.models).map(|it| it.plain).collect();
         assert_eq!(plain, [graphs; 3]);
     }
@@ -333,22 +423,39 @@ fn models_that_no_graph_replays_are_told_where_there_are_graphs() -> Result<(), 
 /// A campaign runs on the fleet's own carriers and says which they were; a fleet with others does not get its budgets.
 #[test]
 fn a_campaign_is_one_of_the_carriers_that_it_had() -> Result<(), Box<dyn Error>> {
-    let (mixed, shared) = (ready_on(false, "", "[1]")?, ready_on(false, "", "[]")?);
-    let options =
-        ProfileOptions { time_per_task: Nanos::from_millis(300), samples: 5, ..ProfileOptions::default() };
-    let path = Path::new("profile.json");
-    let profile = profile(&mixed.system, &mixed.calibration, path, options)?;
+    let of = |launch, own| ready_on(false, launch, "", own);
+    let (mixed, shared) = (of(LaunchMode::Carrier, "[1]")?, of(LaunchMode::Carrier, "[]")?);
+    let profile_of = |ready: &crate::Ready| {
+        let samples = ProfileOptions { samples: 5, ..ProfileOptions::default() };
+        let options = ProfileOptions { time_per_task: Nanos::from_millis(300), ..samples };
+        let path = Path::new("profile.json");
+        profile(&ready.system, &ready.calibration, path, options)
+    };
+    let profile = profile_of(&mixed)?;
     assert!(profile.from_post, "budgets begin with the post");
-    assert_eq!(profile.matches_carriers(&[LaneId::new(1)]), Ok(()));
+    assert_eq!(profile.matches_carriers(mixed.system.fleet()), Ok(()));
     mixed.system.prepare(Some(&profile), &mixed.calibration)?;
     let refused = shared.system.prepare(Some(&profile), &shared.calibration).map(drop);
     let text = refused.expect_err("all lanes share the launcher").to_string();
     assert!(text.contains("device.own_carriers") && text.contains("aegis profile"), "{text}");
+    let driven = of(LaunchMode::Driver, "[]")?;
+    let refused = driven.system.prepare(Some(&profile), &driven.calibration).map(drop);
+    let text = refused.expect_err("nobody but the driver launches").to_string();
+    assert!(text.contains("device.launch") && text.contains("aegis profile"), "{text}");
+    let profile = profile_of(&driven)?;
+    driven.system.prepare(Some(&profile), &driven.calibration)?;
     Ok(())
 }
 
 /// What a calibration of such a fleet would say of its device.
 pub fn calibrated(fleet: &Fleet) -> CalibratedDevice {
     let (name, versions, own_carriers) = ("late".into(), Vec::new(), fleet.own_carriers());
-    CalibratedDevice { name, versions, lanes: crate::LANES, own_carriers, regime: None }
+    CalibratedDevice {
+        name,
+        versions,
+        lanes: crate::LANES,
+        own_carriers,
+        launch: fleet.launch(),
+        regime: None,
+    }
 }
