@@ -12,6 +12,7 @@
 //! | [`groups`] | what groups of tasks ask for and may, and what came of their agreements |
 //! | [`online`] | tasks added and removed while a driver serves |
 //! | [`run`], [`tally`], [`live`] | a run, and what is counted of it |
+//! | [`difference`] | how far outputs of two runs are apart |
 //! | [`cli`] | the command line `aegis` |
 #![forbid(unsafe_code)]
 
@@ -20,6 +21,7 @@ pub mod carrier;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod difference;
 mod driven;
 pub mod driver;
 pub mod error;

@@ -35,7 +35,8 @@ pub struct ComparedRow {
     pub jobs: usize,
     /// Jobs whose outputs are not the loop's bit for bit.
     pub differing: usize,
-    /// The largest distance of two numbers, relative to numbers above one; infinite for other values that differ.
+    /// The largest difference of two numbers, as a share of the largest expected one or of one; one for other values that
+    /// differ, infinite where one has no number.
     pub distance: f64,
 }
 

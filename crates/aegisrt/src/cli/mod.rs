@@ -26,7 +26,6 @@ mod calibrate;
 pub mod chains;
 pub mod connections;
 mod devices;
-mod difference;
 mod explain;
 mod export;
 pub mod figures;

@@ -8,9 +8,9 @@ use aegis_types::TaskId;
 
 use super::answer::CliError;
 use super::backends::Libraries;
-use super::difference;
 use crate::carrier::{LaneReport, ModelReport};
 use crate::config::BackendKind;
+use crate::difference;
 use crate::inventory::Model;
 use crate::system::System;
 

@@ -2,7 +2,7 @@
 
 use aegis_cuda::{ElementType, TensorSpec};
 
-use crate::cli::difference;
+use crate::difference;
 
 /// The output that is farthest off, measured by what its type allows.
 #[derive(Clone, Debug, PartialEq)]

@@ -4,7 +4,7 @@ use aegis_cuda::ElementType;
 
 /// The largest difference of two numbers, as a share of the largest expected one or of one: one where other values than
 /// floating-point numbers differ, not a number where one of two is none.
-pub(super) fn of_one(element: ElementType, expected: &[u8], found: &[u8]) -> f64 {
+pub fn of_one(element: ElementType, expected: &[u8], found: &[u8]) -> f64 {
     if expected == found {
         return 0.0;
     }
