@@ -172,9 +172,7 @@ impl Walk<'_> {
     fn constant(&mut self, tensor: &TensorProto) -> Result<(), BackendError> {
         let fail = |reason: String| invalid(self.request, &format!("constant `{}` {reason}", tensor.name));
         if tensor.data_location == EXTERNAL_DATA {
-            return Err(fail(
-                "lies in another file; legal is a model whose data is all in one file".to_owned(),
-            ));
+            return Err(fail("lies in another file; legal is an artifact that was completed".to_owned()));
         }
         let bytes = stored_bytes(tensor).ok_or_else(|| {
             fail(format!("has no legal size: type {}, axes {:?}", tensor.data_type, tensor.dims))

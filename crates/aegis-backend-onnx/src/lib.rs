@@ -25,6 +25,7 @@ mod backend;
 mod charge;
 mod cuda;
 mod elements;
+mod external;
 mod inspect;
 mod library;
 mod loader;
@@ -38,6 +39,7 @@ mod session;
 mod shapes;
 #[cfg(feature = "tract")]
 mod tract;
+mod wire;
 mod words;
 
 pub use backend::OnnxModel;

@@ -11,6 +11,7 @@ use aegis_types::{Bytes, ContentHash, ExecutionGraph};
 use crate::backend::OnnxModel;
 use crate::charge::Charge;
 use crate::cuda::CudaModel;
+use crate::external;
 use crate::inspect::{self, Inspected};
 use crate::library::{OnnxRuntime, library_error};
 use crate::reference::Reference;
@@ -73,6 +74,15 @@ impl BackendLoader for OnnxLoader {
         }
         let mut plain = Reference::from_inspected(&self.runtime, request, &inspected)?;
         describe(request, &inspected, || run_on(&mut plain, &inspected.inputs, zeros))
+    }
+
+    fn complete(
+        &self,
+        name: &str,
+        artifact: Vec<u8>,
+        beside: &mut dyn FnMut(&str) -> std::io::Result<Vec<u8>>,
+    ) -> Result<Vec<u8>, BackendError> {
+        external::complete(name, artifact, beside)
     }
 
     fn load(

@@ -1,11 +1,11 @@
 //! The fleet's models, read and described before anything is loaded.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Component, Path};
 use std::sync::Arc;
 
 use aegis_context::IoPlan;
-use aegis_cuda::{BackendLoader, ModelDescription, ModelRequest, TensorSpec};
+use aegis_cuda::{BackendError, BackendLoader, ModelDescription, ModelRequest, TensorSpec};
 use aegis_types::TaskId;
 
 use crate::config::{Fleet, InputSource, TaskConfig};
@@ -130,27 +130,42 @@ pub fn inspect_with(
                     format!("one of: {}", loaders.names().join(", ")),
                 )
             })?;
-            let artifact: Arc<[u8]> = read(config)
-                .map_err(|error| {
-                    let problem = format!("`{}` cannot be read: {error}", config.model.display());
-                    fleet.complain(task, "model", problem, "the path of a readable model file")
-                })?
-                .into();
+            let refused = |error: BackendError| {
+                let said = error.to_string();
+                let (problem, legal) = legal_apart(&said);
+                fleet.complain(task, "model", problem, legal.unwrap_or("a model that the backend accepts"))
+            };
+            let artifact = read(config).map_err(|error| {
+                let problem = format!("`{}` cannot be read: {error}", config.model.display());
+                fleet.complain(task, "model", problem, "the path of a readable model file")
+            })?;
+            let mut beside = |path: &str| read_beside(&config.model, path);
+            let artifact: Arc<[u8]> =
+                loader.complete(&config.name, artifact, &mut beside).map_err(refused)?.into();
             let request = ModelRequest {
                 name: &config.name,
                 artifact: &artifact,
                 shapes: &config.shapes,
                 allow_control_flow: config.allow_control_flow,
             };
-            let description = loader.inspect(&request).map_err(|error| {
-                let said = error.to_string();
-                let (problem, legal) = legal_apart(&said);
-                fleet.complain(task, "model", problem, legal.unwrap_or("a model that the backend accepts"))
-            })?;
+            let description = loader.inspect(&request).map_err(refused)?;
             check_state(fleet, task, config, &description)?;
             Ok(Model { task, config: config.clone(), artifact, description, loader: Arc::clone(loader) })
         })
         .collect()
+}
+
+/// A file that a model names, in the model's folder or below it: a model that somebody gave away must not lead elsewhere.
+pub(crate) fn read_beside(model: &Path, path: &str) -> std::io::Result<Vec<u8>> {
+    let refused = |what| Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, what));
+    if !Path::new(path).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
+        return refused("it leads out of the model's folder");
+    }
+    let file = model.parent().unwrap_or(Path::new("")).join(path);
+    if !std::fs::metadata(&file)?.is_file() {
+        return refused("it is no regular file");
+    }
+    std::fs::read(file)
 }
 
 /// What a backend refuses, and what would be legal where it says so itself.
@@ -200,6 +215,27 @@ fn read(path: &Path) -> Result<Vec<u8>, RuntimeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_model_names_files_of_its_own_folder_only() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let model = folder.path().join("models/m.onnx");
+        std::fs::create_dir_all(folder.path().join("models/more")).expect("folders");
+        for (path, text) in [("models/w.data", "w"), ("models/more/v.data", "v"), ("secret", "s")] {
+            std::fs::write(folder.path().join(path), text).expect("written");
+        }
+        for (path, text) in [("w.data", "w"), ("./w.data", "w"), ("more/v.data", "v")] {
+            assert_eq!(read_beside(&model, path).expect(path), text.as_bytes());
+        }
+        let absolute = folder.path().join("secret").display().to_string();
+        for path in ["../secret", "more/../../secret", absolute.as_str()] {
+            let error = read_beside(&model, path).expect_err(path).to_string();
+            assert!(error.contains("out of the model's folder"), "{path}: {error}");
+        }
+        for path in ["more", "", "none"] {
+            assert!(read_beside(&model, path).is_err(), "{path}");
+        }
+    }
 
     #[test]
     fn what_is_legal_is_said_once() {

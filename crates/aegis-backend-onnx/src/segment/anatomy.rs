@@ -12,7 +12,7 @@ use aegis_cuda::BackendError;
 use prost::Message;
 
 use super::cuts;
-use super::wire::{self, Field};
+use crate::wire::{self, Field};
 
 /// A field of a graph by its number in the file format.
 mod number {

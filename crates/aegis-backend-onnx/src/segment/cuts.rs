@@ -7,7 +7,7 @@
 use aegis_cuda::BackendError;
 use prost::Message;
 
-use super::wire::{self, Field};
+use crate::wire::{self, Field};
 
 /// The name of the metadata entry.
 pub(super) const KEY: &str = "aegis.cuts";

@@ -116,7 +116,7 @@ mod tests {
     use prost::Message;
 
     use super::*;
-    use crate::segment::wire;
+    use crate::wire;
 
     /// An operator: its type, what it reads, what it makes.
     type Op<'a> = (&'a str, &'a [&'a str], &'a str);

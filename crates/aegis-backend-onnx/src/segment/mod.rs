@@ -21,7 +21,6 @@ mod piece;
 mod search;
 mod split;
 mod tensors;
-mod wire;
 
 pub use cutter::{Candidate, Cutter};
 pub use lifetimes::{Lifetime, Lifetimes};

@@ -7,9 +7,9 @@ use aegis_cuda::{BackendError, TensorSpec};
 use prost::Message;
 
 use super::anatomy::{Anatomy, Spans, invalid};
-use super::wire;
 use crate::elements;
 use crate::proto::{Dimension, TensorShape, TensorType, TypeProto, ValueInfo};
+use crate::wire;
 
 /// Field numbers of the file format.
 const GRAPH: u32 = 7;

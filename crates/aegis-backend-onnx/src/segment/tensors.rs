@@ -10,7 +10,6 @@ use ort::value::{Outlet, ValueType};
 use prost::Message;
 
 use super::anatomy::invalid;
-use super::wire;
 use crate::elements;
 use crate::inspect::Inspected;
 use crate::library::OnnxRuntime;
@@ -19,6 +18,7 @@ use crate::proto::ValueInfo;
 use crate::reference::Reference;
 use crate::session::{self, Tensors};
 use crate::shapes;
+use crate::wire;
 
 /// Field numbers of the file format.
 const GRAPH: u32 = 7;

@@ -10,6 +10,7 @@ use super::NAME;
 use super::compile::{self, Typed};
 use super::held::Purse;
 use super::model::TractModel;
+use crate::external;
 use crate::inspect::{self, Inspected};
 
 /// Makes models of ONNX files without a vendor library. Shared between threads; each model belongs to the thread that
@@ -34,6 +35,15 @@ impl BackendLoader for TractLoader {
         let inspected = inspect::inspect(request)?;
         let typed = compile::typed(request, &inspected)?;
         describe(request, &inspected, &typed)
+    }
+
+    fn complete(
+        &self,
+        name: &str,
+        artifact: Vec<u8>,
+        beside: &mut dyn FnMut(&str) -> std::io::Result<Vec<u8>>,
+    ) -> Result<Vec<u8>, BackendError> {
+        external::complete(name, artifact, beside)
     }
 
     fn load(

@@ -2,12 +2,14 @@
 
 use std::time::Instant;
 
-use aegis_backend_onnx::Reference;
+use aegis_backend_onnx::{OnnxLoader, Reference};
+use aegis_cuda::BackendLoader as _;
 use aegis_types::{MemoryClass, MemoryGrant};
 
 use crate::support::bench::{Bound, Lane, random};
 use crate::support::models::{MODELS, Model, find, request};
-use crate::support::{Seeded, runtime};
+use crate::support::tiny::{Axis, F32, Message, constant, file, graph, node, value};
+use crate::support::{Seeded, no_shapes, runtime};
 
 const JOBS: usize = 20;
 
@@ -74,4 +76,38 @@ fn silero_equals_the_plain_run() {
 #[test]
 fn every_model_equals_the_plain_run_on_poisoned_scratch() {
     MODELS.iter().for_each(|model| check(model, true));
+}
+
+#[test]
+fn constants_in_another_file_are_the_models_own() {
+    let Some(runtime) = runtime("external data") else { return };
+    let loader = OnnxLoader::new(runtime.clone());
+    let entry = |key: &str, value: &str| Message::new().text(1, key).text(2, value);
+    let far = Message::new().int(1, 2).int(2, F32).text(8, "w").int(14, 1);
+    let far = far.message(13, &entry("location", "m.onnx.data")).message(13, &entry("offset", "4"));
+    let model = |constant: Message| {
+        let axes = [Axis::Fixed(2)];
+        let nodes = [node("Add", "add", &["x", "w"], &["y"])];
+        file(&graph(&nodes, &[constant], &[value("x", F32, &axes)], &[value("y", F32, &axes)]))
+    };
+    let alone = model(far.clone());
+    let error = loader.inspect(&request("m", &alone, &no_shapes())).unwrap_err().to_string();
+    assert!(error.contains("`w` lies in another file"), "{error}");
+    let data: Vec<u8> = [9.0f32, 2.0, -3.0].iter().flat_map(|number| number.to_le_bytes()).collect();
+    let mut asked = Vec::new();
+    let mut beside = |path: &str| {
+        asked.push(path.to_owned());
+        Ok(data.clone())
+    };
+    let completed = loader.complete("m", alone, &mut beside).expect("the data is there");
+    assert_eq!(asked, ["m.onnx.data"]);
+    let whole = model(constant("w", &[2.0, -3.0]));
+    let describe = |artifact: &[u8]| loader.inspect(&request("m", artifact, &no_shapes())).expect("legal");
+    assert_eq!(describe(&completed).memory, describe(&whole).memory);
+    let run = |artifact: &[u8]| {
+        let inputs = [[1.0f32, 1.0].iter().flat_map(|number| number.to_le_bytes()).collect()];
+        Reference::open(runtime, artifact, &no_shapes()).expect("opens").run(&inputs).expect("runs")
+    };
+    assert_eq!(run(&completed), run(&whole));
+    assert_eq!(loader.complete("m", whole.clone(), &mut |_| panic!("it is whole")).expect("legal"), whole);
 }

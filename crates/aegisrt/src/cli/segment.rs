@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use aegis_backend_onnx::segment::{Candidate, Cutter, Found, NoCuts, fewest_cuts};
-use aegis_backend_onnx::{OnnxRuntime, Reference};
-use aegis_cuda::{DeviceKind, ModelRequest};
+use aegis_backend_onnx::{OnnxLoader, OnnxRuntime, Reference};
+use aegis_cuda::{BackendLoader as _, DeviceKind, ModelRequest};
 use aegis_types::{Bytes, Nanos};
 use clap::Args;
 use serde_json::{Value, json};
@@ -16,6 +16,7 @@ use super::progress::line;
 use super::table::Grid;
 use super::{Environment, backends, figures, target};
 use crate::error::RuntimeError;
+use crate::inventory::read_beside;
 
 mod apart;
 mod gauge;
@@ -68,6 +69,8 @@ impl Segment {
         let artifact = std::fs::read(&self.model).map_err(|error| unreadable(&self.model, &error))?;
         let name = self.model.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let runtime = OnnxRuntime::load(&backends::find_onnx(environment, DeviceKind::Host)?)?;
+        let mut read = |path: &str| read_beside(&self.model, path);
+        let artifact = OnnxLoader::new(runtime.clone()).complete(&name, artifact, &mut read)?;
         let request =
             ModelRequest { name: &name, artifact: &artifact, shapes: &shapes, allow_control_flow: false };
         let cutter = Cutter::open(&runtime, &request)?;

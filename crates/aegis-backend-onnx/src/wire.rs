@@ -7,7 +7,7 @@ use prost::encoding::{decode_varint, encode_varint};
 
 /// One field as it stands in its message.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Field<'a> {
+pub(crate) struct Field<'a> {
     /// Its number.
     pub number: u32,
     /// Number, length and payload.
@@ -20,7 +20,7 @@ pub(super) struct Field<'a> {
 const DELIMITED: u64 = 2;
 
 /// The fields of a message in their order; `None` if the message is cut or has groups, which no model file has.
-pub(super) fn fields(message: &[u8]) -> Option<Vec<Field<'_>>> {
+pub(crate) fn fields(message: &[u8]) -> Option<Vec<Field<'_>>> {
     let mut rest = message;
     let mut fields = Vec::new();
     while !rest.is_empty() {
@@ -47,7 +47,7 @@ pub(super) fn fields(message: &[u8]) -> Option<Vec<Field<'_>>> {
 }
 
 /// Appends a length-delimited field to a message.
-pub(super) fn put(message: &mut Vec<u8>, number: u32, payload: &[u8]) {
+pub(crate) fn put(message: &mut Vec<u8>, number: u32, payload: &[u8]) {
     encode_varint(u64::from(number) << 3 | DELIMITED, message);
     encode_varint(payload.len() as u64, message);
     message.extend_from_slice(payload);
