@@ -6,9 +6,8 @@
 //! or not.
 
 use std::collections::BTreeMap;
-use std::io;
 
-use aegis_cuda::BackendError;
+use aegis_cuda::{BackendError, Beside};
 use prost::Message as _;
 
 use crate::proto::EXTERNAL_DATA;
@@ -72,17 +71,12 @@ struct Entry {
     value: String,
 }
 
-/// The model with every constant in it. `beside` reads a file by its path below the model's folder. Bytes that are no model
-/// come back as they are: who inspects them says so.
+/// The model with every constant in it. Bytes that are no model come back as they are: who inspects them says so.
 ///
 /// # Errors
 /// [`BackendError::InvalidModel`] naming the constant and the file that cannot be read or does not hold its data, or that the
 /// whole is larger than a model may be.
-pub(crate) fn complete(
-    model: &str,
-    artifact: Vec<u8>,
-    beside: &mut dyn FnMut(&str) -> io::Result<Vec<u8>>,
-) -> Result<Vec<u8>, BackendError> {
+pub(crate) fn complete(model: &str, artifact: Vec<u8>, beside: Beside<'_>) -> Result<Vec<u8>, BackendError> {
     let mut gathered = Gathered { beside, files: BTreeMap::new() };
     let whole = gathered.rewritten(Kind::Model, &artifact, 0);
     let invalid = |reason| BackendError::InvalidModel { model: model.to_owned(), reason };
@@ -98,7 +92,7 @@ pub(crate) fn complete(
 
 /// Files beside a model, each read once.
 struct Gathered<'a> {
-    beside: &'a mut dyn FnMut(&str) -> io::Result<Vec<u8>>,
+    beside: Beside<'a>,
     files: BTreeMap<String, Vec<u8>>,
 }
 
@@ -205,7 +199,7 @@ mod tests {
             reads += 1;
             match path {
                 "w.data" => Ok((0..32).collect()),
-                _ => Err(io::Error::from(io::ErrorKind::NotFound)),
+                _ => Err(std::io::ErrorKind::NotFound.into()),
             }
         };
         let whole = complete("m", artifact.to_vec(), &mut beside).map_err(|error| error.to_string())?;

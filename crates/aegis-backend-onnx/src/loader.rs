@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use aegis_cuda::{
-    BackendError, BackendLoader, MemoryNeeds, ModelDescription, ModelMemory, ModelRequest, RuntimeBackend,
-    Stream, TensorSpec, interop,
+    BackendError, BackendLoader, Beside, MemoryNeeds, ModelDescription, ModelMemory, ModelRequest,
+    RuntimeBackend, Stream, TensorSpec, interop,
 };
 use aegis_types::{Bytes, ContentHash, ExecutionGraph};
 
@@ -76,12 +76,7 @@ impl BackendLoader for OnnxLoader {
         describe(request, &inspected, || run_on(&mut plain, &inspected.inputs, zeros))
     }
 
-    fn complete(
-        &self,
-        name: &str,
-        artifact: Vec<u8>,
-        beside: &mut dyn FnMut(&str) -> std::io::Result<Vec<u8>>,
-    ) -> Result<Vec<u8>, BackendError> {
+    fn complete(&self, name: &str, artifact: Vec<u8>, beside: Beside<'_>) -> Result<Vec<u8>, BackendError> {
         external::complete(name, artifact, beside)
     }
 

@@ -118,22 +118,19 @@ pub struct Bindings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BindingId(pub u32);
 
+/// Reads a file by its path below the folder of an artifact.
+pub type Beside<'a> = &'a mut dyn FnMut(&str) -> std::io::Result<Vec<u8>>;
+
 /// Makes [`RuntimeBackend`]s out of artifacts. One for each vendor library; shared between threads.
 pub trait BackendLoader: Send + Sync {
     /// The word for it in a fleet.
     fn name(&self) -> &'static str;
 
     /// The artifact of the model `name` with whatever it keeps in other files, which is what everything else here is given.
-    /// `beside` reads a file by its path below the artifact's folder.
     ///
     /// # Errors
     /// Permanent ones that name the model, the part of it that is elsewhere, and the file.
-    fn complete(
-        &self,
-        name: &str,
-        artifact: Vec<u8>,
-        beside: &mut dyn FnMut(&str) -> std::io::Result<Vec<u8>>,
-    ) -> Result<Vec<u8>, BackendError> {
+    fn complete(&self, name: &str, artifact: Vec<u8>, beside: Beside<'_>) -> Result<Vec<u8>, BackendError> {
         let _nothing_is_elsewhere = (name, beside);
         Ok(artifact)
     }

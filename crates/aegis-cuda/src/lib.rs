@@ -34,7 +34,7 @@ pub mod stream;
 mod text_model;
 
 pub use backend::{
-    BackendLoader, BindingId, Bindings, ElementType, MemoryNeeds, ModelDescription, ModelMemory,
+    BackendLoader, Beside, BindingId, Bindings, ElementType, MemoryNeeds, ModelDescription, ModelMemory,
     ModelRequest, RuntimeBackend, TensorSpec,
 };
 pub use clock::HostClock;

@@ -19,8 +19,22 @@ pub struct Feed {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a recording of {size} bytes is no multiple of the {sample} bytes that one job reads")]
 pub struct BadRecording {
-    size: usize,
-    sample: usize,
+    /// Its bytes.
+    pub size: u64,
+    /// Bytes that one job reads.
+    pub sample: u64,
+}
+
+/// Bytes that one job reads of a recording of `size` bytes for these inputs.
+///
+/// # Errors
+/// [`BadRecording`] if the recording is empty or does not divide into whole jobs.
+pub fn recorded_job(size: u64, inputs: &[TensorSpec]) -> Result<u64, BadRecording> {
+    let sample = inputs.iter().fold(0u64, |sum, input| sum.saturating_add(input.bytes.get()));
+    if sample == 0 || size == 0 || !size.is_multiple_of(sample) {
+        return Err(BadRecording { size, sample });
+    }
+    Ok(sample)
 }
 
 impl Feed {
@@ -41,14 +55,12 @@ impl Feed {
     /// Recorded inputs: for each job in turn, the bytes of every input in order.
     ///
     /// # Errors
-    /// [`BadRecording`] if the recording is empty or does not divide into whole jobs.
+    /// As [`recorded_job`].
     pub fn recorded(bytes: &[u8], inputs: &[TensorSpec]) -> Result<Self, BadRecording> {
-        let sizes: Vec<usize> =
-            inputs.iter().map(|input| usize::try_from(input.bytes.get()).unwrap_or(usize::MAX)).collect();
-        let sample = sizes.iter().fold(0usize, |sum, size| sum.saturating_add(*size));
-        if sample == 0 || bytes.is_empty() || !bytes.len().is_multiple_of(sample) {
-            return Err(BadRecording { size: bytes.len(), sample });
-        }
+        // A job of a recording in memory is no longer than that, and neither is an input.
+        let length = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        let sample = length(recorded_job(bytes.len() as u64, inputs)?);
+        let sizes: Vec<usize> = inputs.iter().map(|input| length(input.bytes.get())).collect();
         let split = |mut job: &[u8]| {
             sizes
                 .iter()

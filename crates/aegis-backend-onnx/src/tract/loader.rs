@@ -1,8 +1,8 @@
 //! The loader: describes models and loads them on lanes of the host.
 
 use aegis_cuda::{
-    BackendError, BackendLoader, MemoryNeeds, ModelDescription, ModelMemory, ModelRequest, RuntimeBackend,
-    Stream, TensorSpec,
+    BackendError, BackendLoader, Beside, MemoryNeeds, ModelDescription, ModelMemory, ModelRequest,
+    RuntimeBackend, Stream, TensorSpec,
 };
 use aegis_types::{ContentHash, ExecutionGraph};
 
@@ -37,12 +37,7 @@ impl BackendLoader for TractLoader {
         describe(request, &inspected, &typed)
     }
 
-    fn complete(
-        &self,
-        name: &str,
-        artifact: Vec<u8>,
-        beside: &mut dyn FnMut(&str) -> std::io::Result<Vec<u8>>,
-    ) -> Result<Vec<u8>, BackendError> {
+    fn complete(&self, name: &str, artifact: Vec<u8>, beside: Beside<'_>) -> Result<Vec<u8>, BackendError> {
         external::complete(name, artifact, beside)
     }
 

@@ -13,6 +13,7 @@ use clap::Args;
 
 use crate::config::{Calibration, Facts, Fleet, InputSource, PartitionConfig, Prepared, Profile, prepare};
 use crate::error::RuntimeError;
+use crate::feed::{BadRecording, recorded_job};
 use crate::inventory::legal_apart;
 use crate::machine;
 use crate::system::{Builder, System, device, slots_by_contract};
@@ -341,11 +342,8 @@ fn whole_recordings(system: &System) -> Result<(), CliError> {
     for model in system.models() {
         let InputSource::File(path) = &model.config.inputs else { continue };
         let inputs = model.fed_inputs();
-        let job: u64 = inputs.iter().fold(0, |sum, input| sum.saturating_add(input.bytes.get()));
         let size = std::fs::metadata(path).map_or(0, |known| known.len());
-        if size > 0 && job > 0 && size.is_multiple_of(job) {
-            continue;
-        }
+        let Err(BadRecording { sample: job, .. }) = recorded_job(size, &inputs) else { continue };
         let read = |input: &TensorSpec| format!("`{}` {:?} {:?}", input.name, input.element, input.shape);
         let problem = match inputs.is_empty() {
             true => "the model takes no input that could be recorded".to_owned(),
