@@ -64,11 +64,16 @@ fn measure(arguments: &Arguments, cache: &Path) -> Result<bool, SharingError> {
     // the libraries' code for ever.
     let early = if bed.is_on_gpu() { None } else { Some(Untouched::run(&bed)?) };
     let order = bed.order(arguments.jobs, arguments.seed);
+    eprintln!("every model with memory of its own");
     let alone = Alone::run(&bed, &order)?;
+    eprintln!("the library by itself, and private contexts");
     let untouched = early.map_or_else(|| Untouched::run(&bed), Ok)?;
     let apart = bed.is_on_gpu().then(|| Apart::run(&bed, &alone)).transpose()?;
-    let runs = arguments.lanes.iter().map(|&lanes| Together::run(&bed, &alone, &order, lanes));
-    let runs = runs.collect::<Result<Vec<_>, _>>()?;
+    let run = |&lanes: &u16| {
+        eprintln!("one plan, lanes: {lanes}");
+        Together::run(&bed, &alone, &order, lanes)
+    };
+    let runs = arguments.lanes.iter().map(run).collect::<Result<Vec<_>, _>>()?;
     println!("{} jobs from seed {}; sizes in MiB", arguments.jobs, arguments.seed);
     println!("{}", report(&untouched, apart.as_ref(), &alone, &runs, &bed));
     for wrong in runs.iter().flat_map(|run| &run.wrong).take(8) {

@@ -15,6 +15,7 @@ use aegis_cuda::{
     PartitionRequest, RuntimeBackend, Stream, Units,
 };
 use aegis_types::{Bytes, DispatchSeq, Extent, LaneId, Nanos, PartitionId, SegmentIndex, Time};
+use aegisrt::config::LaunchMode;
 use serde::{Deserialize, Serialize};
 
 use super::card::{Gpu, Opened};
@@ -96,8 +97,30 @@ pub struct Bare {
     graphs: Vec<Captured>,
     streams: Vec<Box<dyn Stream>>,
     device: Opened,
+    launch: LaunchMode,
     sequence: DispatchSeq,
     next: usize,
+}
+
+/// Does `work` while as many other threads spin as the runtime has beside the one that launches: the driver beside a
+/// carrier, nobody where the driver launches.
+pub(super) fn in_company<R>(launch: LaunchMode, work: impl FnOnce(&HostClock) -> R) -> R {
+    let clock = HostClock::start();
+    if launch == LaunchMode::Driver {
+        return work(&clock);
+    }
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Acquire) {
+                std::hint::black_box(clock.now());
+                std::hint::spin_loop();
+            }
+        });
+        let result = work(&clock);
+        over.store(true, Ordering::Release);
+        result
+    })
 }
 
 impl Bare {
@@ -121,7 +144,8 @@ impl Bare {
             let offset = Bytes::new(MEMORY.get() * u64::from(number));
             captured.push(capture(artifact, lane, stream, Arc::clone(&region), offset)?);
         }
-        Ok(Self { graphs: captured, streams, device: opened, sequence: DispatchSeq::NONE, next: 0 })
+        let (launch, sequence) = (gpu.launch, DispatchSeq::NONE);
+        Ok(Self { graphs: captured, streams, device: opened, launch, sequence, next: 0 })
     }
 
     /// Launches `count` times, one graph after the other, at nominal instants `pause` apart or back to back for zero, and polls the flag.
@@ -139,32 +163,22 @@ impl Bare {
         Ok(floor)
     }
 
-    /// The same for so long, beside a thread that spins: as many threads spin as in the runtime.
+    /// The same for so long, while as many threads spin as in the runtime.
     ///
     /// # Errors
     /// As [`measure`](Self::measure).
     pub fn measure_beside(&mut self, duration: Nanos, pause: Nanos) -> Result<Floor, ExperimentError> {
-        let clock = HostClock::start();
-        let over = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !over.load(Ordering::Acquire) {
-                    std::hint::black_box(clock.now());
-                    std::hint::spin_loop();
-                }
-            });
+        in_company(self.launch, |clock| {
             let end = clock.now().saturating_add(duration);
             let mut floor = Floor::default();
-            let mut result = Ok(());
             let mut number = 0;
             let mut due = clock.now();
-            while result.is_ok() && clock.now() < end {
-                due = next_due(due, pause, &clock);
-                result = self.once(&clock, due, (number >= WARM_UP).then_some(&mut floor));
+            while clock.now() < end {
+                due = next_due(due, pause, clock);
+                self.once(clock, due, (number >= WARM_UP).then_some(&mut floor))?;
                 number += 1;
             }
-            over.store(true, Ordering::Release);
-            result.map(|()| floor)
+            Ok(floor)
         })
     }
 

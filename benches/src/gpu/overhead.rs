@@ -1,12 +1,13 @@
 //! What the whole runtime adds to the floor: engine, driver, launcher and trace, with jobs that never meet.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use aegis_sched::{Certificate, Overheads};
 use aegis_trace::Trace;
 use aegis_types::records::{JobReleased, SegmentCompleted, SegmentDispatched, SegmentRan, StallHandled};
 use aegis_types::{Bytes, JobId, Nanos, Record, Time};
-use aegisrt::config::{Calibration, Prepared};
+use aegisrt::config::{CalibratedDevice, Calibration, Prepared};
 use aegisrt::run::run;
 use serde::{Deserialize, Serialize};
 
@@ -144,10 +145,11 @@ fn plan(gpu: &Gpu, tasks: u16) -> FleetPlan {
     }
 }
 
-/// Overheads that are generous for every step: the run is about responses and not about verdicts.
-pub(super) fn generous() -> Overheads {
+/// A calibration with overheads that are generous for every step, for so many lanes: the run is about responses and not
+/// about verdicts.
+pub(super) fn generous(gpu: &Gpu, lanes: u16, path: &Path) -> Calibration {
     let step = Nanos::from_micros(1);
-    Overheads {
+    let overheads = Overheads {
         poll: step,
         release: Nanos::new(500),
         completion: step,
@@ -158,7 +160,18 @@ pub(super) fn generous() -> Overheads {
         launch_lock: Nanos::from_micros(5),
         stall: STALL,
         ..Overheads::default()
-    }
+    };
+    let device = CalibratedDevice {
+        name: gpu.name.clone(),
+        versions: gpu.versions.clone(),
+        lanes,
+        own_carriers: Vec::new(),
+        launch: gpu.launch,
+        regime: None,
+    };
+    let mut calibration = Calibration::new(path, overheads);
+    calibration.device = Some(device);
+    calibration
 }
 
 /// A fleet that is served again and again for short times.
@@ -176,7 +189,7 @@ impl Subject {
     /// What admission, device or model refuse.
     pub fn open(gpu: &Gpu, store: &Store, tasks: u16) -> Result<Self, ExperimentError> {
         let bed = Bed::open(gpu, store, &plan(gpu, tasks))?;
-        let calibration = Calibration::new(&store.path("overhead-platform"), generous());
+        let calibration = generous(gpu, lanes_for(tasks), &store.path("overhead-platform"));
         let prepared = bed.system().prepare(None, &calibration)?;
         let contract = Contract { set: &prepared.set, calibration: &calibration, profile: None };
         let certificate = contract.certify()?;
@@ -252,6 +265,8 @@ mod tests {
     use aegis_types::records::Reason;
     use aegis_types::{DispatchSeq, LaneId, SegmentIndex, Sink, TaskId};
 
+    use aegisrt::config::{Fleet, LaunchMode};
+
     use super::*;
 
     #[test]
@@ -264,6 +279,17 @@ mod tests {
                 plan.tasks.iter().take(tasks.into()).map(|task| task.offset.get()).collect();
             releases.push(plan.tasks[0].period.get());
             assert!(releases.windows(2).all(|pair| pair[1] - pair[0] == GAP.get()), "{releases:?}");
+        }
+    }
+
+    #[test]
+    fn the_calibration_fits_the_fleet_whoever_launches() {
+        for launch in [LaunchMode::Carrier, LaunchMode::Driver] {
+            let gpu = Gpu { launch, ..super::super::card::tests::imagined() };
+            let fleet = plan(&gpu, 8).text(launch);
+            let fleet = Fleet::parse(Path::new("overhead.toml"), &fleet).expect("a legal fleet");
+            let calibration = generous(&gpu, lanes_for(8), Path::new("platform.json"));
+            calibration.matches_carriers(&fleet).expect("made for this fleet");
         }
     }
 

@@ -16,9 +16,10 @@ const HOST_CAPACITY: Bytes = Bytes::new(4 << 30);
 /// What a task may take while nobody knows what it needs: more than any model here takes.
 const HOST_ROOM: Needs =
     Needs { persistent: Bytes::new(64 << 20), exchange: Bytes::new(64 << 20), scratch: Bytes::new(64 << 20) };
-/// As [`HOST_ROOM`]. Kernels of a GPU may want workspaces of a size with which nobody reckons.
+/// As [`HOST_ROOM`]: what a fleet would give a task of this size. Within it a model does without the algorithms that want
+/// more, as one does that is served.
 const GPU_ROOM: Needs =
-    Needs { persistent: Bytes::new(512 << 20), exchange: Bytes::new(64 << 20), scratch: Bytes::new(3 << 30) };
+    Needs { persistent: Bytes::new(512 << 20), exchange: Bytes::new(64 << 20), scratch: Bytes::new(256 << 20) };
 
 /// Where models run.
 pub(super) enum Ground {

@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use aegis_cuda::conformance::CountingGrant;
 use aegis_cuda::{
@@ -10,13 +9,14 @@ use aegis_cuda::{
     ModelMemory, PartitionRequest, RuntimeBackend, Stream, TensorSpec, Units,
 };
 use aegis_types::{Bytes, DispatchSeq, Extent, LaneId, Nanos, PartitionId, SegmentIndex, Time};
+use aegisrt::config::LaunchMode;
 use aegisrt::difference;
 use aegisrt::feed::Feed;
 use aegisrt::inventory::Model;
 
 use super::super::card::{Gpu, Opened};
 use super::super::error::ExperimentError;
-use super::super::floor::WARM_UP;
+use super::super::floor::{WARM_UP, in_company};
 use super::super::overhead::GAP;
 use super::super::spread::Spread;
 
@@ -62,6 +62,7 @@ pub struct Job {
 pub struct Bare {
     job: Job,
     number: u64,
+    launch: LaunchMode,
     device: Opened,
 }
 
@@ -236,7 +237,7 @@ impl Bare {
         let device = opened.device();
         device.partition(&[PartitionRequest { name: "all".into(), units: Units::Count(gpu.sms) }])?;
         let job = Job::load(device.as_ref(), (PartitionId::new(0), LaneId::new(0)), model, true)?;
-        Ok(Self { job, number: 0, device: opened })
+        Ok(Self { job, number: 0, launch: gpu.launch, device: opened })
     }
 
     /// Whether jobs are replayed.
@@ -266,8 +267,8 @@ impl Bare {
         Ok(pause_for(tried[TRIED * 98 / 100]))
     }
 
-    /// Runs jobs that are due so far apart, beside a thread that spins, as the runtime has two. Counted is from when a job
-    /// was due to when its end was seen.
+    /// Runs jobs that are due so far apart, while as many threads spin as in the runtime. Counted is from when a job was
+    /// due to when its end was seen.
     ///
     /// # Errors
     /// As [`Job::run`].
@@ -277,19 +278,7 @@ impl Bare {
         duration: Nanos,
         pause: Nanos,
     ) -> Result<Spread, ExperimentError> {
-        let clock = HostClock::start();
-        let over = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !over.load(Ordering::Acquire) {
-                    std::hint::black_box(clock.now());
-                    std::hint::spin_loop();
-                }
-            });
-            let result = self.paced(way, duration, pause, &clock);
-            over.store(true, Ordering::Release);
-            result
-        })
+        in_company(self.launch, |clock| self.paced(way, duration, pause, clock))
     }
 
     fn paced(

@@ -159,7 +159,7 @@ impl Subject {
     ) -> Result<Self, ExperimentError> {
         let device = gpu.open()?;
         let system = system_of(about.fleet(period)?, loaders, device.device())?;
-        let calibration = Calibration::new(&store.path("backends-platform"), generous());
+        let calibration = generous(gpu, 1, &store.path("backends-platform"));
         let prepared = system.prepare(None, &calibration)?;
         let certificate =
             Contract { set: &prepared.set, calibration: &calibration, profile: None }.certify()?;
