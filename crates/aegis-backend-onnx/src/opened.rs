@@ -4,7 +4,6 @@
 use std::ffi::CString;
 use std::ptr;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use aegis_cuda::{
     BackendError, Bindings, DeviceError, DeviceSlice, ModelDescription, ModelRequest, TensorSpec, interop,
@@ -186,9 +185,10 @@ impl Opened {
     /// As [`aegis_cuda::RuntimeBackend::bind`].
     pub(crate) fn prepare(&self, buffers: Bindings) -> Result<Bound, BackendError> {
         let description = &self.description;
-        self.check(&description.inputs, &buffers.inputs, "input")?;
-        self.check(&description.outputs, &buffers.outputs, "output")?;
-        check_overlap(&buffers)?;
+        buffers.check_sizes(description)?;
+        self.check_alignment(&description.inputs, &buffers.inputs)?;
+        self.check_alignment(&description.outputs, &buffers.outputs)?;
+        buffers.check_overlap()?;
         let _scope = self.charge.enter(MemoryClass::Persistent);
         let bound = self.bind_checked(buffers);
         if let Some(source) = self.charge.take_refusal() {
@@ -200,24 +200,10 @@ impl Opened {
         })
     }
 
-    fn check(
-        &self,
-        specs: &[TensorSpec],
-        slices: &[Rc<DeviceSlice>],
-        what: &'static str,
-    ) -> Result<(), BackendError> {
-        let model = || self.description.name.clone();
-        if specs.len() != slices.len() {
-            let (expected, got) = (specs.len(), slices.len());
-            return Err(BackendError::BindingCount { model: model(), what, expected, got });
-        }
+    fn check_alignment(&self, specs: &[TensorSpec], slices: &[Rc<DeviceSlice>]) -> Result<(), DeviceError> {
         for (spec, slice) in specs.iter().zip(slices) {
-            if slice.len() != spec.bytes {
-                let (tensor, expected, got) = (spec.name.clone(), spec.bytes, slice.len());
-                return Err(BackendError::Binding { model: model(), tensor, expected, got });
-            }
             if !self.address(slice)?.addr().is_multiple_of(spec_alignment(spec)) {
-                return Err(bad_slice(slice, "is not aligned to its elements").into());
+                return Err(slice.unfit("is not aligned to its elements"));
             }
         }
         Ok(())
@@ -245,7 +231,7 @@ impl Opened {
     fn value(&self, spec: &TensorSpec, slice: &DeviceSlice) -> Result<Value, Reason> {
         let start = self.address(slice).map_err(|error| error.to_string())?;
         // SAFETY: `over` wants memory of the tensor's size, aligned, alive and left alone while a run uses it.
-        //  size and alignment: `check` compared them; alive: the buffers stand beside the value in `Bound`;
+        //  size and alignment: `prepare` compared them; alive: the buffers stand beside the value in `Bound`;
         //  left alone: a slice is not `Sync`, and the thread that holds it is the one that enqueues runs.
         unsafe { Value::over(&self.info, start, spec) }
     }
@@ -256,10 +242,10 @@ impl Opened {
         if self.charge.is_on_device() {
             let pointer = |address| ptr::without_provenance_mut(usize::try_from(address).unwrap_or(0));
             return interop::with_device_pointer(region, extent, pointer)
-                .ok_or_else(|| bad_slice(slice, "is not in memory that the GPU can address"));
+                .ok_or_else(|| slice.unfit("is not in memory that the GPU can address"));
         }
         interop::with_host_pointer(region, extent, |start| start)
-            .ok_or_else(|| bad_slice(slice, "is not in memory that the host can address"))
+            .ok_or_else(|| slice.unfit("is not in memory that the host can address"))
     }
 
     /// One run of a prepared binding with its temporaries counted as `class`; null options mean the defaults.
@@ -370,25 +356,6 @@ impl Drop for Temporaries {
     }
 }
 
-/// Outputs share no bytes with any other tensor: kernels write outputs while they still read inputs.
-pub(crate) fn check_overlap(buffers: &Bindings) -> Result<(), DeviceError> {
-    for (position, output) in buffers.outputs.iter().enumerate() {
-        let others = buffers.inputs.iter().chain(&buffers.outputs[position + 1..]);
-        for other in others {
-            let same_region = Arc::ptr_eq(output.region(), other.region());
-            if same_region && output.extent().overlaps(&other.extent()) {
-                return Err(bad_slice(output, "is bound as an output and as another tensor"));
-            }
-        }
-    }
-    Ok(())
-}
-
 fn spec_alignment(spec: &TensorSpec) -> usize {
     usize::try_from(spec.element.size().get()).unwrap_or(crate::charge::ALIGN)
-}
-
-fn bad_slice(slice: &DeviceSlice, reason: &'static str) -> DeviceError {
-    let Extent { offset, len } = slice.extent();
-    DeviceError::BadSlice { offset, len, region: slice.region().size(), reason }
 }

@@ -8,7 +8,7 @@ use aegis_cuda::{
     BackendError, BindingId, Bindings, DeviceError, DeviceSlice, ModelDescription, RuntimeBackend, Stream,
     TensorSpec,
 };
-use aegis_types::{Bytes, Extent, MemoryClass, SegmentIndex};
+use aegis_types::{Extent, MemoryClass, SegmentIndex};
 
 use crate::machine::Machine;
 use crate::plan::Plan;
@@ -104,25 +104,6 @@ impl TensorRtModel {
         self.runtime().supply()
     }
 
-    fn addresses(
-        &self,
-        what: &'static str,
-        specs: &[TensorSpec],
-        slices: &[Rc<DeviceSlice>],
-    ) -> Result<Vec<u64>, BackendError> {
-        let model = || self.plan.description.name.clone();
-        if specs.len() != slices.len() {
-            let (expected, got) = (specs.len(), slices.len());
-            return Err(BackendError::BindingCount { model: model(), what, expected, got });
-        }
-        let misfit = specs.iter().zip(slices).find(|(spec, slice)| spec.bytes != slice.len());
-        if let Some((spec, slice)) = misfit {
-            let (tensor, expected, got) = (spec.name.clone(), spec.bytes, slice.len());
-            return Err(BackendError::Binding { model: model(), tensor, expected, got });
-        }
-        slices.iter().map(|slice| self.address(slice).map_err(Into::into)).collect()
-    }
-
     /// Where the library finds a slice, which it wants aligned.
     fn address(&self, slice: &DeviceSlice) -> Result<u64, DeviceError> {
         let found = self.machine.address(&**slice.region(), slice.extent());
@@ -131,7 +112,7 @@ impl TensorRtModel {
             Some(_) => "does not start at a multiple of 256 B",
             None => "is not in memory of the device that the plan runs on",
         };
-        Err(bad_slice(slice, reason))
+        Err(slice.unfit(reason))
     }
 
     /// Gives the library the addresses of a binding, and enqueues.
@@ -182,10 +163,10 @@ impl RuntimeBackend for TensorRtModel {
     }
 
     fn bind(&mut self, bindings: Bindings) -> Result<BindingId, BackendError> {
-        let description = &self.plan.description;
-        let mut addresses = self.addresses("input", &description.inputs, &bindings.inputs)?;
-        addresses.extend(self.addresses("output", &description.outputs, &bindings.outputs)?);
-        separate(&bindings)?;
+        bindings.check_sizes(&self.plan.description)?;
+        let slices = bindings.inputs.iter().chain(&bindings.outputs);
+        let addresses = slices.map(|slice| self.address(slice)).collect::<Result<_, _>>()?;
+        bindings.check_overlap()?;
         let id = u32::try_from(self.bound.len())
             .map_err(|_| DeviceError::Unsupported { what: "a binding past the 2^32nd" })?;
         self.bound.push(Bound { _lent: bindings, addresses });
@@ -225,24 +206,4 @@ impl RuntimeBackend for TensorRtModel {
             None => Ok(()),
         }
     }
-}
-
-/// Outputs share no bytes with any other tensor: kernels write outputs while they still read inputs.
-fn separate(bindings: &Bindings) -> Result<(), DeviceError> {
-    for (position, output) in bindings.outputs.iter().enumerate() {
-        let others = bindings.inputs.iter().chain(&bindings.outputs[position + 1..]);
-        for other in others {
-            let same_region = Arc::ptr_eq(output.region(), other.region());
-            if same_region && output.extent().overlaps(&other.extent()) {
-                return Err(bad_slice(output, "is bound as an output and as another tensor"));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn bad_slice(slice: &DeviceSlice, reason: &'static str) -> DeviceError {
-    let Extent { offset, len } = slice.extent();
-    let region: Bytes = slice.region().size();
-    DeviceError::BadSlice { offset, len, region, reason }
 }

@@ -1,11 +1,10 @@
 //! A model on a lane: memory lent by the caller is bound once, and a job is one call into the compiled module.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use aegis_cuda::{
     BackendError, BindingId, Bindings, DeviceError, DeviceSlice, ModelDescription, RuntimeBackend, Stream,
-    TensorSpec, interop,
+    interop,
 };
 use aegis_types::{Bytes, Extent, MemoryClass, SegmentIndex};
 
@@ -218,15 +217,15 @@ impl TvmModel {
     /// Validates buffers and makes the arguments of a run.
     fn prepare(&self, buffers: Bindings) -> Result<Bound, BackendError> {
         let description = &self.description;
-        let inputs = self.check(&description.inputs, &buffers.inputs, "input")?;
-        let outputs = self.check(&description.outputs, &buffers.outputs, "output")?;
-        check_overlap(&buffers)?;
+        buffers.check_sizes(description)?;
+        let (inputs, outputs) = (self.addresses(&buffers.inputs)?, self.addresses(&buffers.outputs)?);
+        buffers.check_overlap()?;
         let mut tensors = Vec::with_capacity(inputs.len());
         for (spec, &address) in description.inputs.iter().zip(&inputs) {
             let device = self.charge.processor().device();
             let tensor = Tensor { address, device, element: spec.element, shape: &spec.shape };
             // SAFETY: `make` wants memory of the tensor's size, aligned, alive and left alone while a run uses it.
-            //  size and alignment: `check` compared them; alive: the buffers stand beside the tensor in `Bound`;
+            //  size and alignment: compared above; alive: the buffers stand beside the tensor in `Bound`;
             //  left alone: a slice is not `Sync`, and the thread that holds it is inside the run.
             let made = unsafe { tensor.make(self.charge.api()) };
             tensors.push(made.map_err(|reason| BackendError::InvalidModel {
@@ -238,33 +237,18 @@ impl TvmModel {
         Ok(Bound { arguments, outputs: outputs.into(), _tensors: tensors, buffers })
     }
 
-    /// Compares buffers with what is needed, and returns where they lie.
-    fn check(
-        &self,
-        specs: &[TensorSpec],
-        slices: &[Rc<DeviceSlice>],
-        what: &'static str,
-    ) -> Result<Vec<u64>, BackendError> {
-        let model = || self.description.name.clone();
-        if specs.len() != slices.len() {
-            let (expected, got) = (specs.len(), slices.len());
-            return Err(BackendError::BindingCount { model: model(), what, expected, got });
-        }
-        let mut addresses = Vec::with_capacity(specs.len());
-        for (spec, slice) in specs.iter().zip(slices) {
-            if slice.len() != spec.bytes {
-                let (tensor, expected, got) = (spec.name.clone(), spec.bytes, slice.len());
-                return Err(BackendError::Binding { model: model(), tensor, expected, got });
-            }
-            let address = self.charge.processor().address(&**slice.region(), slice.extent());
-            let address =
-                address.ok_or_else(|| bad_slice(slice, "is not in memory of the model's device"))?;
-            if !address.is_multiple_of(BINDING_ALIGNMENT) {
-                return Err(bad_slice(slice, "does not start at a multiple of 64 B").into());
-            }
-            addresses.push(address);
-        }
-        Ok(addresses)
+    /// Where buffers lie.
+    fn addresses(&self, slices: &[Rc<DeviceSlice>]) -> Result<Vec<u64>, DeviceError> {
+        let address = |slice: &Rc<DeviceSlice>| match self
+            .charge
+            .processor()
+            .address(&**slice.region(), slice.extent())
+        {
+            None => Err(slice.unfit("is not in memory of the model's device")),
+            Some(address) if address.is_multiple_of(BINDING_ALIGNMENT) => Ok(address),
+            Some(_) => Err(slice.unfit("does not start at a multiple of 64 B")),
+        };
+        slices.iter().map(address).collect()
     }
 
     /// How often a run asks for memory, all of it through the functions that were replaced.
@@ -341,23 +325,4 @@ fn parameter_tensor(charge: &Charge, start: u64, parameter: &Parameter) -> Resul
     // SAFETY: `make` wants memory of the tensor's size, aligned and alive: the description was checked against the
     //  part, all of which was copied to `start`, and the model holds it until its tensors are gone.
     unsafe { tensor.make(charge.api()) }.map_err(|reason| format!("parameter `{name}`: {reason}"))
-}
-
-/// Outputs share no bytes with any other tensor: kernels write outputs while they still read inputs.
-fn check_overlap(buffers: &Bindings) -> Result<(), DeviceError> {
-    for (position, output) in buffers.outputs.iter().enumerate() {
-        let others = buffers.inputs.iter().chain(&buffers.outputs[position + 1..]);
-        for other in others {
-            let same_region = Arc::ptr_eq(output.region(), other.region());
-            if same_region && output.extent().overlaps(&other.extent()) {
-                return Err(bad_slice(output, "is bound as an output and as another tensor"));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn bad_slice(slice: &DeviceSlice, reason: &'static str) -> DeviceError {
-    let Extent { offset, len } = slice.extent();
-    DeviceError::BadSlice { offset, len, region: slice.region().size(), reason }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use aegis_types::{Bytes, ContentHash, ExecutionGraph, MemoryGrant, SegmentIndex};
 use serde::{Deserialize, Serialize};
 
-use crate::error::BackendError;
+use crate::error::{BackendError, DeviceError};
 use crate::memory::{DeviceMemory, DeviceSlice};
 use crate::stream::Stream;
 
@@ -112,6 +112,49 @@ pub struct Bindings {
     pub inputs: Vec<Rc<DeviceSlice>>,
     /// One slice for each output.
     pub outputs: Vec<Rc<DeviceSlice>>,
+}
+
+impl Bindings {
+    /// Checks that there is one buffer of the right size for each tensor, also for one that nobody reads. What else a
+    /// backend wants of a buffer, such as its alignment, it checks itself.
+    ///
+    /// # Errors
+    /// [`BackendError::BindingCount`], or [`BackendError::Binding`] with the first tensor whose buffer does not fit.
+    pub fn check_sizes(&self, description: &ModelDescription) -> Result<(), BackendError> {
+        let inputs = ("input", &description.inputs, &self.inputs);
+        let outputs = ("output", &description.outputs, &self.outputs);
+        for (what, specs, slices) in [inputs, outputs] {
+            let model = || description.name.clone();
+            if specs.len() != slices.len() {
+                let (expected, got) = (specs.len(), slices.len());
+                return Err(BackendError::BindingCount { model: model(), what, expected, got });
+            }
+            let misfit = specs.iter().zip(slices).find(|(spec, slice)| spec.bytes != slice.len());
+            if let Some((spec, slice)) = misfit {
+                let (tensor, expected, got) = (spec.name.clone(), spec.bytes, slice.len());
+                return Err(BackendError::Binding { model: model(), tensor, expected, got });
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that outputs share no bytes with any other tensor, for libraries that write outputs while they still read
+    /// inputs.
+    ///
+    /// # Errors
+    /// [`DeviceError::BadSlice`] with the first output that does.
+    pub fn check_overlap(&self) -> Result<(), DeviceError> {
+        for (position, output) in self.outputs.iter().enumerate() {
+            let mut others = self.inputs.iter().chain(&self.outputs[position + 1..]);
+            let shares = |other: &Rc<DeviceSlice>| {
+                Arc::ptr_eq(output.region(), other.region()) && output.extent().overlaps(&other.extent())
+            };
+            if others.any(shares) {
+                return Err(output.unfit("is bound as an output and as another tensor"));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A set of bindings that a backend validated and prepared.

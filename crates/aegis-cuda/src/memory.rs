@@ -98,6 +98,12 @@ impl DeviceSlice {
         &self.region
     }
 
+    /// The refusal that names this slice and says what is wrong with it.
+    pub fn unfit(&self, reason: &'static str) -> DeviceError {
+        let Extent { offset, len } = self.extent;
+        DeviceError::BadSlice { offset, len, region: self.region.size(), reason }
+    }
+
     /// Copies host bytes in, from the slice's start. No work on the slice may be in flight.
     ///
     /// # Panics

@@ -144,12 +144,7 @@ impl Region {
 /// Copies between slices of host or simulated memory, at once.
 pub(crate) fn copy_now(from: &DeviceSlice, to: &DeviceSlice) -> Result<(), DeviceError> {
     if from.len() != to.len() {
-        return Err(DeviceError::BadSlice {
-            offset: to.extent().offset,
-            len: to.len(),
-            region: to.region().size(),
-            reason: "is not as long as the slice that is copied into it",
-        });
+        return Err(to.unfit("is not as long as the slice that is copied into it"));
     }
     let foreign = DeviceError::Unsupported { what: "a copy of another device's memory" };
     let (Some(source), Some(target)) = (address(from), address(to)) else {

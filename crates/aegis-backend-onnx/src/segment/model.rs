@@ -79,30 +79,6 @@ impl SegmentedModel {
         Ok(Self { pieces, bindings: Vec::new(), crossing, _lent: lent, description })
     }
 
-    fn check_count(
-        &self,
-        what: &'static str,
-        specs: &[TensorSpec],
-        slices: &[Rc<DeviceSlice>],
-    ) -> Result<(), BackendError> {
-        let (expected, got) = (specs.len(), slices.len());
-        let model = self.description.name.clone();
-        if expected == got { Ok(()) } else { Err(BackendError::BindingCount { model, what, expected, got }) }
-    }
-
-    /// Every buffer has the size of its tensor, also one that no piece reads.
-    fn check_sizes(&self, specs: &[TensorSpec], slices: &[Rc<DeviceSlice>]) -> Result<(), BackendError> {
-        match specs.iter().zip(slices).find(|(spec, slice)| spec.bytes != slice.len()) {
-            None => Ok(()),
-            Some((spec, slice)) => Err(BackendError::Binding {
-                model: self.description.name.clone(),
-                tensor: spec.name.clone(),
-                expected: spec.bytes,
-                got: slice.len(),
-            }),
-        }
-    }
-
     fn execution(&self, reason: String) -> BackendError {
         BackendError::Execution { model: self.description.name.clone(), reason, started: true }
     }
@@ -150,12 +126,9 @@ impl RuntimeBackend for SegmentedModel {
     /// Binds every piece. One set of memory between pieces serves all bindings, because jobs of a task run one after
     /// the other.
     fn bind(&mut self, bindings: Bindings) -> Result<BindingId, BackendError> {
+        bindings.check_sizes(&self.description)?;
+        bindings.check_overlap()?;
         let Bindings { inputs, outputs } = &bindings;
-        self.check_count("input", &self.description.inputs, inputs)?;
-        self.check_count("output", &self.description.outputs, outputs)?;
-        self.check_sizes(&self.description.inputs, inputs)?;
-        self.check_sizes(&self.description.outputs, outputs)?;
-        crate::opened::check_overlap(&bindings)?;
         let crossing = &self.crossing;
         let slice = |wire: &Wire| {
             Rc::clone(match *wire {

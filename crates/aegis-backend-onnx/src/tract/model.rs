@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use aegis_cuda::{
     BackendError, BindingId, Bindings, DeviceError, DeviceSlice, ModelDescription, RuntimeBackend, Stream,
-    TensorSpec,
 };
-use aegis_types::{Bytes, Extent, MemoryClass, SegmentIndex};
+use aegis_types::{Bytes, MemoryClass, SegmentIndex};
 use tract_onnx::prelude::{TValue, Tensor, TypedRunnableModel, TypedSimpleState};
 
 use super::compile::{self, Plan};
@@ -72,31 +71,6 @@ impl TractModel {
         Ok(outputs.into_iter().collect())
     }
 
-    fn check(
-        &self,
-        specs: &[TensorSpec],
-        slices: &[Rc<DeviceSlice>],
-        what: &'static str,
-    ) -> Result<(), BackendError> {
-        let model = || self.description.name.clone();
-        if specs.len() != slices.len() {
-            let (expected, got) = (specs.len(), slices.len());
-            return Err(BackendError::BindingCount { model: model(), what, expected, got });
-        }
-        for (spec, slice) in specs.iter().zip(slices) {
-            if slice.len() != spec.bytes {
-                let (expected, got) = (spec.bytes, slice.len());
-                return Err(BackendError::Binding {
-                    model: model(),
-                    tensor: spec.name.clone(),
-                    expected,
-                    got,
-                });
-            }
-        }
-        Ok(())
-    }
-
     fn execution(&self, reason: String) -> BackendError {
         BackendError::Execution { model: self.description.name.clone(), reason, started: true }
     }
@@ -115,8 +89,7 @@ impl RuntimeBackend for TractModel {
     }
 
     fn bind(&mut self, bindings: Bindings) -> Result<BindingId, BackendError> {
-        self.check(&self.description.inputs, &bindings.inputs, "input")?;
-        self.check(&self.description.outputs, &bindings.outputs, "output")?;
+        bindings.check_sizes(&self.description)?;
         check_overlap(&bindings.outputs)?;
         let id = BindingId(u32::try_from(self.bound.len()).unwrap_or(u32::MAX));
         self.bound.push(bindings);
@@ -154,15 +127,13 @@ impl RuntimeBackend for TractModel {
     }
 }
 
-/// Two outputs in the same bytes would leave only one of them.
+/// Two outputs in the same bytes would leave only one of them. An input is read before any output is written.
 fn check_overlap(outputs: &[Rc<DeviceSlice>]) -> Result<(), DeviceError> {
     for (position, output) in outputs.iter().enumerate() {
         for other in &outputs[position + 1..] {
             let same_region = Arc::ptr_eq(output.region(), other.region());
             if same_region && output.extent().overlaps(&other.extent()) {
-                let Extent { offset, len } = output.extent();
-                let reason = "is bound as two outputs";
-                return Err(DeviceError::BadSlice { offset, len, region: output.region().size(), reason });
+                return Err(output.unfit("is bound as two outputs"));
             }
         }
     }

@@ -9,7 +9,7 @@ use super::parse::{ALIGNMENT, Model};
 use super::processor::{Argument, Launch, Processor};
 use super::reference::{Role, STATE, STATE_WORDS, STREAM_KEY, low, seed};
 use super::steps::{Grid, QUAD, Step, Work};
-use crate::backend::{BindingId, Bindings, ModelDescription, ModelMemory, RuntimeBackend, TensorSpec};
+use crate::backend::{BindingId, Bindings, ModelDescription, ModelMemory, RuntimeBackend};
 use crate::error::{BackendError, DeviceError};
 use crate::memory::DeviceSlice;
 use crate::stream::Stream;
@@ -144,12 +144,7 @@ impl KernelBackend {
     fn address(&self, slice: &DeviceSlice) -> Result<u64, DeviceError> {
         let extent = slice.extent();
         if !extent.offset.get().is_multiple_of(4) {
-            return Err(DeviceError::BadSlice {
-                offset: extent.offset,
-                len: extent.len,
-                region: slice.region().size(),
-                reason: "does not start at a multiple of 4 B",
-            });
+            return Err(slice.unfit("does not start at a multiple of 4 B"));
         }
         let found = self.processor.address(slice.region().as_ref(), extent);
         found.ok_or(DeviceError::Unsupported { what: "memory that kernels cannot reach" })
@@ -351,25 +346,6 @@ impl KernelBackend {
             }
         }
     }
-
-    fn addresses(
-        &self,
-        what: &'static str,
-        specs: &[TensorSpec],
-        slices: &[Rc<DeviceSlice>],
-    ) -> Result<Vec<u64>, BackendError> {
-        let model = || self.description.name.clone();
-        if specs.len() != slices.len() {
-            let (expected, got) = (specs.len(), slices.len());
-            return Err(BackendError::BindingCount { model: model(), what, expected, got });
-        }
-        if let Some((spec, slice)) = specs.iter().zip(slices).find(|(spec, slice)| spec.bytes != slice.len())
-        {
-            let (tensor, expected, got) = (spec.name.clone(), spec.bytes, slice.len());
-            return Err(BackendError::Binding { model: model(), tensor, expected, got });
-        }
-        slices.iter().map(|slice| self.address(slice).map_err(Into::into)).collect()
-    }
 }
 
 impl RuntimeBackend for KernelBackend {
@@ -382,8 +358,11 @@ impl RuntimeBackend for KernelBackend {
     }
 
     fn bind(&mut self, bindings: Bindings) -> Result<BindingId, BackendError> {
-        let inputs = self.addresses("input", &self.model.inputs, &bindings.inputs)?;
-        let outputs = self.addresses("output", &self.model.outputs, &bindings.outputs)?;
+        bindings.check_sizes(&self.description)?;
+        let addresses = |slices: &[Rc<DeviceSlice>]| -> Result<Vec<u64>, DeviceError> {
+            slices.iter().map(|slice| self.address(slice)).collect()
+        };
+        let (inputs, outputs) = (addresses(&bindings.inputs)?, addresses(&bindings.outputs)?);
         let id = u32::try_from(self.bound.len())
             .map_err(|_| DeviceError::Unsupported { what: "a binding past the 2^32nd" })?;
         self.bound.push(Bound { _lent: bindings, inputs, outputs });

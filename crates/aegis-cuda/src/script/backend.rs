@@ -1,12 +1,10 @@
 //! A loaded script.
 
-use std::rc::Rc;
-
 use aegis_types::{Bytes, Extent, MemoryClass, Nanos, SegmentIndex};
 
 use super::parse::{HANDED, Script, Segment};
 use super::values::{self, SplitMix64};
-use crate::backend::{BindingId, Bindings, ModelDescription, ModelMemory, RuntimeBackend, TensorSpec};
+use crate::backend::{BindingId, Bindings, ModelDescription, ModelMemory, RuntimeBackend};
 use crate::clock::HostClock;
 use crate::error::{BackendError, DeviceError};
 use crate::interop::with_sim_stream;
@@ -165,29 +163,6 @@ impl ScriptedBackend {
             output.write(bytes);
         }
     }
-
-    fn check(
-        &self,
-        what: &'static str,
-        specs: &[TensorSpec],
-        slices: &[Rc<DeviceSlice>],
-    ) -> Result<(), BackendError> {
-        let model = || self.description.name.clone();
-        if specs.len() != slices.len() {
-            let (expected, got) = (specs.len(), slices.len());
-            return Err(BackendError::BindingCount { model: model(), what, expected, got });
-        }
-        let misfit = specs.iter().zip(slices).find(|(spec, slice)| spec.bytes != slice.len());
-        match misfit {
-            Some((spec, slice)) => Err(BackendError::Binding {
-                model: model(),
-                tensor: spec.name.clone(),
-                expected: spec.bytes,
-                got: slice.len(),
-            }),
-            None => Ok(()),
-        }
-    }
 }
 
 impl RuntimeBackend for ScriptedBackend {
@@ -196,8 +171,7 @@ impl RuntimeBackend for ScriptedBackend {
     }
 
     fn bind(&mut self, bindings: Bindings) -> Result<BindingId, BackendError> {
-        self.check("input", &self.description.inputs, &bindings.inputs)?;
-        self.check("output", &self.description.outputs, &bindings.outputs)?;
+        bindings.check_sizes(&self.description)?;
         let id = u32::try_from(self.bindings.len())
             .map_err(|_| DeviceError::Unsupported { what: "a binding past the 2^32nd" })?;
         self.bindings.push(bindings);
