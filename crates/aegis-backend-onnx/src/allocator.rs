@@ -139,7 +139,7 @@ fn release_uncharged(start: *mut Header, len: Bytes) {
 }
 
 /// Writes the header and returns the payload behind it.
-fn place(piece: Piece, charge: *const Charge) -> *mut c_void {
+fn place(piece: Piece<NonNull<u8>>, charge: *const Charge) -> *mut c_void {
     let start = piece.start.as_ptr().cast::<Header>();
     let header = Header { magic: mark(start), charge, extent: piece.extent, class: piece.class };
     // SAFETY: `write` wants memory for an aligned header. The piece is aligned to `ALIGN`, which is the header's own

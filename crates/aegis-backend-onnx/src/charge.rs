@@ -35,9 +35,9 @@ pub(crate) struct Charge {
 
 /// A piece of the grant that the library holds.
 #[derive(Clone, Copy)]
-pub(crate) struct Piece {
-    /// Where it starts; aligned to [`ALIGN`].
-    pub start: NonNull<u8>,
+pub(crate) struct Piece<A> {
+    /// Where it starts: a pointer, aligned to [`ALIGN`], or an address of a GPU's memory.
+    pub start: A,
     /// What the grant lent.
     pub extent: Extent,
     /// As which class.
@@ -101,61 +101,42 @@ impl Charge {
     }
 
     /// Takes memory from the grant; a refusal is remembered for the caller of the library.
-    pub(crate) fn take(&self, bytes: usize) -> Option<Piece> {
-        let class = self.class.get();
-        let extent = self.lend(class, Bytes::new(bytes as u64))?;
-        let start = interop::with_host_pointer(&*self.region, extent, NonNull::new).flatten();
-        match start.filter(|start| start.addr().get().is_multiple_of(ALIGN)) {
-            Some(start) => {
-                self.count_scratch(class, 1);
-                Some(Piece { start, extent, class })
-            }
-            None => {
-                self.grant.free(class, extent);
-                self.refuse(class, extent.len);
-                None
-            }
-        }
+    pub(crate) fn take(&self, bytes: usize) -> Option<Piece<NonNull<u8>>> {
+        self.take_at(bytes, |extent| {
+            let start = interop::with_host_pointer(&*self.region, extent, NonNull::new).flatten();
+            start.filter(|start| start.addr().get().is_multiple_of(ALIGN))
+        })
     }
 
     /// Takes a GPU's memory from the grant, as [`Charge::take`] takes the host's.
-    pub(crate) fn take_on_device(&self, bytes: usize) -> Option<(u64, Extent, MemoryClass)> {
+    pub(crate) fn take_on_device(&self, bytes: usize) -> Option<Piece<u64>> {
+        self.take_at(bytes, |extent| interop::with_device_pointer(&*self.region, extent, |address| address))
+    }
+
+    fn take_at<A>(&self, bytes: usize, start: impl FnOnce(Extent) -> Option<A>) -> Option<Piece<A>> {
         let class = self.class.get();
-        let extent = self.lend(class, Bytes::new(bytes as u64))?;
-        match interop::with_device_pointer(&*self.region, extent, |address| address) {
-            Some(address) => {
-                self.count_scratch(class, 1);
-                Some((address, extent, class))
-            }
-            None => {
-                self.grant.free(class, extent);
-                self.refuse(class, extent.len);
-                None
-            }
-        }
+        let lent = self.grant.allocate(class, Bytes::new(bytes as u64), self.alignment());
+        let extent = lent.map_err(|refused| self.remember(refused)).ok()?;
+        let Some(start) = start(extent) else {
+            // A grant whose extents cannot be addressed lends nothing, which its owner learns like any other refusal.
+            self.grant.free(class, extent);
+            let (owner, asked, used) = (self.grant.owner(), extent.len, self.grant.used(class));
+            self.remember(GrantRefused { owner, class, asked, used, limit: Bytes::ZERO });
+            return None;
+        };
+        self.count_scratch(class, 1);
+        Some(Piece { start, extent, class })
+    }
+
+    /// Keeps the first refusal.
+    fn remember(&self, refused: GrantRefused) {
+        self.refusal.set(self.refusal.get().or(Some(refused)));
     }
 
     /// Gives memory back to the grant.
     pub(crate) fn give_back(&self, extent: Extent, class: MemoryClass) {
         self.grant.free(class, extent);
         self.count_scratch(class, -1);
-    }
-
-    fn lend(&self, class: MemoryClass, bytes: Bytes) -> Option<Extent> {
-        match self.grant.allocate(class, bytes, self.alignment()) {
-            Ok(extent) => Some(extent),
-            Err(refused) => {
-                self.refusal.set(self.refusal.get().or(Some(refused)));
-                None
-            }
-        }
-    }
-
-    /// A grant whose extents cannot be addressed lends nothing, which its owner learns like any other refusal.
-    fn refuse(&self, class: MemoryClass, asked: Bytes) {
-        let (owner, used) = (self.grant.owner(), self.grant.used(class));
-        let refused = GrantRefused { owner, class, asked, used, limit: Bytes::ZERO };
-        self.refusal.set(self.refusal.get().or(Some(refused)));
     }
 
     fn count_scratch(&self, class: MemoryClass, change: i32) {

@@ -15,10 +15,10 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use aegis_types::{Extent, MemoryClass};
+use aegis_types::{Bytes, Extent, MemoryClass};
 
 use super::driver::Driver;
-use crate::charge::{self, Charge};
+use crate::charge::{self, Charge, Piece};
 use crate::registered::Serve;
 
 /// Blocks for which the table has room from the start: more than models of some thousand nodes hold at once, so that
@@ -106,7 +106,7 @@ impl DeviceAllocator {
     fn serve_by_driver(&self, size: usize, counter: &AtomicU64) -> *mut c_void {
         counter.fetch_add(1, Ordering::Relaxed);
         let Some(address) = self.driver.allocate(size) else { return ptr::null_mut() };
-        let extent = Extent { offset: aegis_types::Bytes::ZERO, len: aegis_types::Bytes::ZERO };
+        let extent = Extent { offset: Bytes::ZERO, len: Bytes::ZERO };
         self.blocks().insert(address, Block { charge: ptr::null(), extent, class: MemoryClass::Scratch });
         as_pointer(address)
     }
@@ -126,10 +126,10 @@ impl Serve for DeviceAllocator {
             return self.serve_by_driver(size, &self.foreign);
         }
         match charge.take_on_device(size) {
-            Some((address, extent, class)) => {
+            Some(Piece { start, extent, class }) => {
                 self.served.fetch_add(1, Ordering::Relaxed);
-                self.blocks().insert(address, Block { charge, extent, class });
-                as_pointer(address)
+                self.blocks().insert(start, Block { charge, extent, class });
+                as_pointer(start)
             }
             None => self.serve_by_driver(size, &self.overflows),
         }
