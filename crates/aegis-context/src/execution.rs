@@ -167,12 +167,9 @@ impl ExecutionContext {
 
     /// Runs one job in each of these slots without signals, as it will be run in service, and forgets its state.
     fn rehearse(&mut self, lane: &mut Lane, slots: Range<usize>) -> Result<(), ContextError> {
-        let segments = 0..self.segments;
-        let mut jobs = slots.flat_map(|slot| segments.clone().map(move |index| (slot, index)));
-        let ran = jobs.try_for_each(|(slot, index)| {
-            let segment = SegmentIndex::new(u16::try_from(index).unwrap_or(u16::MAX));
-            self.dispatch(lane.stream(), slot, segment).flatten()
-        });
+        let segments = self.segments;
+        let mut jobs = slots.flat_map(|slot| indices(segments).map(move |segment| (slot, segment)));
+        let ran = jobs.try_for_each(|(slot, segment)| self.dispatch(lane.stream(), slot, segment).flatten());
         // Also after a refusal, because what was enqueued before it uses the buffers that are given back.
         let drained = lane.drain();
         ran?;
@@ -183,9 +180,7 @@ impl ExecutionContext {
 
     fn capturable(&self) -> Result<Vec<SegmentIndex>, ContextError> {
         let Some(backend) = &self.backend else { return Ok(Vec::new()) };
-        let segments =
-            (0..self.segments).filter_map(|index| u16::try_from(index).ok()).map(SegmentIndex::new);
-        let asked = || Ok(segments.filter(|segment| backend.capturable(*segment)).collect());
+        let asked = || Ok(indices(self.segments).filter(|segment| backend.capturable(*segment)).collect());
         Ok(guarded(&self.description.name, asked).flatten()?)
     }
 
@@ -384,6 +379,11 @@ impl Drop for ExecutionContext {
             Ok(())
         });
     }
+}
+
+/// The first `count` segments.
+fn indices(count: usize) -> impl Iterator<Item = SegmentIndex> {
+    (0u16..=u16::MAX).take(count).map(SegmentIndex::new)
 }
 
 /// Whether the same launch may be tried again.
