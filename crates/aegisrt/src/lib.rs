@@ -6,16 +6,20 @@
 //! | [`system`] | the composition root: the one place that chooses |
 //! | [`inventory`] | the fleet's models, described before they are loaded |
 //! | [`driver`] | the gated loop between engine and world, the one thread that decides |
-//! | [`plant`], [`mailbox`], [`carrier`], [`models`] | the real world: a thread for each lane, and what it carries |
+//! | [`plant`], [`waiting`] | the real world as the driver sees it, and how its threads wait |
+//! | [`carrier`], [`mailbox`], `launcher`, `driven`, `models` | who carries lanes, one command at a time, and what is carried |
+//! | `stall`, `realtime`, [`machine`] | what the host does to threads, what is asked of it, and its name |
 //! | [`client`], [`feed`] | where jobs and their inputs come from |
-//! | [`calibrate`], [`profile`] | what the runtime and the models cost here |
+//! | [`calibrate`], [`profile`], [`measure`] | what the runtime and the models cost here, and both for a system |
 //! | [`groups`] | what groups of tasks ask for and may, and what came of their agreements |
 //! | [`online`] | tasks added and removed while a driver serves |
 //! | [`run`], [`tally`], [`live`] | a run, and what is counted of it |
 //! | [`difference`] | how far outputs of two runs are apart |
+//! | [`simulate`] | the simulated world in place of the real one, and its checkers |
 //! | [`cli`] | the command line `aegis` |
 #![forbid(unsafe_code)]
 
+mod breath;
 pub mod calibrate;
 pub mod carrier;
 pub mod cli;
@@ -33,14 +37,14 @@ pub mod live;
 pub mod machine;
 pub mod mailbox;
 pub mod measure;
-pub mod models;
+mod models;
 pub mod online;
 pub mod plant;
 pub mod profile;
-pub mod realtime;
+mod realtime;
 pub mod run;
 pub mod simulate;
-pub mod stall;
+mod stall;
 pub mod system;
 pub mod tally;
 pub mod waiting;

@@ -6,11 +6,11 @@ use aegis_types::{DispatchSeq, JobId, LaneId, Nanos, SegmentIndex, TaskId, Time}
 
 use super::gaps::{Gaps, STALL};
 use super::samples::Samples;
+use crate::breath::Breath;
 use crate::driver::Plant;
 use crate::error::RuntimeError;
 use crate::mailbox::{Landing, Launch};
 use crate::plant::HostPlant;
-use crate::realtime::Breath;
 use crate::system::SLOTS_PROFILED;
 
 /// Laps that fault pages in and warm caches; they are no samples. A launcher makes so many on each of its lanes, carriers of

@@ -4,10 +4,10 @@ use aegis_cuda::HostClock;
 use aegis_types::records::SegmentOutcome;
 use aegis_types::{DispatchSeq, LaneId, Nanos, Time};
 
+use crate::breath::Breath;
 use crate::driver::Plant;
 use crate::mailbox::Launch;
 use crate::plant::HostPlant;
-use crate::realtime::Breath;
 
 /// A launch that ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
