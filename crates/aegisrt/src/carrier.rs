@@ -151,19 +151,16 @@ pub struct Crew {
     driven: Option<Shared>,
 }
 
-/// A lane as the crew reaches it.
+/// A lane of the crew.
 struct Seat {
     lane: LaneId,
-    mailbox: Arc<Mailbox>,
-    flag: Arc<dyn CompletionFlag>,
-    carrier: Thread,
-    gap: Arc<Gap>,
+    port: LanePort,
 }
 
 impl Seat {
     /// Whether what was posted last did not land.
     fn is_flying(&self) -> bool {
-        self.mailbox.take(self.flag.load()).is_some()
+        self.port.mailbox.take(self.port.flag.load()).is_some()
     }
 }
 
@@ -239,7 +236,7 @@ impl Crew {
                 Ok(flag) => {
                     let Recruit { member, gap, .. } = &recruits[number];
                     let (carrier, gap) = (member.thread.thread().clone(), Arc::clone(gap));
-                    seats.push(Seat { lane, mailbox, flag, carrier, gap });
+                    seats.push(Seat { lane, port: LanePort { mailbox, flag, carrier, gap } });
                 }
                 Err(Some(error)) => return dismiss(recruits, error),
                 Err(None) => {
@@ -269,8 +266,9 @@ impl Crew {
         for (spec, mailbox) in lanes.into_iter().zip(bridge.fellows.iter().cloned()) {
             let lane = spec.lane;
             let loaded = load_lane(device, spec, Arc::clone(&mailbox))?;
-            let (flag, carrier) = (Arc::clone(&loaded.flag), std::thread::current());
-            seats.push(Seat { lane, mailbox, flag, carrier, gap: Arc::clone(&bridge.gap) });
+            let (flag, gap) = (Arc::clone(&loaded.flag), Arc::clone(&bridge.gap));
+            let port = LanePort { mailbox, flag, carrier: std::thread::current(), gap };
+            seats.push(Seat { lane, port });
             carried.push(loaded);
         }
         let driven = Some(Rc::new(RefCell::new(Driven::new(carried, bridge))));
@@ -284,15 +282,7 @@ impl Crew {
 
     /// The lanes as the driver reaches them.
     pub fn ports(&self) -> Vec<LanePort> {
-        self.seats
-            .iter()
-            .map(|seat| LanePort {
-                mailbox: Arc::clone(&seat.mailbox),
-                flag: Arc::clone(&seat.flag),
-                carrier: seat.carrier.clone(),
-                gap: Arc::clone(&seat.gap),
-            })
-            .collect()
+        self.seats.iter().map(|seat| seat.port.clone()).collect()
     }
 
     /// Ends every carrier after the segments that are in flight, and collects what was learned, by lane.
@@ -337,7 +327,7 @@ impl Crew {
     }
 
     fn close(&self) {
-        self.seats.iter().for_each(|seat| seat.mailbox.close());
+        self.seats.iter().for_each(|seat| seat.port.mailbox.close());
         self.threads.iter().for_each(|member| member.thread.thread().unpark());
     }
 }

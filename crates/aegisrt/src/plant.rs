@@ -26,6 +26,7 @@ use crate::waiting::Pause;
 pub use crate::waiting::Waiting;
 
 /// A lane as the driver reaches it.
+#[derive(Clone)]
 pub struct LanePort {
     /// Where commands are posted.
     pub mailbox: Arc<Mailbox>,
@@ -234,11 +235,8 @@ impl Plant for HostPlant {
     /// that a thread that sleeps can see of itself; that behind a carrier's flag is in the carrier's records.
     fn wait(&mut self, until: Option<Time>) -> Nanos {
         let _asked = self.ask(self.looked.get());
-        if self.waiting == Waiting::Spin {
-            std::hint::spin_loop();
-            return Nanos::ZERO;
-        }
-        let left = until.map(|until| until.since(self.clock.now()));
+        // Who never sleeps needs no time to look again.
+        let left = until.filter(|_| self.waiting.sleeps()).map(|until| until.since(self.clock.now()));
         match self.waiting.pause(left, self.flying > 0) {
             Pause::Look => {
                 std::hint::spin_loop();
