@@ -114,7 +114,7 @@ pub fn run_with(
     ready: impl FnOnce(Vec<Client>),
 ) -> Result<RunReport, RuntimeError> {
     if options.poison {
-        spare_queue(system.device().as_ref(), system.by_lane().len())?;
+        spare_queue(system.device().as_ref(), system.lane_count())?;
     }
     let set = &prepared.set;
     let slots = certified_slots(set, &certificate);
@@ -131,7 +131,7 @@ pub fn run_with(
     let (blocks, keep) = (system.exchange_blocks(&slots), options.keep_outputs);
     let setup = Setup { slots: &slots, ports: &ports, blocks, keep, probe: false };
     let berths = Berths::new(system, reservation, setup)?;
-    let rings = carrier_rings(&mut trace, system.by_lane().len(), decision_ring(set) / 4)?;
+    let rings = carrier_rings(&mut trace, system.lane_count(), decision_ring(set) / 4)?;
     let poisoned = plan.lanes().iter().filter(|_| options.poison);
     let scratch = poisoned.map(|lane| (lane.lane, lane.extent)).collect();
     let lanes = lane_specs(system, berths, rings, &scratch);
@@ -402,7 +402,7 @@ pub fn with_crew<R>(
         blobs: BTreeMap::new(),
     };
     let mut trace = TraceCollector::new(options)?;
-    let rings = carrier_rings(&mut trace, system.by_lane().len(), 4_096)?;
+    let rings = carrier_rings(&mut trace, system.lane_count(), 4_096)?;
     // The writer runs as in production, so that it lies inside what is measured.
     let writer = TraceWriter::start(trace, FLUSH)?;
     let lanes = lane_specs(system, berths, rings, &BTreeMap::new());

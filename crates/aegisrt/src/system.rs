@@ -161,6 +161,11 @@ impl System {
         lanes.map(move |(lane, &place)| (lane, place, own.contains(&lane)))
     }
 
+    /// How many lanes there are.
+    pub fn lane_count(&self) -> usize {
+        self.places.len()
+    }
+
     /// The policy, to be asked or shared.
     pub fn policy(&self) -> &Arc<dyn SchedulingPolicy> {
         &self.policy
@@ -178,8 +183,7 @@ impl System {
 
     /// The tasks of each lane, by lane.
     pub fn by_lane(&self) -> Vec<Vec<TaskId>> {
-        let count: usize = self.partitions.iter().map(|(_, lanes)| usize::from(*lanes)).sum();
-        let mut lanes = vec![Vec::new(); count];
+        let mut lanes = vec![Vec::new(); self.lane_count()];
         for (model, lane) in self.models.iter().zip(&self.lanes) {
             lanes[lane.index()].push(model.task);
         }

@@ -101,12 +101,10 @@ pub fn beside(
         })?;
     }
     let mut text = String::new();
-    for (number, partition) in fleet.partitions().iter().enumerate() {
-        // The check of the fleet keeps all numbers within u16.
-        for lane in fleet.lanes_of(PartitionId::new(number as u16)) {
-            let first = fleet.lanes_of(PartitionId::new(number as u16)).start;
+    for (partition, config) in (0u16..).zip(fleet.partitions()) {
+        for (number, lane) in (0u16..).zip(fleet.lanes_of(PartitionId::new(partition))) {
             for enemy in enemies {
-                text.push_str(&table(fleet, folder, enemy, &partition.name, LaneId::new(lane), lane - first));
+                text.push_str(&table(fleet, folder, enemy, &config.name, LaneId::new(lane), number));
             }
         }
     }

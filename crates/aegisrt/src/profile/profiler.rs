@@ -127,7 +127,7 @@ impl<'a> WcetProfiler<'a> {
     pub fn recall(&self, path: &Path) -> Result<CampaignState, RuntimeError> {
         let segments: Vec<u16> = self.victims().iter().map(|victim| victim.segments).collect();
         let segments = &segments[..self.opposition.tasks().min(segments.len())];
-        let lanes = self.system.by_lane().len();
+        let lanes = self.system.lane_count();
         let known = CampaignState::load(path, self.circumstances(), lanes, segments)?;
         Ok(known.unwrap_or_else(|| self.blank()))
     }
@@ -300,7 +300,7 @@ impl<'a> WcetProfiler<'a> {
         let tasks = tasks.collect::<Result<Vec<_>, _>>()?;
         let machine = format!("{}; {}", self.calibration.machine, self.calibration.driver);
         let rows = state.tasks.iter().enumerate().flat_map(|(position, task)| self.slowdowns(position, task));
-        let lanes = u16::try_from(self.system.by_lane().len()).unwrap_or(u16::MAX);
+        let lanes = u16::try_from(self.system.lane_count()).unwrap_or(u16::MAX);
         let table = SlowdownTable { lanes, rows: rows.collect() };
         let profile = Profile::new(path, machine, machine::wall_clock(), self.company(), tasks);
         let (wait, flushed) = (self.system.fleet().wait(), self.opposition.is_flushing());
@@ -363,7 +363,7 @@ impl<'a> WcetProfiler<'a> {
 
     /// What the certificate's text says of the victim's state and the campaign.
     fn words(&self, state: &CampaignState, position: usize) -> String {
-        let others = self.system.by_lane().len().saturating_sub(1);
+        let others = self.system.lane_count().saturating_sub(1);
         let lane = self.system.lanes()[position];
         let tasks = &self.system.lanes()[..self.opposition.tasks()];
         let mates = tasks.iter().filter(|other| **other == lane).count() > 1;

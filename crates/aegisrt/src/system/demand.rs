@@ -70,7 +70,7 @@ impl System {
             let legal = format!("at least {needed}");
             RuntimeError::from(self.fleet.complain(task, "budget.memory", problem, legal))
         };
-        let slots = slots.get(task.index()).copied().unwrap_or(1).max(1);
+        let slots = slots_of(model, slots);
         let known = profile.and_then(|profile| profile.task(&model.config.name)).map(|known| &known.memory);
         let handed = self
             .handed(model, known, slots)?
@@ -112,7 +112,7 @@ impl System {
     /// and what its segments hand over, as far as its backend declares that.
     pub(crate) fn exchange_blocks(&self, slots: &[u32]) -> Vec<Vec<Bytes>> {
         let of = |model: &Model| {
-            let slots = slots.get(model.task.index()).copied().unwrap_or(1).max(1);
+            let slots = slots_of(model, slots);
             let input = |spec: &TensorSpec| {
                 let count = if model.is_state(spec) { 1 } else { slots as usize };
                 std::iter::repeat_n(spec.bytes, count)
@@ -132,7 +132,7 @@ impl System {
     /// As [`System::demands`].
     pub fn staging(&self, slots: &[u32]) -> Result<Vec<Bytes>, RuntimeError> {
         let of = |model: &Model| {
-            let slots = slots.get(model.task.index()).copied().unwrap_or(1).max(1);
+            let slots = slots_of(model, slots);
             // What overflows is refused by the budget, with the task's name.
             Ok(self.staging_of(model, slots)?.unwrap_or(Bytes::MAX))
         };
@@ -173,6 +173,11 @@ impl System {
         }
         Ok(model.io_plan(slots).staging_bytes(&model.description)?)
     }
+}
+
+/// The input slots of a model among those of all tasks: at least one.
+fn slots_of(model: &Model, slots: &[u32]) -> u32 {
+    slots.get(model.task.index()).copied().unwrap_or(1).max(1)
 }
 
 /// The largest scratch that the backend declares of any segment; nothing where only a profile can tell.
