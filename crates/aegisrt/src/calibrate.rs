@@ -70,7 +70,7 @@ impl Default for CalibrateOptions {
 
 /// Samples of every overhead, by name, what is charged for them, and what was seen besides.
 #[derive(Clone, Debug)]
-pub struct Calibration {
+pub struct Measured {
     /// What the analysis charges.
     pub overheads: Overheads,
     /// The samples behind it.

@@ -23,7 +23,7 @@ use super::rehearsal::Rehearsal;
 use super::samples::{NONE, with_margin};
 use super::steps::{Looks, Steps, Synthetic, Timed};
 use super::turns::{self, Turns};
-use super::{CalibrateOptions, Calibration, enough, floors, wakeups};
+use super::{CalibrateOptions, Measured, enough, floors, wakeups};
 use crate::carrier::{Crew, CrewOptions};
 use crate::config::{Figure, LaunchMode};
 use crate::error::RuntimeError;
@@ -45,7 +45,7 @@ pub fn calibrate(
     synthetic: &mut Synthetic,
     options: CalibrateOptions,
     carriers: CrewOptions,
-) -> Result<Calibration, RuntimeError> {
+) -> Result<Measured, RuntimeError> {
     let part = |share: u64| Nanos::new(options.duration.get() / 10 * share);
     let mut figures = floors::measure(system, &rehearsal.loader, &rehearsal.floor, part(2))?;
     let beside = rehearsal.system(system)?;
@@ -55,7 +55,7 @@ pub fn calibrate(
         paths.wakeup = paths.wakeup.with(wakeups::measure(system.clock(), part(1)));
         enough("wake-ups", &paths.wakeup, options)?;
     }
-    let lanes: u64 = system.partitions().iter().map(|(_, lanes)| u64::from(*lanes)).sum();
+    let lanes = system.lane_count() as u64;
     let bursts = if lanes > 1 { &paths.burst } else { &paths.alone };
     for (what, samples) in [("handoff", &paths.alone), ("turns", &turns.launching), ("bursts", bursts)] {
         enough(what, samples, options)?;
@@ -94,7 +94,7 @@ pub fn calibrate(
         ("wakeup", paths.wakeup),
     ];
     let turn = Some(with_margin(turns.mark, options.margin_ppm));
-    Ok(Calibration { overheads, samples, figures, turn, stalls: spins.then_some(stalls), rounds })
+    Ok(Measured { overheads, samples, figures, turn, stalls: spins.then_some(stalls), rounds })
 }
 
 fn nanos(span: Duration) -> Nanos {

@@ -14,7 +14,7 @@ use aegis_types::{LaneId, Nanos, PartitionId, Sink, TaskId, Time};
 use super::laps::{Laps, Paths, Situation};
 use super::samples::{NONE, Samples};
 use super::steps::{Looks, Steps, Synthetic};
-use super::{CalibrateOptions, Calibration, enough};
+use super::{CalibrateOptions, Measured, enough};
 use crate::carrier::{Crew, CrewOptions, LaneReport, LaneSpec, Work};
 use crate::error::RuntimeError;
 use crate::feed::SplitMix;
@@ -31,7 +31,7 @@ pub fn calibrate(
     synthetic: &mut Synthetic,
     options: CalibrateOptions,
     carriers: CrewOptions,
-) -> Result<Calibration, RuntimeError> {
+) -> Result<Measured, RuntimeError> {
     let clock = system.clock();
     let mut steps = Steps::new(synthetic, clock)?;
     let paths = measure_paths(system, options, carriers, &mut steps)?;
@@ -60,7 +60,7 @@ pub fn calibrate(
         ("handoff", paths.busy),
         ("wakeup", paths.wakeup),
     ];
-    Ok(Calibration { overheads, samples, figures: Vec::new(), turn: None, stalls: None, rounds })
+    Ok(Measured { overheads, samples, figures: Vec::new(), turn: None, stalls: None, rounds })
 }
 
 fn measure_paths(
