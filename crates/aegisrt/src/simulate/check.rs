@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | 1 | responses within R(X) wherever no assumption broke; the covered share is reported | `jobs` |
 //! | 2 | one segment in flight per lane, none beside one that it excludes | `lanes`, `apart`, [`SimPlant`](super::plant::SimPlant) |
-//! | 3 | bytes in use within reservations within capacity | `memory` |
+//! | 3 | bytes in use within reservations within capacity, and no task meets the bytes of another | `memory`, `loaded` |
 //! | 4 | every accepted job reaches exactly one terminal state | `jobs` |
 //! | 5 | nothing illegal happens: arrivals, queues, order of segments, who is dropped, who runs | `jobs`, `lanes`, `kept` |
 //! | 6 | sequences of records without a gap that was not counted | `traced` |

@@ -11,7 +11,7 @@ use super::check::{Checks, Counts, LaneCounts, Violation};
 use super::faults::FaultPlan;
 use super::generate::Scenario;
 use super::memory::Lodged;
-use super::plant::{SimPlant, Work, device};
+use super::plant::{SimPlant, SimWork, device};
 use crate::driver::Driver;
 
 /// How long a run may drain: longer than any drawn hang with everything behind it.
@@ -91,7 +91,7 @@ impl Episode<'_> {
     ///
     /// # Errors
     /// [`SimulateError`] if there is no engine for the certificate.
-    pub fn run_work<W: Work, R>(
+    pub fn run_work<W: SimWork, R>(
         &self,
         policy: Box<dyn SchedulingPolicy>,
         device: Arc<SimDevice>,

@@ -15,21 +15,21 @@ use aegis_cuda::{
     BackendLoader, CompletionFlag, Device, DeviceMemory, DeviceSlice, MemorySpace, ModelDescription,
     ModelMemory, ModelRequest, ScriptedLoader, SimClock, SimDevice, SimOptions,
 };
-use aegis_memory::{Demand, Ledger, LowestOffsetFirst, MemoryOrchestrator, PlanReservation, TaskGrant};
+use aegis_memory::{Demand, Ledger, LowestOffsetFirst, MemoryOrchestrator, TaskGrant};
 use aegis_sched::engine::Dispatch;
 use aegis_sched::{Certificate, charge};
 use aegis_types::record::Discard;
 use aegis_types::records::SegmentOutcome;
 use aegis_types::{
-    Bytes, DispatchSeq, Extent, LaneId, MemoryGrant, Nanos, PartitionId, ResourceBudget, SegmentIndex,
-    TaskId, Time,
+    Bytes, DispatchSeq, Extent, LaneId, Nanos, PartitionId, ResourceBudget, SegmentIndex, TaskId,
 };
 
 use super::SimulateError;
 use super::episode::Episode;
 use super::faults::FaultPlan;
 use super::generate::Scenario;
-use super::plant::{self, Work};
+use super::memory::grants;
+use super::plant::{self, SimWork};
 use crate::feed::{Feed, SplitMix};
 
 /// Alignment of everything that is planned.
@@ -202,11 +202,7 @@ fn lodge(device: &SimDevice, demands: &[Demand]) -> Result<Lodging, SimulateErro
     let plan = MemoryOrchestrator::with_align(ALIGN)?.plan(demands, ledger.capacity(), &LowestOffsetFirst)?;
     let region = device.reserve(MemorySpace::Device, plan.peak())?;
     let scratch = plan.lanes().iter().map(|lane| (lane.lane, lane.extent)).collect();
-    let reservation = PlanReservation::reserve(plan, &ledger, &mut Discard, Time::ZERO)?;
-    let lanes = reservation.into_grants(LINES);
-    let mut grants: Vec<TaskGrant> = lanes.into_iter().flat_map(|lane| lane.tasks).collect();
-    grants.sort_by_key(MemoryGrant::owner);
-    Ok((region, grants, scratch))
+    Ok((region, grants(plan, &ledger, LINES)?, scratch))
 }
 
 impl LoadedLanes {
@@ -288,7 +284,7 @@ impl Twin {
     }
 }
 
-impl Work for LoadedLanes {
+impl SimWork for LoadedLanes {
     fn flags(&self) -> Vec<Arc<dyn CompletionFlag>> {
         self.lanes.iter().map(Lane::flag).collect()
     }

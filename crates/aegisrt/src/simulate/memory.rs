@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use aegis_cuda::{CompletionFlag, SimDevice};
 use aegis_memory::{
-    Demand, Ledger, LowestOffsetFirst, MemoryError, MemoryOrchestrator, PlanReservation, TaskGrant,
+    Demand, Ledger, LowestOffsetFirst, MemoryError, MemoryOrchestrator, MemoryPlan, PlanReservation,
+    TaskGrant,
 };
 use aegis_sched::TaskSet;
 use aegis_sched::engine::Dispatch;
@@ -14,7 +15,7 @@ use aegis_types::records::SegmentOutcome;
 use aegis_types::{Bytes, Extent, LaneId, MemoryClass, MemoryGrant, Nanos, Time};
 
 use super::SimulateError;
-use super::plant::{Spans, Work};
+use super::plant::{SimWork, Spans};
 use crate::feed::SplitMix;
 
 /// Alignment of scratch.
@@ -48,7 +49,8 @@ impl Lodged {
         let needed = demands.iter().map(total).sum::<u64>();
         // Just enough without any sharing, so that a plan that wastes would be refused.
         let ledger = Ledger::new(Bytes::new(needed));
-        let grants = grants(&demands, &ledger)?;
+        let plan = MemoryOrchestrator::new().plan(&demands, ledger.capacity(), &LowestOffsetFirst)?;
+        let grants = grants(plan, &ledger, LINES)?;
         let held = vec![None; set.platform().lanes()];
         let spans = Spans::bind(device, set)?;
         Ok(Self { spans, ledger, grants, scratch, held, found: Vec::new() })
@@ -98,17 +100,16 @@ fn demands(set: &TaskSet, seed: u64) -> Vec<Demand> {
         .collect()
 }
 
-/// The grants of a fleet, by task.
-fn grants(demands: &[Demand], ledger: &Ledger) -> Result<Vec<TaskGrant>, MemoryError> {
-    let plan = MemoryOrchestrator::new().plan(demands, ledger.capacity(), &LowestOffsetFirst)?;
+/// The grants of a plan, by task, each arena with so many lines.
+pub(super) fn grants(plan: MemoryPlan, ledger: &Ledger, lines: usize) -> Result<Vec<TaskGrant>, MemoryError> {
     let reservation = PlanReservation::reserve(plan, ledger, &mut Discard, Time::ZERO)?;
-    let lanes = reservation.into_grants(LINES);
+    let lanes = reservation.into_grants(lines);
     let mut grants: Vec<TaskGrant> = lanes.into_iter().flat_map(|lane| lane.tasks).collect();
     grants.sort_by_key(MemoryGrant::owner);
     Ok(grants)
 }
 
-impl Work for Lodged {
+impl SimWork for Lodged {
     fn flags(&self) -> Vec<Arc<dyn CompletionFlag>> {
         self.spans.flags()
     }

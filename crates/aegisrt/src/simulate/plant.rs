@@ -31,7 +31,7 @@ const MEMORY: u64 = 64 << 20;
 const UNITS: u32 = 8;
 
 /// What runs on the lanes of a simulation, and the lanes themselves.
-pub trait Work {
+pub trait SimWork {
     /// The completion flag of each lane, by number.
     fn flags(&self) -> Vec<Arc<dyn CompletionFlag>>;
 
@@ -42,7 +42,7 @@ pub trait Work {
     fn landed(&mut self, command: &Dispatch, outcome: SegmentOutcome);
 }
 
-/// Work without data: spans of virtual time.
+/// SimWork without data: spans of virtual time.
 pub struct Spans {
     streams: Vec<Box<dyn Stream>>,
 }
@@ -66,7 +66,7 @@ pub fn lanes(set: &TaskSet) -> impl Iterator<Item = (PartitionId, LaneId)> {
     numbered.filter_map(|lane| Some((set.platform().partition_of(lane)?, lane)))
 }
 
-impl Work for Spans {
+impl SimWork for Spans {
     fn flags(&self) -> Vec<Arc<dyn CompletionFlag>> {
         self.streams.iter().map(|stream| stream.flag()).collect()
     }
@@ -169,7 +169,7 @@ pub fn device(set: &TaskSet, slowdown: &[u64]) -> Result<Arc<SimDevice>, DeviceE
     Ok(Arc::new(device))
 }
 
-impl<W: Work> SimPlant<W> {
+impl<W: SimWork> SimPlant<W> {
     /// The world of a scenario, with `work` on its lanes and `plan` going wrong.
     pub fn new(
         scenario: &Scenario,
@@ -336,7 +336,7 @@ fn longest(task: &Task, wait: Nanos, charged: ChargedTask, (latency, slowest): (
 }
 
 /// Tasks that come are as fast and as slow as they may be.
-impl<W: Work> Changeable for SimPlant<W> {
+impl<W: SimWork> Changeable for SimPlant<W> {
     fn change(&mut self, set: &TaskSet, numbers: &[Option<TaskId>]) {
         // What is certified could be charged.
         let Ok(charged) = charge(set) else { return };
@@ -361,7 +361,7 @@ impl<W: Work> Changeable for SimPlant<W> {
     }
 }
 
-impl<W: Work> Plant for SimPlant<W> {
+impl<W: SimWork> Plant for SimPlant<W> {
     fn now(&self) -> Time {
         self.clock.now()
     }
