@@ -1,10 +1,11 @@
 //! The loop of a carrier's thread: a visit to each of its lanes in turn, again and again.
 //!
 //! On a device whose work runs where it is launched, a thread carries one lane, and a visit lasts as long as a segment.
-//! On an asynchronous device one thread carries every lane that the fleet does not give a carrier of its own: launches are
-//! first in, first out by construction, and one waits for a visit to each other lane of its thread at most and for one
-//! question after a long segment, without a lock (rule 3 of `docs/model.md`). A visit looks at the flag before the mailbox, because the driver may see the flag first and post
-//! the next launch: what the job before left is then taken away before its buffers can be written again.
+//! On an asynchronous device one thread carries every lane that the fleet does not give a carrier of its own: launches
+//! are first in, first out by construction, and one waits for a visit to each other lane of its thread at most and for
+//! one question after a long segment, without a lock (rule 3 of `docs/model.md`). A visit looks at the flag before the
+//! mailbox, because the driver may see the flag first and post the next launch: what the job before left is then taken
+//! away before its buffers can be written again.
 //!
 //! Where the fleet lets the driver launch, there is no such thread: the driver makes the visits itself
 //! ([`driven`](crate::driven)).

@@ -48,7 +48,8 @@ pub struct Prepared {
 }
 
 /// A measured budget that was taken without some of the tasks that share the device in the fleet, and that no budget of
-/// the enemy level replaces: contention from those, and what they leave in the caches, is not in it. The level of the budget's basis says so too.
+/// the enemy level replaces: contention from those, and what they leave in the caches, is not in it. The level of the
+/// budget's basis says so too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContextGap {
     /// The task with the budget.
@@ -63,8 +64,8 @@ pub struct ContextGap {
 /// # Errors
 /// - [`ConfigError::Stale`] if a profile's entry was made for another model, other shapes or in another partition;
 /// - [`ConfigError::Budget`] if `budget.compute` is less than what profile or backend need;
-/// - [`ConfigError::Field`] if a task has no budget from anywhere, if nobody measured its turn at a launcher, if a profile has another number of segments, or if
-///   a lane lies outside the task's partition or contradicts the fleet;
+/// - [`ConfigError::Field`] if a task has no budget from anywhere, if nobody measured its turn at a launcher, if a
+///   profile has another number of segments, or if a lane lies outside the task's partition or contradicts the fleet;
 /// - [`ConfigError::Model`] for what the scheduler refuses.
 ///
 /// # Panics
