@@ -13,6 +13,8 @@
 //! | [`lane`] | [`Lane`], [`LaunchReport`]: enqueue, carry state, signal, contain panics |
 //! | [`io`] | [`IoPlan`]: slots and state pairs, and the memory behind them |
 //! | [`staging`] | [`Staging`]: the host's side of I/O where the device has memory of its own |
+//! | `graphs` | segments captured at load time, by the slot whose buffers they use |
+//! | `guard` | the one wall against panics of backends |
 //! | [`state`] | [`LaneState`], [`ExecutionState`]: what may follow what |
 //! | [`watch`] | [`BudgetWatch`]: what was used against what was granted |
 //! | [`error`] | [`ContextError`], [`LaunchError`] |

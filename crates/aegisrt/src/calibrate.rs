@@ -12,6 +12,7 @@
 //! | [`gaps`] | when a spinning thread did not run |
 //! | `laps` | work going round between driver and lanes |
 //! | `turns` | visits of the launcher to its lanes |
+//! | `wakeups` | how long a sleeping thread takes to run after it was woken |
 //! | [`rehearsal`] | models that keep an asynchronous device busy |
 //!
 //! Every charge is the largest of its samples times one plus the margin. Of what threads do the largest thousandth is
