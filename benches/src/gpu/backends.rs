@@ -2,8 +2,8 @@
 //!
 //! The loop is what a program without a runtime would write against the same backend: inputs into pinned memory, the
 //! model's calls or its captured graph with the copies of its inputs and outputs on a stream, then a wait. Loop and
-//! runtime run by turns in one process, now one first and now the other, so that both meet the same episodes of the same
-//! machine. Each turn loads the model anew for both: where its buffers come to lie makes a job of half a millisecond faster
+//! runtime run in one process at the same time, each between the other's jobs, so that both meet the same episodes of the
+//! machine. Each slice loads the model anew for both: where its buffers come to lie makes a job of half a millisecond faster
 //! or slower by some microseconds, and a loop that kept its place would be compared with many places of the other.
 //!
 //! | module | what it holds |
@@ -22,9 +22,11 @@ use aegisrt::inventory::{Loaders, Model};
 use aegisrt::system::{Builder, System};
 use serde::{Deserialize, Serialize};
 
+use super::between::{Beat, between};
 use super::card::Gpu;
 use super::error::ExperimentError;
 use super::overhead::above;
+use super::serve::options;
 use super::spread::{Spread, SpreadRow};
 use super::stages::Bench;
 
@@ -32,14 +34,14 @@ pub mod bare;
 pub mod outputs;
 pub mod subject;
 
-use bare::{Bare, Way};
+use bare::{Bare, pause_for};
 use subject::{About, Subject, whole};
 
 /// What is aimed at, at the median and at the 99.9th percentile.
 pub const LIMITS: [(f64, Nanos); 2] = [(0.5, Nanos::from_micros(5)), (0.999, Nanos::from_micros(15))];
 
-/// One slice of the loop or of the runtime: shorter than the episodes in which a host is slow.
-const SLICE: Nanos = Nanos::from_millis(500);
+/// One slice, in which loop and runtime have each a place in memory.
+const SLICE: Nanos = Nanos::from_millis(1_000);
 
 /// What runs models here, and where its libraries are.
 #[derive(Clone, Debug, Default)]
@@ -61,7 +63,7 @@ pub struct BackendRow {
     pub pause_ns: u64,
     /// What the backend said of how it was loaded.
     pub remarks: Vec<String>,
-    /// The loop with the model's calls, which waits for the stream, from when the job was due.
+    /// The loop with the model's calls, which waits for the stream, one job after the other and nothing beside them.
     pub calls: SpreadRow,
     /// The loop at its best: the graph where there is one, else the calls, and a polled flag.
     pub bare: SpreadRow,
@@ -69,7 +71,7 @@ pub struct BackendRow {
     pub ours: SpreadRow,
     /// The runtime above the loop at its best, at the median and the 99.9th percentile, all slices together.
     pub above_ns: [i64; 2],
-    /// The same, slice by slice against the slice just before.
+    /// The same, slice by slice.
     pub slices: Vec<[i64; 2]>,
     /// The medians of the slices.
     pub slices_median_ns: [i64; 2],
@@ -81,6 +83,8 @@ pub struct BackendRow {
 struct Duel {
     described: Model,
     subject: Subject,
+    /// What a job takes, and how far apart two are.
+    job: Nanos,
     pause: Nanos,
     captured: bool,
     remarks: Vec<String>,
@@ -130,41 +134,31 @@ impl Duel {
         let (gpu, store) = (&bench.gpu, &bench.store);
         let described = subject::describe(gpu, loaders, about)?;
         let mut bare = Bare::on_whole_device(gpu, &described)?;
-        let pause = bare.pause()?;
+        let job = bare.job()?;
+        let pause = pause_for(job);
+        let calls = bare.calls()?;
         let (captured, remarks) = (bare.is_captured(), bare.remarks());
         bare.close()?;
         let subject = Subject::open(gpu, store, loaders, about, pause)?;
-        let new = Spread::new;
-        let (calls, floor, ours) = (new(), new(), new());
-        Ok(Self { described, subject, pause, captured, remarks, calls, floor, ours, slices: Vec::new() })
+        let (floor, ours, slices) = (Spread::new(), Spread::new(), Vec::new());
+        Ok(Self { described, subject, job, pause, captured, remarks, calls, floor, ours, slices })
     }
 
-    /// One slice of each.
+    /// One slice of both.
     fn turn(&mut self, gpu: &Gpu) -> Result<(), ExperimentError> {
-        let (floor, ours) = match self.slices.len() % 2 {
-            0 => {
-                let floor = self.bare(gpu)?;
-                (floor, self.subject.serve(SLICE, self.pause)?)
-            }
-            _ => {
-                let ours = self.subject.serve(SLICE, self.pause)?;
-                (self.bare(gpu)?, ours)
-            }
+        let options = options(SLICE, None);
+        let measure = |beat: Beat<'_>| {
+            let mut bare = Bare::on_whole_device(gpu, &self.described)?;
+            let floor = bare.measure_between(beat, self.pause, self.job)?;
+            bare.close()?;
+            Ok(floor)
         };
+        let serve = || self.subject.serve(&options, self.pause);
+        let (floor, ours) = between(&options.live, SLICE, measure, serve)?;
         self.slices.push(LIMITS.map(|(quantile, _)| above(&ours, &floor, quantile)));
         self.floor.merge(&floor);
         self.ours.merge(&ours);
         Ok(())
-    }
-
-    /// A slice of the loop at its best, and a shorter one of its calls.
-    fn bare(&mut self, gpu: &Gpu) -> Result<Spread, ExperimentError> {
-        let mut bare = Bare::on_whole_device(gpu, &self.described)?;
-        let short = Nanos::new(SLICE.get() / 3);
-        self.calls.merge(&bare.measure_beside(Way::Calls, short, self.pause)?);
-        let floor = bare.measure_beside(Way::Best, SLICE, self.pause)?;
-        bare.close()?;
-        Ok(floor)
     }
 
     fn row(&self) -> BackendRow {

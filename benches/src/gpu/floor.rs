@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use aegis_cuda::conformance::CountingGrant;
 use aegis_cuda::kernel::KernelLoader;
@@ -15,15 +14,17 @@ use aegis_cuda::{
     PartitionRequest, RuntimeBackend, Stream, Units,
 };
 use aegis_types::{Bytes, DispatchSeq, Extent, LaneId, Nanos, PartitionId, SegmentIndex, Time};
-use aegisrt::config::LaunchMode;
 use serde::{Deserialize, Serialize};
 
+use super::between::Beat;
 use super::card::{Gpu, Opened};
 use super::error::ExperimentError;
 use super::spread::{Spread, SpreadRow};
 
 /// Memory of the model: it takes next to none.
 const MEMORY: Bytes = Bytes::new(1 << 20);
+/// About what one launch takes until its flag is seen.
+const ROUND: Nanos = Nanos::from_micros(10);
 /// Work that takes longer than this hangs.
 const HANG: Nanos = Nanos::from_millis(2_000);
 
@@ -66,11 +67,10 @@ pub struct Floor {
 }
 
 impl Floor {
-    /// What is written of it.
-    pub fn row(&self, pause: Nanos, bare: &Bare) -> FloorRow {
+    /// What is written of it; so many graphs were launched in turn on so many lanes.
+    pub fn row(&self, pause: Nanos, graphs: u16, lanes: u16) -> FloorRow {
         let (round, hold) = (self.round.row(), self.hold.row());
         let due = self.due.row_with_histogram();
-        let (graphs, lanes) = (bare.graphs.len() as u16, bare.streams.len() as u16);
         FloorRow { round, due, calm: self.calm.row(), hold, pause_ns: pause.get(), graphs, lanes }
     }
 
@@ -97,30 +97,8 @@ pub struct Bare {
     graphs: Vec<Captured>,
     streams: Vec<Box<dyn Stream>>,
     device: Opened,
-    launch: LaunchMode,
     sequence: DispatchSeq,
     next: usize,
-}
-
-/// Does `work` while as many other threads spin as the runtime has beside the one that launches: the driver beside a
-/// carrier, nobody where the driver launches.
-pub(super) fn in_company<R>(launch: LaunchMode, work: impl FnOnce(&HostClock) -> R) -> R {
-    let clock = HostClock::start();
-    if launch == LaunchMode::Driver {
-        return work(&clock);
-    }
-    let over = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !over.load(Ordering::Acquire) {
-                std::hint::black_box(clock.now());
-                std::hint::spin_loop();
-            }
-        });
-        let result = work(&clock);
-        over.store(true, Ordering::Release);
-        result
-    })
 }
 
 impl Bare {
@@ -144,8 +122,7 @@ impl Bare {
             let offset = Bytes::new(MEMORY.get() * u64::from(number));
             captured.push(capture(artifact, lane, stream, Arc::clone(&region), offset)?);
         }
-        let (launch, sequence) = (gpu.launch, DispatchSeq::NONE);
-        Ok(Self { graphs: captured, streams, device: opened, launch, sequence, next: 0 })
+        Ok(Self { graphs: captured, streams, device: opened, sequence: DispatchSeq::NONE, next: 0 })
     }
 
     /// Launches `count` times, one graph after the other, at nominal instants `pause` apart or back to back for zero, and polls the flag.
@@ -163,23 +140,17 @@ impl Bare {
         Ok(floor)
     }
 
-    /// The same for so long, while as many threads spin as in the runtime.
+    /// Launches between the jobs of a run, `pause` apart as they are.
     ///
     /// # Errors
     /// As [`measure`](Self::measure).
-    pub fn measure_beside(&mut self, duration: Nanos, pause: Nanos) -> Result<Floor, ExperimentError> {
-        in_company(self.launch, |clock| {
-            let end = clock.now().saturating_add(duration);
-            let mut floor = Floor::default();
-            let mut number = 0;
-            let mut due = clock.now();
-            while clock.now() < end {
-                due = next_due(due, pause, clock);
-                self.once(clock, due, (number >= WARM_UP).then_some(&mut floor))?;
-                number += 1;
-            }
-            Ok(floor)
-        })
+    pub fn measure_between(&mut self, beat: Beat<'_>, pause: Nanos) -> Result<Floor, ExperimentError> {
+        let clock = HostClock::start();
+        let mut floor = Floor::default();
+        for (number, due) in (0..).zip(beat.dues(&clock, pause, ROUND)) {
+            self.once(&clock, due, (number >= WARM_UP).then_some(&mut floor))?;
+        }
+        Ok(floor)
     }
 
     /// One launch that is due at an instant, and what it took.

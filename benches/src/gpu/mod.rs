@@ -9,6 +9,7 @@
 //! | [`ranks`], [`anatomy`] | deadlines under which bounds can be seen, and what bounds are made of |
 //! | [`circuit`], [`saturation`], [`pace`] | jobs on lanes without an engine |
 //! | [`floor`], [`copies`], [`walk`] | one thread's launches, or none, without a runtime |
+//! | [`between`], [`overhead`] | the runtime and a floor at the same time |
 //! | [`spread`], [`store`], [`error`] | results |
 //! | [`card`], [`fleet`], [`workload`], [`recipe`], [`bed`] | the device, and models on it |
 //! | [`serve`] | a certified set in the whole runtime |
@@ -18,6 +19,7 @@
 pub mod anatomy;
 pub mod backends;
 pub mod bed;
+pub mod between;
 pub mod capacity;
 pub mod card;
 pub mod case;

@@ -8,7 +8,7 @@ use aegis_trace::Trace;
 use aegis_types::records::{JobReleased, SegmentCompleted, SegmentDispatched, SegmentRan, StallHandled};
 use aegis_types::{Bytes, JobId, Nanos, Record, Time};
 use aegisrt::config::{CalibratedDevice, Calibration, Prepared};
-use aegisrt::run::run;
+use aegisrt::run::{RunOptions, run};
 use serde::{Deserialize, Serialize};
 
 use super::bed::Bed;
@@ -16,7 +16,7 @@ use super::card::Gpu;
 use super::error::ExperimentError;
 use super::fleet::{FleetPlan, PartitionPlan, TaskPlan};
 use super::floor::{STALL, WARM_UP};
-use super::serve::{Contract, options, trace_of};
+use super::serve::{Contract, trace_of};
 use super::spread::Spread;
 use super::store::Store;
 use super::workload::NOTHING;
@@ -196,15 +196,13 @@ impl Subject {
         Ok(Self { bed, prepared, certificate, calibration })
     }
 
-    /// Serves the tasks for so long. Jobs that take longer than `slow` are kept one by one.
+    /// Serves the tasks.
     ///
     /// # Errors
     /// What device or model refuse.
-    pub fn serve(&self, duration: Nanos, slow: Nanos) -> Result<Responses, ExperimentError> {
+    pub fn serve(&self, options: &RunOptions) -> Result<Trace, ExperimentError> {
         let Self { bed, prepared, certificate, calibration } = self;
-        let options = options(duration, None);
-        let report = run(bed.system(), prepared, certificate.clone(), None, calibration, &options)?;
-        Ok(responses(&trace_of(report.trace)?, slow))
+        trace_of(run(bed.system(), prepared, certificate.clone(), None, calibration, options)?.trace)
     }
 
     /// Gives the device up.
@@ -213,8 +211,8 @@ impl Subject {
     }
 }
 
-/// Jobs of a trace, without the first [`WARM_UP`] releases.
-fn responses(trace: &Trace, slow: Nanos) -> Responses {
+/// Jobs of a trace, without the first [`WARM_UP`] releases. Those that take longer than `slow` are kept one by one.
+pub fn responses(trace: &Trace, slow: Nanos) -> Responses {
     let mut released: BTreeMap<JobId, (Time, Time)> = BTreeMap::new();
     let mut dispatched: BTreeMap<JobId, Time> = BTreeMap::new();
     let mut ran: BTreeMap<JobId, (Time, Time)> = BTreeMap::new();

@@ -296,6 +296,8 @@ pub struct LayoutRow {
 pub struct Care<'a> {
     /// Seconds of each cell.
     pub seconds: u64,
+    /// Execution alone over period of the cells, in thousandths.
+    pub loads: &'a [u64],
     /// How budgets are measured.
     pub options: ProfileOptions,
     /// Rounds of campaign and search at most.
@@ -305,19 +307,19 @@ pub struct Care<'a> {
 }
 
 /// Certifies the fleet on a layout and serves every load: with a certificate where the load has one, as the same lanes
-/// without beyond. The highest certified load itself is served, too.
+/// without beyond. The highest certified load itself is served, too. `keep` is given what there is after every cell.
 ///
 /// # Errors
-/// What device, memory or a model refuses.
+/// What device, memory or a model refuses, and what `keep` says.
 pub fn ours(
     gpu: &Gpu,
     store: &Store,
     members: &[Member],
     layout: &Layout,
-    loads: &[u64],
     care: Care<'_>,
-) -> Result<LayoutRow, ExperimentError> {
-    let Care { seconds, options, rounds, known } = care;
+    mut keep: impl FnMut(&LayoutRow) -> Result<(), ExperimentError>,
+) -> Result<(), ExperimentError> {
+    let Care { seconds, loads, options, rounds, known } = care;
     let mut bed = Bed::open(gpu, store, &layout.plan(gpu, members))?;
     let calibration = bed.calibrate(store, &layout.label, 4)?;
     let outline = layout.outline(members);
@@ -345,11 +347,12 @@ pub fn ours(
     for load in std::iter::once(certified.fitted.load).chain(within) {
         store.tell(&format!("rivals: {} at {:.2}, certified", layout.label, load as f64 / 1e3));
         row.cells.push(serve_cell(&bed, members, layout, &calibration, &certified, load, seconds)?);
+        keep(&row)?;
     }
     let beyond: Vec<u64> = loads.iter().copied().filter(|load| *load > certified.fitted.load).collect();
     row.cells.extend(lanes_beyond(&bed, store, members, layout, &certified, &beyond, seconds)?);
     bed.close();
-    Ok(row)
+    keep(&row)
 }
 
 fn serve_cell(

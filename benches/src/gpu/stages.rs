@@ -9,6 +9,7 @@ use aegis_types::Nanos;
 use serde::{Deserialize, Serialize};
 
 use super::backends;
+use super::between::{Beat, between};
 use super::capacity::{self, CapacityRow, Effort, arrivals_case};
 use super::card::Gpu;
 use super::certify;
@@ -18,11 +19,12 @@ use super::error::ExperimentError;
 use super::floor::{Bare, Floor, FloorRow};
 use super::isolation::{self, IsolationRow, Placement};
 use super::jobs::{self, Care, Division, JobsReport, JobsRow};
-use super::overhead::{GAP, LIMITS, Responses, SlowRow, Subject, above, lanes_for};
+use super::overhead::{GAP, LIMITS, Responses, SlowRow, Subject, above, lanes_for, responses};
 use super::pace::Sharing;
 use super::recipe::Recipe;
 use super::rivals::{self, Cell, Layout, LayoutRow, Member, Uncertified};
 use super::saturation::{Enough, alone};
+use super::serve::options;
 use super::soak::{self, SoakReport};
 use super::spread::{Spread, SpreadRow};
 use super::store::{Allowance, Store};
@@ -54,8 +56,8 @@ pub type FloorReport = Vec<FloorRow>;
 pub fn floor(bench: &Bench, count: u64) -> Result<String, ExperimentError> {
     bench.store.tell("floor");
     let mut bare = Bare::load(&bench.gpu, NOTHING, 1, 1)?;
-    let back_to_back = bare.measure(count, Nanos::ZERO)?.row(Nanos::ZERO, &bare);
-    let paced = bare.measure(count / 10, GAP)?.row(GAP, &bare);
+    let back_to_back = bare.measure(count, Nanos::ZERO)?.row(Nanos::ZERO, 1, 1);
+    let paced = bare.measure(count / 10, GAP)?.row(GAP, 1, 1);
     let rows: FloorReport = vec![back_to_back, paced];
     bare.close()?;
     bench.store.save("floor", &rows)?;
@@ -115,14 +117,14 @@ pub struct OverheadReport {
     pub rows: Vec<OverheadRow>,
 }
 
-/// One slice of floor or runtime: shorter than the episodes in which a host is slow, so that both meet the same ones. A
-/// 99.9th percentile needs many of them together; alone, a slice has too few jobs for one.
-const SLICE: Nanos = Nanos::from_millis(250);
+/// One slice of floor and runtime, by turns with those of other numbers of tasks: both are there at the same time.
+const SLICE: Nanos = Nanos::from_millis(1_000);
+/// One slice of the control.
+const WALK: Nanos = Nanos::from_millis(250);
 
-/// A fleet and the floor of as many graphs on as many lanes, with what was seen of both.
+/// A fleet, and the floor of as many graphs on as many lanes, with what was seen of both.
 struct Duel {
     tasks: u16,
-    bare: Bare,
     floor: Floor,
     subject: Subject,
     responses: Responses,
@@ -132,29 +134,31 @@ struct Duel {
 
 impl Duel {
     fn open(gpu: &Gpu, store: &Store, tasks: u16) -> Result<Self, ExperimentError> {
-        let bare = Bare::load(gpu, NOTHING, tasks, lanes_for(tasks))?;
         let subject = Subject::open(gpu, store, tasks)?;
         let (floor, responses) = (Floor::default(), Responses::default());
-        Ok(Self { tasks, bare, floor, subject, responses, slices: Vec::new() })
+        Ok(Self { tasks, floor, subject, responses, slices: Vec::new() })
     }
 
-    /// One slice of each.
-    fn turn(&mut self) -> Result<(), ExperimentError> {
-        let floor = self.bare.measure_beside(SLICE, GAP)?;
-        let responses = self.subject.serve(SLICE, floor.due.quantile(0.99))?;
+    /// One slice of both.
+    fn turn(&mut self, gpu: &Gpu) -> Result<(), ExperimentError> {
+        let options = options(SLICE, None);
+        let measure = |beat: Beat<'_>| {
+            let mut bare = Bare::load(gpu, NOTHING, self.tasks, lanes_for(self.tasks))?;
+            let floor = bare.measure_between(beat, GAP)?;
+            bare.close()?;
+            Ok(floor)
+        };
+        let (floor, trace) = between(&options.live, SLICE, measure, || self.subject.serve(&options))?;
+        let responses = responses(&trace, floor.due.quantile(0.99));
         self.slices.push(distances(&responses.response, &floor.due));
         self.responses.merge(&responses);
         self.floor.merge(&floor);
         Ok(())
     }
-
-    fn close(self) -> Result<(), ExperimentError> {
-        self.subject.close();
-        self.bare.close()
-    }
 }
 
-/// Measures floor and overhead by turns, a [`SLICE`] each, as often as was asked for or as time allows.
+/// Measures floor and overhead side by side, a [`SLICE`] for each number of tasks by turns, as often as was asked for or as
+/// time allows.
 ///
 /// # Errors
 /// What device or model refuse.
@@ -162,7 +166,7 @@ pub fn overhead(bench: &Bench, tasks: &[u16], repetitions: u32) -> Result<String
     let (gpu, store) = (&bench.gpu, &bench.store);
     let mut bare = Bare::load(gpu, NOTHING, 1, 1)?;
     let back_to_back = bare.measure(20_000, Nanos::ZERO)?;
-    let first = back_to_back.row(Nanos::ZERO, &bare);
+    let first = back_to_back.row(Nanos::ZERO, 1, 1);
     bare.close()?;
     let duels = tasks.iter().map(|&count| Duel::open(gpu, store, count));
     let mut duels = duels.collect::<Result<Vec<_>, ExperimentError>>()?;
@@ -170,9 +174,9 @@ pub fn overhead(bench: &Bench, tasks: &[u16], repetitions: u32) -> Result<String
     for repetition in 0..repetitions.max(1) {
         store.tell(&format!("overhead: repetition {repetition}"));
         let begun = bench.allowance.left();
-        walked.merge(&walk::measure(SLICE, GAP));
-        duels.iter_mut().try_for_each(Duel::turn)?;
-        let paced = duels.iter().map(|duel| duel.floor.row(GAP, &duel.bare));
+        walked.merge(&walk::measure(WALK, GAP));
+        duels.iter_mut().try_for_each(|duel| duel.turn(gpu))?;
+        let paced = duels.iter().map(|duel| duel.floor.row(GAP, duel.tasks, lanes_for(duel.tasks)));
         let report = OverheadReport {
             floors: std::iter::once(first.clone()).chain(paced).collect(),
             walk: walked.row(),
@@ -183,7 +187,7 @@ pub fn overhead(bench: &Bench, tasks: &[u16], repetitions: u32) -> Result<String
             break;
         }
     }
-    duels.into_iter().try_for_each(Duel::close)?;
+    duels.into_iter().for_each(|duel| duel.subject.close());
     let report: OverheadReport = store.load("overhead").unwrap_or_default();
     Ok(tables::overhead(&report))
 }
@@ -411,19 +415,18 @@ pub fn rivals(
     let known = WideReport { pairs_milli: report.pairs_milli.clone(), ..WideReport::default() };
     for layout in layouts {
         let needed = Duration::from_secs_f64(campaign * rounds as f64 + (seconds + 4) as f64 * 5.0);
-        if report.ours.iter().any(|row| row.label == layout.label) || !bench.allowance.allows(needed) {
+        let served = |row: &LayoutRow, load: u64| row.cells.iter().any(|cell| cell.load == load);
+        let done = |row: &LayoutRow| row.label == layout.label && loads.iter().all(|load| served(row, *load));
+        if report.ours.iter().any(done) || !bench.allowance.allows(needed) {
             continue;
         }
         let options = certify::campaign(members.len(), campaign, margin_ppm, 3);
-        report.ours.push(rivals::ours(
-            gpu,
-            store,
-            &members,
-            layout,
-            loads,
-            rivals::Care { seconds, options, rounds, known: &known },
-        )?);
-        store.save(&file, &report)?;
+        let care = rivals::Care { seconds, loads, options, rounds, known: &known };
+        rivals::ours(gpu, store, &members, layout, care, |row| {
+            report.ours.retain(|known| known.label != row.label);
+            report.ours.push(row.clone());
+            store.save(&file, &report)
+        })?;
     }
     Ok(tables::rivals(&report))
 }

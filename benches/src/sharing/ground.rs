@@ -18,8 +18,11 @@ const HOST_ROOM: Needs =
     Needs { persistent: Bytes::new(64 << 20), exchange: Bytes::new(64 << 20), scratch: Bytes::new(64 << 20) };
 /// As [`HOST_ROOM`]: what a fleet would give a task of this size. Within it a model does without the algorithms that want
 /// more, as one does that is served.
-const GPU_ROOM: Needs =
-    Needs { persistent: Bytes::new(512 << 20), exchange: Bytes::new(64 << 20), scratch: Bytes::new(256 << 20) };
+const GPU_ROOM: Needs = Needs {
+    persistent: Bytes::new(512 << 20),
+    exchange: Bytes::new(64 << 20),
+    scratch: Bytes::new(256 << 20),
+};
 
 /// Where models run.
 pub(super) enum Ground {

@@ -9,14 +9,14 @@ use aegis_cuda::{
     ModelMemory, PartitionRequest, RuntimeBackend, Stream, TensorSpec, Units,
 };
 use aegis_types::{Bytes, DispatchSeq, Extent, LaneId, Nanos, PartitionId, SegmentIndex, Time};
-use aegisrt::config::LaunchMode;
 use aegisrt::difference;
 use aegisrt::feed::Feed;
 use aegisrt::inventory::Model;
 
+use super::super::between::Beat;
 use super::super::card::{Gpu, Opened};
 use super::super::error::ExperimentError;
-use super::super::floor::{WARM_UP, in_company};
+use super::super::floor::WARM_UP;
 use super::super::overhead::GAP;
 use super::super::spread::Spread;
 
@@ -26,6 +26,8 @@ const HANG: Nanos = Nanos::from_millis(2_000);
 const ALIGNMENT: u64 = 256;
 /// Jobs that a pause is chosen by.
 const TRIED: usize = 200;
+/// Jobs by the model's calls, of which as many as that only warm up.
+const CALLED: usize = 1_200;
 
 /// How the loop has a job done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +64,6 @@ pub struct Job {
 pub struct Bare {
     job: Job,
     number: u64,
-    launch: LaunchMode,
     device: Opened,
 }
 
@@ -237,7 +238,7 @@ impl Bare {
         let device = opened.device();
         device.partition(&[PartitionRequest { name: "all".into(), units: Units::Count(gpu.sms) }])?;
         let job = Job::load(device.as_ref(), (PartitionId::new(0), LaneId::new(0)), model, true)?;
-        Ok(Self { job, number: 0, launch: gpu.launch, device: opened })
+        Ok(Self { job, number: 0, device: opened })
     }
 
     /// Whether jobs are replayed.
@@ -250,57 +251,57 @@ impl Bare {
         self.job.remarks()
     }
 
-    /// A distance of jobs that no job reaches, but for a stall: a multiple of [`GAP`].
+    /// What a job takes that nothing delays, but for one in fifty.
     ///
     /// # Errors
     /// As [`Job::run`].
-    pub fn pause(&mut self) -> Result<Nanos, ExperimentError> {
-        let clock = HostClock::start();
-        let mut tried = Vec::with_capacity(TRIED);
-        for _ in 0..TRIED {
-            let begun = clock.now();
-            let ended = self.job.run(self.number, Way::Best, &clock)?;
-            self.number += 1;
-            tried.push(ended.since(begun));
-        }
+    pub fn job(&mut self) -> Result<Nanos, ExperimentError> {
+        let mut tried = self.run(Way::Best, TRIED)?;
         tried.sort_unstable();
-        Ok(pause_for(tried[TRIED * 98 / 100]))
+        Ok(tried[TRIED * 98 / 100])
     }
 
-    /// Runs jobs that are due so far apart, while as many threads spin as in the runtime. Counted is from when a job was
-    /// due to when its end was seen.
+    /// Runs some jobs by the model's calls, one after the other, without the first.
     ///
     /// # Errors
     /// As [`Job::run`].
-    pub fn measure_beside(
-        &mut self,
-        way: Way,
-        duration: Nanos,
-        pause: Nanos,
-    ) -> Result<Spread, ExperimentError> {
-        in_company(self.launch, |clock| self.paced(way, duration, pause, clock))
+    pub fn calls(&mut self) -> Result<Spread, ExperimentError> {
+        let mut spread = Spread::new();
+        self.run(Way::Calls, CALLED)?.into_iter().skip(TRIED).for_each(|took| spread.add(took));
+        Ok(spread)
     }
 
-    fn paced(
+    fn run(&mut self, way: Way, count: usize) -> Result<Vec<Nanos>, ExperimentError> {
+        let clock = HostClock::start();
+        let mut took = Vec::with_capacity(count);
+        for _ in 0..count {
+            let begun = clock.now();
+            let ended = self.job.run(self.number, way, &clock)?;
+            self.number += 1;
+            took.push(ended.since(begun));
+        }
+        Ok(took)
+    }
+
+    /// Runs jobs at their best between those of a run, `pause` apart as they are; `job` is what one takes. Counted is from when a job was due to when its end was seen.
+    ///
+    /// # Errors
+    /// As [`Job::run`].
+    pub fn measure_between(
         &mut self,
-        way: Way,
-        duration: Nanos,
+        beat: Beat<'_>,
         pause: Nanos,
-        clock: &HostClock,
+        job: Nanos,
     ) -> Result<Spread, ExperimentError> {
+        let clock = HostClock::start();
         let mut spread = Spread::new();
-        let mut due = clock.now();
-        let end = due.saturating_add(duration);
-        let mut count = 0;
-        while clock.now() < end {
-            due = due.saturating_add(pause).max(clock.now());
+        for (number, due) in (0..).zip(beat.dues(&clock, pause, job)) {
             while clock.now() < due {
                 std::hint::spin_loop();
             }
-            let ended = self.job.run(self.number, way, clock)?;
+            let ended = self.job.run(self.number, Way::Best, &clock)?;
             self.number += 1;
-            count += 1;
-            if count > WARM_UP {
+            if number >= WARM_UP {
                 spread.add(ended.since(due));
             }
         }
@@ -318,10 +319,11 @@ impl Bare {
     }
 }
 
-/// At least twice what a job takes.
-fn pause_for(job: Nanos) -> Nanos {
-    let twice = job.get().saturating_mul(2);
-    Nanos::new(GAP.get() * twice.div_ceil(GAP.get()).max(1))
+/// A distance of jobs that leaves room for one of the loop between two of the runtime, and more: a multiple of [`GAP`], at
+/// least three times what a job takes.
+pub fn pause_for(job: Nanos) -> Nanos {
+    let thrice = job.get().saturating_mul(3);
+    Nanos::new(GAP.get() * thrice.div_ceil(GAP.get()).max(1))
 }
 
 /// Nothing where two answers are equal bit for bit, else their largest [`difference`]; infinite where one has no number.
@@ -341,7 +343,7 @@ mod tests {
         assert_eq!(pause_for(Nanos::from_micros(12)), GAP);
         let long = pause_for(Nanos::from_micros(1_750));
         assert!(
-            long >= Nanos::from_micros(3_500)
+            long >= Nanos::from_micros(5_250)
                 && long.get().is_multiple_of(GAP.get())
                 && !long.get().is_multiple_of(1_000)
         );

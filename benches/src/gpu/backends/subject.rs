@@ -9,7 +9,7 @@ use aegis_types::records::{JobReleased, SegmentCompleted};
 use aegis_types::{JobId, Nanos, Record, Time};
 use aegisrt::config::{Calibration, Fleet, Prepared};
 use aegisrt::inventory::{Loaders, Model};
-use aegisrt::run::run;
+use aegisrt::run::{RunOptions, run};
 use aegisrt::system::System;
 use toml::{Table, Value};
 
@@ -17,7 +17,7 @@ use super::super::card::{Gpu, Opened};
 use super::super::error::ExperimentError;
 use super::super::floor::WARM_UP;
 use super::super::overhead::generous;
-use super::super::serve::{Contract, options, trace_of};
+use super::super::serve::{Contract, trace_of};
 use super::super::spread::Spread;
 use super::super::store::Store;
 use super::system_of;
@@ -166,13 +166,13 @@ impl Subject {
         Ok(Self { system, prepared, certificate, calibration, device })
     }
 
-    /// Serves the task for so long: from nominal arrival to completion stamp, without the first jobs.
+    /// Serves the task, which has this period: from nominal arrival to completion stamp, without the first jobs.
     ///
     /// # Errors
     /// What device or model refuse.
-    pub fn serve(&self, duration: Nanos, period: Nanos) -> Result<Spread, ExperimentError> {
+    pub fn serve(&self, options: &RunOptions, period: Nanos) -> Result<Spread, ExperimentError> {
         let Self { system, prepared, certificate, calibration, .. } = self;
-        let report = run(system, prepared, certificate.clone(), None, calibration, &options(duration, None))?;
+        let report = run(system, prepared, certificate.clone(), None, calibration, options)?;
         let failed =
             report.lanes.iter().flat_map(|lane| &lane.models).find_map(|model| model.failure.clone());
         if let Some(reason) = failed {
