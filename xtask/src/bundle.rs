@@ -6,6 +6,7 @@
 mod build;
 mod elf;
 mod fatbin;
+mod fleets;
 mod folder;
 mod licences;
 mod manifest;
@@ -318,30 +319,25 @@ impl Plan {
         MODELS.iter().filter(|model| options.models || models.contains(&model.name))
     }
 
-    /// The demo's models with its fleets, and every fleet file of the folders that were named.
+    /// The demo's models with its fleets, every fleet of the folders that were named, and the licences of models.
     fn fleets(&self, bundle: &Folder) -> Result<(), Error> {
-        let mut licences = String::new();
         for model in self.models() {
             let place = model.place();
             bundle.data(&format!("cache/{place}"), &self.workspace.cache().join(&place))?;
-            licences.push_str(&format!("{}: {}, {}\n", model.name, model.requirement, model.licence));
-        }
-        if !licences.is_empty() {
-            bundle.text("cache/models/LICENCES.txt", &licences)?;
         }
         if self.order.options.models {
             let cache = Path::new("..").join("cache");
             bundle.text("fleets/natural.toml", &fleet::natural(&cache, [0, 1]))?;
             bundle.text("fleets/one_more.toml", &fleet::one_more(&cache))?;
         }
-        for source in &self.order.options.fleets {
-            let files = folder::files_below(source)?;
-            let fleets = files.iter().filter(|path| path.extension().is_some_and(|end| end == "toml"));
-            for path in fleets {
-                bundle.data(&format!("fleets/{}", path.display()), &source.join(path))?;
-            }
-        }
-        Ok(())
+        let placed = fleets::put(bundle, &self.order.options.fleets, &self.workspace.cache())?;
+        let ordered: Vec<&str> = self.models().map(|model| model.name).collect();
+        let is_there = |model: &&Model| {
+            ordered.contains(&model.name) || placed.contains(&Path::new("cache").join(model.place()))
+        };
+        let licence = |model: &Model| format!("{}: {}, {}\n", model.name, model.requirement, model.licence);
+        let licences: String = MODELS.iter().filter(is_there).map(licence).collect();
+        if licences.is_empty() { Ok(()) } else { bundle.text("cache/models/LICENCES.txt", &licences) }
     }
 
     fn readme(&self, needs: &Needs) -> String {

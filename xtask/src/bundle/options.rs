@@ -15,7 +15,8 @@ usage: cargo xtask bundle [options]
   --package NAME     test programs of this crate instead; may be given several times
   --with-benches     the bench programs, run-benches.sh, and bin/aegis-gpu for experiments on a GPU
   --with-models      the models of the demo, and its fleets
-  --fleets DIR       every fleet file (*.toml) of this folder; may be given several times
+  --fleets DIR       every fleet file (*.toml) of this folder with the models and inputs that it names; may be given
+                     several times
   --onnx-cuda ARCH   the runtime library with its CUDA provider, reduced to code for GPUs such as sm_90
   --strip            without symbols and line tables: a fraction of the size, backtraces without names
   --part-size SIZE   also one archive in parts of this size, such as 48MiB, and assemble.sh
