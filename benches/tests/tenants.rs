@@ -20,9 +20,10 @@ use aegisrt::error::RuntimeError;
 use aegisrt::groups::observed::{Agreement, Served, served};
 use aegisrt::inventory::Loaders;
 use aegisrt::live::Live;
-use aegisrt::plant::{ControlRequest, Waiting};
+use aegisrt::plant::ControlRequest;
 use aegisrt::run::{RunOptions, run_with};
 use aegisrt::system::{Builder, System, slots_by_contract};
+use aegisrt::waiting::Waiting;
 use toml::{Table, Value};
 
 /// The text of the fleet of tenants on one core, with networks beside it. Jobs are declared to take a fortieth of their

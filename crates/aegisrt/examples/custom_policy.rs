@@ -23,10 +23,11 @@ use aegisrt::config::Fleet;
 use aegisrt::inventory::Loaders;
 use aegisrt::live::Live;
 use aegisrt::measure;
-use aegisrt::plant::{ControlRequest, Waiting};
+use aegisrt::plant::ControlRequest;
 use aegisrt::run::{RunOptions, run};
 use aegisrt::system::Builder;
 use aegisrt::tally::Tally;
+use aegisrt::waiting::Waiting;
 
 /// The shorter the budget of a whole job, the more urgent.
 #[derive(Clone, Copy, Debug, Default)]

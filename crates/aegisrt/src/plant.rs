@@ -22,8 +22,7 @@ use crate::driver::Plant;
 use crate::launcher::{PATIENCE, Visited};
 use crate::mailbox::{Launch, Mailbox};
 use crate::stall::Gap;
-use crate::waiting::Pause;
-pub use crate::waiting::Waiting;
+use crate::waiting::{Pause, Waiting};
 
 /// A lane as the driver reaches it.
 #[derive(Clone)]

@@ -24,11 +24,12 @@ use crate::error::RuntimeError;
 use crate::inventory::Model;
 use crate::live::Live;
 use crate::models::{LaneModels, ModelSpec, Source};
-use crate::plant::{ControlRequest, HostPlant, Waiting};
+use crate::plant::{ControlRequest, HostPlant};
 use crate::realtime::{self, Role};
 use crate::system::device::spare_queue;
 use crate::system::{SLOTS_PROFILED, System};
 use crate::tally::{Counted, Tally};
+use crate::waiting::Waiting;
 
 /// How often the rings are emptied.
 const FLUSH: Nanos = Nanos::from_millis(50);

@@ -29,10 +29,11 @@ use aegisrt::driver::{Driver, Plant};
 use aegisrt::feed::SplitMix;
 use aegisrt::inventory::Loaders;
 use aegisrt::live::Live;
-use aegisrt::plant::{ControlRequest, Waiting};
+use aegisrt::plant::ControlRequest;
 use aegisrt::run::{RunOptions, run};
 use aegisrt::system::Builder;
 use aegisrt::tally::{Counted, Tally};
+use aegisrt::waiting::Waiting;
 use late::LateDevice;
 
 /// The allocator that the benches count with.

@@ -16,10 +16,11 @@ use aegisrt::feed::Feed;
 use aegisrt::inventory::Loaders;
 use aegisrt::live::Live;
 use aegisrt::measure;
-use aegisrt::plant::{ControlRequest, Waiting};
+use aegisrt::plant::ControlRequest;
 use aegisrt::profile::ProfileOptions;
 use aegisrt::run::{RunOptions, run, run_with};
 use aegisrt::system::{Builder, System};
+use aegisrt::waiting::Waiting;
 
 /// The folder with models and library, if the test command made one.
 fn cache() -> Option<PathBuf> {

@@ -17,11 +17,12 @@ use aegisrt::config::{Calibration, Fleet, Profile};
 use aegisrt::inventory::Loaders;
 use aegisrt::live::Live;
 use aegisrt::measure::calibrate_with;
-use aegisrt::plant::{ControlRequest, Waiting};
+use aegisrt::plant::ControlRequest;
 use aegisrt::profile::enemies::{EnemyModel, Opposition, beside};
 use aegisrt::profile::{ProfileOptions, Stage, WcetProfiler};
 use aegisrt::run::{RunOptions, run};
 use aegisrt::system::{Builder, System};
+use aegisrt::waiting::Waiting;
 
 #[path = "../../aegis-context/tests/late/mod.rs"]
 mod late;

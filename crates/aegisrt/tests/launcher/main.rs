@@ -19,9 +19,10 @@ use aegisrt::client::{Client, Fate};
 use aegisrt::config::{Calibration, Fleet, LaunchMode, Prepared};
 use aegisrt::inventory::Loaders;
 use aegisrt::live::Live;
-use aegisrt::plant::{ControlRequest, Waiting};
+use aegisrt::plant::ControlRequest;
 use aegisrt::run::{RunOptions, RunReport, run_with};
 use aegisrt::system::{Builder, System};
+use aegisrt::waiting::Waiting;
 
 #[path = "../../../aegis-context/tests/late/mod.rs"]
 mod late;

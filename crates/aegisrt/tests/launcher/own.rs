@@ -18,8 +18,9 @@ use aegisrt::config::{CalibratedDevice, Fleet, LaunchMode};
 use aegisrt::driver::Plant as _;
 use aegisrt::mailbox::Launch;
 use aegisrt::measure::profile;
-use aegisrt::plant::{HostPlant, LanePort, Waiting};
+use aegisrt::plant::{HostPlant, LanePort};
 use aegisrt::profile::ProfileOptions;
+use aegisrt::waiting::Waiting;
 
 use crate::late::LateDevice;
 use crate::ready_on;
