@@ -42,7 +42,7 @@ pub trait SimWork {
     fn landed(&mut self, command: &Dispatch, outcome: SegmentOutcome);
 }
 
-/// SimWork without data: spans of virtual time.
+/// Work without data: spans of virtual time.
 pub struct Spans {
     streams: Vec<Box<dyn Stream>>,
 }
