@@ -151,8 +151,9 @@ pub enum BackendError {
         /// Why it is refused and what would make it legal.
         reason: String,
     },
-    /// An input has an axis that the fleet does not fix, or fixes differently from the model.
-    #[error("model `{model}`: input `{tensor}`: {reason}")]
+    /// A tensor has no shape that fits the model: an axis of an input that the fleet does not fix or fixes otherwise, or more
+    /// bytes than can be.
+    #[error("model `{model}`: tensor `{tensor}`: {reason}")]
     Shape {
         /// The model.
         model: String,
