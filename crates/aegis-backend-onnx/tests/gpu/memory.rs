@@ -128,7 +128,7 @@ pub fn unloading() -> Result<(), Failed> {
         Ok(())
     })?;
     // A process opens its device once: what the vendor's libraries keep for each context that they saw is a figure here.
-    // That the device's own openings keep nothing is tested without these libraries.
-    println!("gone after three more openings: {empty} B; with a load each: {opened} B");
-    ensure(same == 0, || format!("{same} B are gone after three more loads"))
+    println!("gone after three more openings with a load: {opened} B");
+    let lost = [empty, same];
+    ensure(lost.iter().all(|&lost| lost == 0), || format!("{lost:?} B are gone after three more times"))
 }
