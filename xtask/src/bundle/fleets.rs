@@ -59,13 +59,22 @@ impl Files {
         let fleet = source.join(path);
         let mut text = std::fs::read_to_string(&fleet).map_err(Error::io("read", &fleet))?;
         let place = self.place(source, &fleet)?;
-        for named in named(&fleet, &text)? {
+        let written = table(&fleet, &text)?;
+        let mut wanted = written.clone();
+        for path in paths(&mut wanted) {
+            let named = path.clone();
             let file = real(&fleet.with_file_name("").join(&named))?;
             let target = self.place(source, &file)?;
             for beside in beside(&file)? {
                 self.place(source, &beside)?;
             }
-            text = rewrite(&fleet, &text, &named, &from(&place, &target))?;
+            *path = from(&place, &target);
+            text = rewrite(&text, &named, path);
+        }
+        // Texts are replaced wherever they stand: in a name as well, or by the path of another task.
+        if table(&fleet, &text)? != wanted {
+            let reason = "a path is written with escapes or stands for something else too; legal: plain paths between quotes";
+            return Err(Error::Bundle(format!("{}: {reason}", fleet.display())));
         }
         Ok(text)
     }
@@ -106,26 +115,27 @@ fn real(path: &Path) -> Result<PathBuf, Error> {
     path.canonicalize().map_err(Error::io("find", path))
 }
 
-/// The paths that a fleet names: none in a file of another kind.
-fn named(fleet: &Path, text: &str) -> Result<BTreeSet<String>, Error> {
-    let table: Table =
-        text.parse().map_err(|error| Error::Bundle(format!("{}: {error}", fleet.display())))?;
-    let tasks = table.get("task").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let path = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
-    let model = |task: &Value| path(task.get("model"));
-    let inputs = |task: &Value| path(task.get("inputs").and_then(|inputs| inputs.get("file")));
-    Ok(tasks.iter().flat_map(|task| [model(task), inputs(task)]).flatten().collect())
+fn table(fleet: &Path, text: &str) -> Result<Table, Error> {
+    text.parse().map_err(|error| Error::Bundle(format!("{}: {error}", fleet.display())))
 }
 
-/// The text with another path wherever this one stands.
-fn rewrite(fleet: &Path, text: &str, old: &str, new: &str) -> Result<String, Error> {
+/// The paths that a fleet names: none in a file of another kind.
+fn paths(fleet: &mut Table) -> impl Iterator<Item = &mut String> {
+    let tasks = fleet.get_mut("task").and_then(Value::as_array_mut).into_iter().flatten();
+    let entries = tasks.filter_map(Value::as_table_mut).flat_map(|task| task.iter_mut());
+    let named = entries.filter_map(|(key, value)| match key.as_str() {
+        "model" => Some(value),
+        "inputs" => value.get_mut("file"),
+        _ => None,
+    });
+    named.filter_map(|value| if let Value::String(path) = value { Some(path) } else { None })
+}
+
+/// The text with another path wherever this one stands between quotes.
+fn rewrite(text: &str, old: &str, new: &str) -> String {
     let quoted = |path: &str| ['"', '\''].map(|mark| format!("{mark}{path}{mark}"));
     let pairs = quoted(old).into_iter().zip(quoted(new));
-    if !quoted(old).iter().any(|old| text.contains(old)) {
-        let reason = "is written with escapes; legal: the path as it is, between quotes";
-        return Err(Error::Bundle(format!("{}: the path {old:?} {reason}", fleet.display())));
-    }
-    Ok(pairs.fold(text.to_owned(), |text, (old, new)| text.replace(&old, &new)))
+    pairs.fold(text.to_owned(), |text, (old, new)| text.replace(&old, &new))
 }
 
 /// The way to `target` from the folder of `fleet`, both places in the bundle.
@@ -202,11 +212,9 @@ mod tests {
         let place = made.join("fleets/deep/fleet.toml");
         let text = std::fs::read_to_string(&place).unwrap();
         assert!(text.starts_with("# kept\n"), "{text}");
-        let found: Vec<Vec<u8>> = named(&place, &text)
-            .unwrap()
-            .iter()
-            .map(|path| std::fs::read(place.with_file_name("").join(path)).unwrap())
-            .collect();
+        let mut fleet = table(&place, &text).unwrap();
+        let read = |path: &mut String| std::fs::read(place.with_file_name("").join(path)).unwrap();
+        let found: Vec<Vec<u8>> = paths(&mut fleet).map(read).collect();
         assert_eq!(found.len(), 3, "{text}");
         assert!(found.contains(&b"b".to_vec()) && found.contains(&b"bin".to_vec()), "{text}");
         assert_eq!(std::fs::read(made.join("cache/models/a.data")).unwrap(), b"data");
@@ -234,10 +242,11 @@ mod tests {
     fn what_is_missing_or_cannot_be_rewritten_is_named() {
         for (text, word) in [
             ("[[task]]\nmodel = \"none.onnx\"\n", "none.onnx"),
-            ("[[task]]\nmodel = \"\\u0062.kernel\"\n", "b.kernel"),
+            ("[[task]]\nmodel = \"../\\u0062.kernel\"\n", "escapes"),
+            ("[[task]]\nname = \"../b.kernel\"\nmodel = \"../b.kernel\"\n", "something else"),
             ("[[task]\n", "f.toml"),
         ] {
-            let case = Case::new(&[("own/f.toml", text.as_bytes()), ("own/b.kernel", b"b")]);
+            let case = Case::new(&[("own/f.toml", text.as_bytes()), ("b.kernel", b"b")]);
             let error = case.put().unwrap_err().to_string();
             assert!(error.contains(word), "{error}");
         }
