@@ -67,7 +67,7 @@ pub struct BackendRow {
     pub calls: SpreadRow,
     /// The loop at its best: the graph where there is one, else the calls, and a polled flag.
     pub bare: SpreadRow,
-    /// The runtime: from nominal arrival to completion stamp.
+    /// The runtime: from when a job was due to its completion stamp.
     pub ours: SpreadRow,
     /// The runtime above the loop at its best, at the median and the 99.9th percentile, all slices together.
     pub above_ns: [i64; 2],

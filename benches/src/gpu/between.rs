@@ -5,14 +5,24 @@
 //! are told apart by which of them met more. Here both meet the same, and neither waits for the other: jobs take a fraction
 //! of their distance.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::Duration;
 
 use aegis_cuda::HostClock;
-use aegis_types::{Nanos, Time};
+use aegis_trace::Trace;
+use aegis_types::records::{Assumption, AssumptionBroken, JobReleased};
+use aegis_types::{JobId, Nanos, Record, Time};
 use aegisrt::live::Live;
 
 use super::error::ExperimentError;
+
+/// How often a loop that is through looks whether the run is over.
+const ENDED: Duration = Duration::from_millis(1);
+
+/// The longest that [`late`] lets releases be.
+const LATE_MAX: Nanos = Nanos::from_millis(1);
 
 /// Jobs of the run by which its beat is found.
 const LISTENED: u64 = 32;
@@ -56,7 +66,8 @@ pub fn between<F: Send, R>(
 
 impl<'a> Beat<'a> {
     /// The instants at which jobs of the loop are due: `pause` apart, as the run's are, and half-way between them where jobs
-    /// take `job`. Whoever comes late to one is late, as the run is late for its releases.
+    /// take `job`. Whoever comes late to one is late, as the run is late for its releases. After the last, the end of the run is
+    /// waited for: what the loop gives back then would delay the run's last job.
     pub fn dues(self, clock: &'a HostClock, pause: Nanos, job: Nanos) -> impl Iterator<Item = Time> + 'a {
         // Whoever waits for this has gone only if it panicked.
         let _gone = self.loaded.send(());
@@ -66,7 +77,13 @@ impl<'a> Beat<'a> {
         let dues = first.into_iter().flat_map(move |first| {
             (0..left).map(move |number| first.saturating_add(Nanos::new(pause.get().saturating_mul(number))))
         });
-        dues.take_while(|_| !self.over.load(Ordering::Acquire))
+        let dues = dues.take_while(|_| !self.over.load(Ordering::Acquire));
+        dues.chain(std::iter::from_fn(|| {
+            while !self.over.load(Ordering::Acquire) {
+                std::thread::sleep(ENDED);
+            }
+            None
+        }))
     }
 
     /// When the last of the jobs that were listened to would have ended if nothing had delayed it.
@@ -88,6 +105,30 @@ impl<'a> Beat<'a> {
     }
 }
 
+/// How late releases of a run beside a loop may be, for its fleet to declare: a period, so that two input slots are enough.
+/// The runtime moves a task's later releases with one that comes later still. So the run would leave the beat, and tasks
+/// that one stall of the host held up would be released together from then on, whose jobs are not to meet.
+pub fn late(period: Nanos) -> Nanos {
+    period.min(LATE_MAX)
+}
+
+/// When each job of a run was due, and when its release was seen. What is due in a loop stays where it is, however late
+/// the loop is; so an arrival that the runtime moved counts from where it was.
+pub fn dues(trace: &Trace) -> BTreeMap<JobId, (Time, Time)> {
+    let mut dues: BTreeMap<JobId, (Time, Time)> = BTreeMap::new();
+    for raw in trace.records() {
+        if let Some(record) = JobReleased::read(raw) {
+            dues.insert(record.job, (record.arrival, raw.stamp));
+        } else if let Some(record) = AssumptionBroken::read(raw)
+            && record.assumption == Assumption::PromptRelease
+            && let Some((due, seen)) = dues.get_mut(&record.job)
+        {
+            *due = seen.saturating_sub(record.seen);
+        }
+    }
+    dues
+}
+
 /// Job `number` of the run, from one, was seen to have ended: when the last one that is listened to would have ended as
 /// promptly as the promptest so far. What delays a job is no beat, and none comes too early.
 fn prompt(known: Option<Time>, number: u64, ended: Time, pause: Nanos) -> Time {
@@ -98,13 +139,27 @@ fn prompt(known: Option<Time>, number: u64, ended: Time, pause: Nanos) -> Time {
 }
 
 #[cfg(test)]
-mod tests {
-    use aegis_types::records::{JobFinished, JobOutcome, Standing};
-    use aegis_types::{JobId, Record, TaskId};
+pub(super) mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use aegis_trace::{Finished, TraceCollector, TraceMode, TraceOptions};
+    use aegis_types::records::{Consequence, JobFinished, JobOutcome, SCHEMAS, Standing};
+    use aegis_types::{LaneId, RawRecord, Sink, TaskId};
 
     use super::*;
 
     const PAUSE: Nanos = Nanos::from_micros(300);
+
+    /// A trace of these records.
+    pub fn traced(records: impl IntoIterator<Item = RawRecord>) -> Trace {
+        let mode = TraceMode::Memory { records: 100 };
+        let (schemas, epoch, blobs) = (SCHEMAS.to_vec(), String::new(), BTreeMap::new());
+        let options = TraceOptions { mode, schemas, epoch, blobs };
+        let mut collector = TraceCollector::new(options).expect("a trace");
+        let mut ring = collector.producer("all", 64).expect("a ring");
+        records.into_iter().for_each(|record| ring.emit(record));
+        collector.finish(BTreeMap::new()).and_then(Finished::into_trace).expect("read")
+    }
 
     /// A run of so many jobs.
     fn serve(live: &Live, jobs: u64) {
@@ -137,21 +192,40 @@ mod tests {
     }
 
     #[test]
+    fn a_job_that_came_too_late_was_due_before_its_arrival_moved() {
+        let us = |us: u64| Time::new(us * 1_000);
+        let job = |number| JobId::new(TaskId::new(0), number);
+        let (lane, limit) = (LaneId::new(0), Nanos::from_micros(50));
+        // Due at 100 and seen at 130 us; due at 400 and seen at 520, by 70 us later than it may be.
+        let released = |number, arrival: u64, seen| {
+            let (arrival, deadline) = (us(arrival), us(arrival + 300));
+            JobReleased { job: job(number), lane, arrival, deadline, pending: 1, token: 0 }.at(us(seen))
+        };
+        let (assumption, consequence) = (Assumption::PromptRelease, Consequence::JobVoid);
+        let seen = Nanos::from_micros(120);
+        let broken = AssumptionBroken { assumption, lane, job: job(1), seen, limit, consequence }.at(us(520));
+        let trace = traced([released(0, 100, 130), released(1, 470, 520), broken]);
+        let expected = [(job(0), (us(100), us(130))), (job(1), (us(400), us(520)))];
+        assert_eq!(super::dues(&trace), BTreeMap::from(expected));
+    }
+
+    #[test]
     fn jobs_of_the_loop_are_due_as_far_apart_as_those_of_the_run() {
         let live = Live::default();
         let clock = HostClock::start();
-        let dues = |beat: Beat<'_>| Ok(beat.dues(&clock, PAUSE, Nanos::ZERO).collect::<Vec<_>>());
-        // The run goes on until the loop has what it wants.
-        let heard = AtomicBool::new(false);
+        // The run goes on until the loop had five.
+        let (taken, ended) = (AtomicU64::new(0), AtomicBool::new(false));
         let measure = |beat: Beat<'_>| {
-            let dues = dues(beat);
-            heard.store(true, Ordering::Release);
-            dues
+            let count = |_: &Time| _ = taken.fetch_add(1, Ordering::Release);
+            let dues: Vec<Time> = beat.dues(&clock, PAUSE, Nanos::ZERO).inspect(count).collect();
+            assert!(ended.load(Ordering::Acquire), "what comes after the last would disturb the run");
+            Ok(dues)
         };
         let run = || {
-            while !heard.load(Ordering::Acquire) {
+            while taken.load(Ordering::Acquire) < 5 {
                 serve(&live, 1);
             }
+            ended.store(true, Ordering::Release);
             Ok(())
         };
         let duration = Nanos::new(PAUSE.get() * (LISTENED + 1 + 5));

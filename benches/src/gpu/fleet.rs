@@ -33,8 +33,10 @@ pub struct TaskPlan {
     pub partition: usize,
     /// Its lane within the partition; open without.
     pub lane: Option<u16>,
-    /// Period, and deadline.
+    /// Period, and deadline, unless twice the jitter is longer.
     pub period: Nanos,
+    /// How late a release may be without shifting those after it.
+    pub jitter: Nanos,
     /// First release.
     pub offset: Nanos,
     /// All memory that it may take.
@@ -72,11 +74,17 @@ impl TaskPlan {
             partition: 0,
             lane: None,
             period: Nanos::from_millis(1_000),
+            jitter: Nanos::ZERO,
             offset: Nanos::ZERO,
             memory,
             compute: None,
         }
     }
+}
+
+/// A deadline that leaves a job a while after the latest release: the period, or twice the jitter.
+pub fn deadline_of(period: Nanos, jitter: Nanos) -> Nanos {
+    period.max(Nanos::new(jitter.get().saturating_mul(2)))
 }
 
 impl FleetPlan {
@@ -104,8 +112,11 @@ impl FleetPlan {
         let _ok = write!(
             text,
             "\n[[task]]\nname = \"{name}\"\nmodel = \"{name}.{backend}\"\nbackend = \"{backend}\"\n\
-             partition = \"{partition}\"\nperiod = \"{}ns\"\noffset = \"{}ns\"\non_overrun = \"keep\"\n",
+             partition = \"{partition}\"\nperiod = \"{}ns\"\ndeadline = \"{}ns\"\njitter = \"{}ns\"\noffset = \"{}ns\"\n\
+             on_overrun = \"keep\"\n",
             task.period.get(),
+            deadline_of(task.period, task.jitter).get(),
+            task.jitter.get(),
             task.offset.get()
         );
         if let Some(lane) = task.lane {

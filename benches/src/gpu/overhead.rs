@@ -5,13 +5,14 @@ use std::path::Path;
 
 use aegis_sched::{Certificate, Overheads};
 use aegis_trace::Trace;
-use aegis_types::records::{JobReleased, SegmentCompleted, SegmentDispatched, SegmentRan, StallHandled};
+use aegis_types::records::{SegmentCompleted, SegmentDispatched, SegmentRan, StallHandled};
 use aegis_types::{Bytes, JobId, Nanos, Record, Time};
 use aegisrt::config::{CalibratedDevice, Calibration, Prepared};
 use aegisrt::run::{RunOptions, run};
 use serde::{Deserialize, Serialize};
 
 use super::bed::Bed;
+use super::between::{dues, late};
 use super::card::Gpu;
 use super::error::ExperimentError;
 use super::fleet::{FleetPlan, PartitionPlan, TaskPlan};
@@ -47,7 +48,7 @@ pub struct Stages {
 }
 
 impl Stages {
-    /// From nominal arrival to completion stamp.
+    /// From when the job was due to the completion stamp.
     pub fn response(&self) -> Nanos {
         self.terms.iter().fold(Nanos::ZERO, |sum, term| sum.saturating_add(*term))
     }
@@ -56,7 +57,7 @@ impl Stages {
 /// Responses, and their terms.
 #[derive(Clone, Debug, Default)]
 pub struct Responses {
-    /// From nominal arrival to completion stamp.
+    /// From when a job was due to its completion stamp.
     pub response: Spread,
     /// The same without jobs in which the host stalled.
     pub calm: Spread,
@@ -132,6 +133,7 @@ fn plan(gpu: &Gpu, tasks: u16) -> FleetPlan {
     let task = |n: u16| TaskPlan {
         lane: Some(n % lanes),
         period,
+        jitter: late(period),
         offset: Nanos::new(GAP.get() * u64::from(n)),
         // Nothing is claimed for these jobs: the budget only has to let them be admitted.
         compute: Some(Nanos::from_micros(50)),
@@ -211,17 +213,15 @@ impl Subject {
     }
 }
 
-/// Jobs of a trace, without the first [`WARM_UP`] releases. Those that take longer than `slow` are kept one by one.
+/// Jobs of a trace from when they were due, without the first [`WARM_UP`] releases. Those that take longer than `slow` are
+/// kept one by one.
 pub fn responses(trace: &Trace, slow: Nanos) -> Responses {
-    let mut released: BTreeMap<JobId, (Time, Time)> = BTreeMap::new();
     let mut dispatched: BTreeMap<JobId, Time> = BTreeMap::new();
     let mut ran: BTreeMap<JobId, (Time, Time)> = BTreeMap::new();
     let mut completed: Vec<(JobId, Time)> = Vec::new();
     let mut gaps: Vec<(Time, Time)> = Vec::new();
     for raw in trace.records() {
-        if let Some(record) = JobReleased::read(raw) {
-            released.insert(record.job, (record.arrival, raw.stamp));
-        } else if let Some(record) = SegmentDispatched::read(raw) {
+        if let Some(record) = SegmentDispatched::read(raw) {
             dispatched.insert(record.job, raw.stamp);
         } else if let Some(record) = SegmentRan::read(raw) {
             ran.insert(record.job, (record.entered, record.left));
@@ -231,21 +231,22 @@ pub fn responses(trace: &Trace, slow: Nanos) -> Responses {
             gaps.push((raw.stamp.saturating_sub(record.gap), raw.stamp));
         }
     }
-    let first = released.values().map(|(arrival, _)| *arrival).min().unwrap_or(Time::ZERO);
+    let released = dues(trace);
+    let first = released.values().map(|(due, _)| *due).min().unwrap_or(Time::ZERO);
     let warm = first.saturating_add(Nanos::new(GAP.get() * WARM_UP));
     let mut responses = Responses { stalls: gaps.len() as u64, ..Responses::default() };
     for (job, end) in completed {
-        let (Some(&(arrival, seen)), Some(&sent), Some(&(entered, left))) =
+        let (Some(&(due, seen)), Some(&sent), Some(&(entered, left))) =
             (released.get(&job), dispatched.get(&job), ran.get(&job))
         else {
             continue;
         };
-        if arrival < warm {
+        if due < warm {
             continue;
         }
-        let terms = [seen.since(arrival), entered.since(seen), left.since(entered), end.since(left)];
-        // The first gap that ends after the arrival is the only one that can begin before the end and still overlap.
-        let next = gaps.partition_point(|(_, over)| *over <= arrival);
+        let terms = [seen.since(due), entered.since(seen), left.since(entered), end.since(left)];
+        // The first gap that ends after the job was due is the only one that can begin before the end and still overlap.
+        let next = gaps.partition_point(|(_, over)| *over <= due);
         let overlaps = gaps.get(next).is_some_and(|(begun, _)| *begun < end);
         responses.add(Stages { terms, stalled: overlaps || entered.since(sent) >= STALL }, slow);
     }
@@ -259,12 +260,13 @@ pub fn above(response: &Spread, floor: &Spread, quantile: f64) -> i64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use aegis_types::records::Reason;
-    use aegis_types::{DispatchSeq, LaneId, SegmentIndex, Sink, TaskId};
+pub(super) mod tests {
+    use aegis_types::records::{JobReleased, Reason};
+    use aegis_types::{DispatchSeq, LaneId, SegmentIndex, TaskId};
 
-    use aegisrt::config::{Fleet, LaunchMode};
+    use aegisrt::config::{Facts, Fleet, LaunchMode, prepare};
 
+    use super::super::between::tests::traced;
     use super::*;
 
     #[test]
@@ -280,14 +282,28 @@ mod tests {
         }
     }
 
+    /// The longest queue of a fleet that is certified with generous overheads.
+    pub fn admitted(gpu: &Gpu, fleet: &Fleet, lanes: u16) -> u32 {
+        let calibration = generous(gpu, lanes, Path::new("platform.json"));
+        let facts = Facts { model: aegis_types::ContentHash::of(b"any model"), declared: vec![Nanos::ZERO] };
+        let count = fleet.tasks().len();
+        let on = fleet.fixed_lanes().into_iter().map(|lane| lane.unwrap_or(LaneId::new(0)));
+        let prepared = prepare(fleet, None, &calibration, &on.collect::<Vec<_>>(), &vec![facts; count]);
+        let set = prepared.expect("made for this fleet").set;
+        let contract = Contract { set: &set, calibration: &calibration, profile: None };
+        let certificate = contract.certify().expect("admitted");
+        certificate.lanes().iter().flat_map(|lane| lane.tasks()).map(|task| task.queue).max().unwrap_or(0)
+    }
+
     #[test]
-    fn the_calibration_fits_the_fleet_whoever_launches() {
+    fn fleets_are_admitted_with_late_releases_whoever_launches() {
         for launch in [LaunchMode::Carrier, LaunchMode::Driver] {
             let gpu = Gpu { launch, ..super::super::card::tests::imagined() };
-            let fleet = plan(&gpu, 8).text(launch);
-            let fleet = Fleet::parse(Path::new("overhead.toml"), &fleet).expect("a legal fleet");
-            let calibration = generous(&gpu, lanes_for(8), Path::new("platform.json"));
-            calibration.matches_carriers(&fleet).expect("made for this fleet");
+            for (tasks, queue) in [(1, 2), (8, 1), (30, 1)] {
+                let fleet = plan(&gpu, tasks).text(launch);
+                let fleet = Fleet::parse(Path::new("overhead.toml"), &fleet).expect("a legal fleet");
+                assert_eq!(admitted(&gpu, &fleet, lanes_for(tasks)), queue, "{tasks} tasks, {launch:?}");
+            }
         }
     }
 
@@ -296,18 +312,10 @@ mod tests {
         let (lane, dispatch) = (LaneId::new(0), DispatchSeq::new(1));
         let segment = SegmentIndex::new(0);
         let at = |us: u64| Time::new(us * 1_000);
-        let mut collector = aegis_trace::TraceCollector::new(aegis_trace::TraceOptions {
-            mode: aegis_trace::TraceMode::Memory { records: 100 },
-            schemas: aegis_types::records::SCHEMAS.to_vec(),
-            epoch: String::new(),
-            blobs: BTreeMap::new(),
-        })
-        .expect("a trace");
-        let mut ring = collector.producer("all", 64).expect("a ring");
         let (budget, reason) = (Nanos::from_micros(9), Reason::OnlyReady);
         let occupancy = Nanos::from_micros(10);
         // One job in the warm-up, and one long after it, beside a gap of the driver.
-        for (number, from) in [(0, 0), (1, 100_000)] {
+        let jobs = [(0, 0), (1, 100_000)].map(|(number, from)| {
             let (job, at) = (JobId::new(TaskId::new(0), number), |us: u64| at(from + us));
             let released =
                 JobReleased { job, lane, arrival: at(10), deadline: at(90), pending: 1, token: 0 }.at(at(11));
@@ -315,11 +323,9 @@ mod tests {
             let ran = SegmentRan { job, lane, segment, dispatch, entered: at(13), left: at(20) }.at(at(20));
             let stall = StallHandled { gap: Nanos::from_micros(30), limit: STALL }.at(at(21));
             let done = SegmentCompleted { job, lane, segment, dispatch, occupancy, budget }.at(at(21));
-            [released, sent, ran, stall, done].into_iter().for_each(|record| ring.emit(record));
-        }
-        let trace =
-            collector.finish(BTreeMap::new()).and_then(aegis_trace::Finished::into_trace).expect("read");
-        let found = responses(&trace, Nanos::from_micros(10));
+            [released, sent, ran, stall, done]
+        });
+        let found = responses(&traced(jobs.into_iter().flatten()), Nanos::from_micros(10));
         assert_eq!(found.response.count(), 1, "the first releases are not counted");
         let maxima = found.terms.each_ref().map(|term| term.max().get());
         assert_eq!(maxima, [1_000, 2_000, 7_000, 1_000]);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use aegis_sched::Certificate;
 use aegis_trace::Trace;
-use aegis_types::records::{JobReleased, SegmentCompleted};
+use aegis_types::records::SegmentCompleted;
 use aegis_types::{JobId, Nanos, Record, Time};
 use aegisrt::config::{Calibration, Fleet, Prepared};
 use aegisrt::inventory::{Loaders, Model};
@@ -13,6 +13,7 @@ use aegisrt::run::{RunOptions, run};
 use aegisrt::system::System;
 use toml::{Table, Value};
 
+use super::super::between::{dues, late};
 use super::super::card::{Gpu, Opened};
 use super::super::error::ExperimentError;
 use super::super::floor::WARM_UP;
@@ -102,7 +103,8 @@ pub fn names(whole: &Whole, asked: &[String]) -> Vec<String> {
 }
 
 impl About {
-    /// The fleet with this period; half of it is declared as occupancy, for nothing is claimed of such a run.
+    /// The fleet with this period and releases that may be [`late`]; half of the period is declared as occupancy, for
+    /// nothing is claimed of such a run.
     ///
     /// # Errors
     /// What the fleet's checks refuse.
@@ -110,7 +112,11 @@ impl About {
         let mut table = self.table.clone();
         if let Some(tasks) = table.get_mut("task").and_then(Value::as_array_mut) {
             for task in tasks.iter_mut().filter_map(Value::as_table_mut) {
-                task.insert("period".into(), format!("{}ns", period.get()).into());
+                let (jitter, deadline) = (late(period), period.saturating_add(late(period)));
+                let spans = [("period", period), ("jitter", jitter), ("deadline", deadline)];
+                for (key, span) in spans {
+                    task.insert(key.into(), format!("{}ns", span.get()).into());
+                }
                 if let Some(budget) = task.get_mut("budget").and_then(Value::as_table_mut) {
                     budget.insert("compute".into(), format!("{}ns", period.get() / 2).into());
                 }
@@ -166,7 +172,7 @@ impl Subject {
         Ok(Self { system, prepared, certificate, calibration, device })
     }
 
-    /// Serves the task, which has this period: from nominal arrival to completion stamp, without the first jobs.
+    /// Serves the task, which has this period: from when each job was due to its completion stamp, without the first jobs.
     ///
     /// # Errors
     /// What device or model refuse.
@@ -195,21 +201,19 @@ impl Subject {
 
 /// Responses of jobs, each by the stamp of its last segment, without the first [`WARM_UP`] releases.
 fn responses(trace: &Trace, period: Nanos) -> Spread {
-    let mut released: BTreeMap<JobId, Time> = BTreeMap::new();
     let mut ended: BTreeMap<JobId, Time> = BTreeMap::new();
     for raw in trace.records() {
-        if let Some(record) = JobReleased::read(raw) {
-            released.insert(record.job, record.arrival);
-        } else if let Some(record) = SegmentCompleted::read(raw) {
+        if let Some(record) = SegmentCompleted::read(raw) {
             ended.insert(record.job, raw.stamp);
         }
     }
-    let first = released.values().min().copied().unwrap_or(Time::ZERO);
+    let released = dues(trace);
+    let first = released.values().map(|(due, _)| *due).min().unwrap_or(Time::ZERO);
     let warm = first.saturating_add(Nanos::new(period.get() * WARM_UP));
     let mut spread = Spread::new();
     for (job, end) in ended {
-        if let Some(arrival) = released.get(&job).filter(|arrival| **arrival >= warm) {
-            spread.add(end.since(*arrival));
+        if let Some((due, _)) = released.get(&job).filter(|(due, _)| *due >= warm) {
+            spread.add(end.since(*due));
         }
     }
     spread
@@ -218,6 +222,7 @@ fn responses(trace: &Trace, period: Nanos) -> Spread {
 #[cfg(test)]
 mod tests {
     use super::super::super::card::tests::imagined;
+    use super::super::super::overhead::tests::admitted;
     use super::*;
 
     const FLEET: &str = "[device]\nkind = \"cuda:0\"\nwait = \"spin\"\n[[partition]]\nname = \"a\"\nsms = 64\nlanes = 2\n\
@@ -241,6 +246,7 @@ mod tests {
             for task in names(&whole, &[]) {
                 let alone = whole.about(&task).fleet(Nanos::from_millis(2)).expect("legal alone");
                 assert_eq!(alone.tasks()[0].model, fleet.task(&task).expect("it is there").1.model);
+                assert_eq!(admitted(&imagined(), &alone, 1), 2, "{task}: input slots");
             }
         }
     }
@@ -258,7 +264,11 @@ mod tests {
             let fleet = whole.about(name).fleet(Nanos::new(634_006)).expect("still legal");
             let task = &fleet.tasks()[0];
             assert_eq!((fleet.tasks().len(), fleet.partitions().len(), task.name.as_str()), (1, 1, name));
-            assert_eq!((task.period, task.deadline), (Nanos::new(634_006), Nanos::new(634_006)));
+            let period = Nanos::new(634_006);
+            assert_eq!(
+                (task.period, task.jitter, task.deadline),
+                (period, period, Nanos::new(2 * period.get()))
+            );
             assert_eq!((task.budget.compute, task.shapes.len()), (Some(Nanos::new(317_003)), shapes));
             assert_eq!(task.model, folder.join(format!("{name}.kernel")));
         }
