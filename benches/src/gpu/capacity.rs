@@ -11,7 +11,7 @@ use super::bed::Bed;
 use super::card::Gpu;
 use super::case::{Case, Fit};
 use super::certify::{self, Certified, MOST, Outline, RoundRow, STEP, Search};
-use super::contention::{Forecast, NONE, improve};
+use super::contention::{Forecast, NONE, improve, relax};
 use super::error::ExperimentError;
 use super::fleet::{FleetPlan, PartitionPlan, TaskPlan};
 use super::jobs::Care;
@@ -25,7 +25,7 @@ use crate::sets::SplitMix;
 /// Margin of the plain method: a tenth and 20 us.
 const PLAIN_MARGIN: (u64, Nanos) = (1_100_000, Nanos::from_micros(20));
 /// Assignments that the search tries between two measurements.
-const TRIES: u32 = 1_000;
+const TRIES: u32 = 4_000;
 
 /// Loads of the plain method, in thousandths; zero where nothing is certified.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -165,25 +165,38 @@ pub fn next_lanes(
     load: u64,
     seed: u64,
 ) -> Option<Vec<LaneId>> {
-    let count = case.platform.lanes();
-    if count < 2 {
+    if case.platform.lanes() < 2 {
         return None;
     }
-    let measured: Vec<u64> = case
-        .tasks
-        .iter()
-        .map(|task| {
-            let budget: u64 = task.budgets.iter().map(|budget| budget.get()).sum();
-            super::pace::milli(Nanos::new(budget), task.alone).saturating_mul(1_000).max(NONE)
-        })
-        .collect();
-    let forecast = Forecast::new(report.pairs(), &measured, lanes, count);
+    let forecast = forecast(case, report, lanes);
     let start = certify::best_fit(case, load).unwrap_or_else(|| lanes.to_vec());
     let found = improve(case, &forecast, &start, TRIES, seed, MOST);
     let stay = improve(case, &forecast, lanes, TRIES, seed + 1, MOST);
     let better = if found.load >= stay.load { found } else { stay };
     // Forecasts err; one that promises a little less than what stands is worth a measurement too.
     (better.load * 100 >= load * 97).then_some(better.lanes)
+}
+
+/// Lanes on which bounds at this load are expected to be farther below deadlines than on `lanes`, if there are any.
+pub fn calmer_lanes(
+    case: &Case,
+    report: &WideReport,
+    lanes: &[LaneId],
+    load: u64,
+    seed: u64,
+) -> Option<Vec<LaneId>> {
+    let found = relax(case, &forecast(case, report, lanes), lanes, TRIES, seed, load).1;
+    (found != lanes).then_some(found)
+}
+
+/// What is expected of other lanes, by the table of pairs and the budgets that were measured on these.
+fn forecast(case: &Case, report: &WideReport, lanes: &[LaneId]) -> Forecast {
+    let slowdown = |task: &super::case::Open| {
+        let budget: u64 = task.budgets.iter().map(|budget| budget.get()).sum();
+        super::pace::milli(Nanos::new(budget), task.alone).saturating_mul(1_000).max(NONE)
+    };
+    let measured: Vec<u64> = case.tasks.iter().map(slowdown).collect();
+    Forecast::new(report.pairs(), &measured, lanes, case.platform.lanes())
 }
 
 /// How much time and care one number of lanes gets.

@@ -176,18 +176,40 @@ impl Case {
 
     /// The highest load on these lanes, to 1 %, by halving: for searches that ask thousands of times.
     pub fn quick_capacity(&self, lanes: &[LaneId], most: u64) -> u64 {
-        let fits = |load: u64| self.set(load, lanes).is_ok_and(|set| passes(&set));
-        let (mut low, mut high) = (0u64, most);
-        while high - low > (high / 100).max(1) {
-            let middle = low.midpoint(high);
-            if fits(middle) {
-                low = middle;
-            } else {
-                high = middle;
-            }
-        }
-        low
+        highest(most, 100, |load| self.set(load, lanes).is_ok_and(|set| passes(&set)))
     }
+
+    /// By how much all deadlines could be shortened at a load on these lanes, in millionths of themselves, to a
+    /// thousandth; zero if they are not met as they are. By halving, as [`quick_capacity`](Self::quick_capacity).
+    pub fn quick_slack(&self, lanes: &[LaneId], load: u64) -> u64 {
+        highest(WHOLE, 1_000, |slack| {
+            let mut case = self.clone();
+            for task in &mut case.tasks {
+                task.deadline_ppm = task.deadline_ppm * WHOLE.saturating_sub(slack) / WHOLE;
+            }
+            case.set(load, lanes).is_ok_and(|set| passes(&set))
+        })
+    }
+
+    /// Lanes that share out what all tasks ask for, whether or not that is more than they can carry.
+    pub fn balanced(&self) -> Option<Vec<LaneId>> {
+        let anywhere = vec![LaneId::default(); self.tasks.len()];
+        Some(worst_fit(&self.set(self.natural_load(), &anywhere).ok()?, &self.tasks))
+    }
+}
+
+/// The highest number below `most` that fits, to one `part`th of it, where whatever is less than a number that fits does so too.
+fn highest(most: u64, part: u64, fits: impl Fn(u64) -> bool) -> u64 {
+    let (mut low, mut high) = (0u64, most);
+    while high - low > (high / part).max(1) {
+        let middle = low.midpoint(high);
+        if fits(middle) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    low
 }
 
 fn budget(bound: Nanos, basis: &Basis) -> OccupancyBudget {
@@ -286,6 +308,24 @@ pub(super) mod tests {
         let quick = case.quick_capacity(&found.lanes, 2_000);
         assert!(quick + 20 >= found.load, "{quick} is far below {}", found.load);
         assert!(is_certified(&case.set(quick, &found.lanes).expect("a set")));
+    }
+
+    #[test]
+    fn slack_is_what_deadlines_can_do_without() {
+        let case = case(12, 2);
+        let found = case.capacity(&Fit::Best, 5, 2_000).expect("fits");
+        let slack = |load: u64| case.quick_slack(&found.lanes, load);
+        assert!(slack(found.load / 4) > slack(found.load / 2) && slack(found.load / 2) > slack(found.load));
+        let mut shorter = case.clone();
+        shorter.tasks.iter_mut().for_each(|task| task.deadline_ppm = WHOLE - slack(found.load / 4));
+        assert!(is_certified(&shorter.set(found.load / 4, &found.lanes).expect("a set")));
+        assert_eq!(slack(found.load * 3), 0);
+        let lanes = case.balanced().expect("a set");
+        let demand = |lane: u16| {
+            let own = case.tasks.iter().zip(&lanes).filter(|(_, on)| on.get() == lane);
+            own.map(|(task, _)| task.alone.get() as f64 / task.natural.get() as f64).sum::<f64>()
+        };
+        assert!((demand(0) - demand(1)).abs() < 0.1, "{lanes:?}");
     }
 
     #[test]

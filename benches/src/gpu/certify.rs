@@ -10,7 +10,7 @@ use aegisrt::profile::{ProfileOptions, Stage, WcetProfiler};
 use serde::{Deserialize, Serialize};
 
 use super::bed::Bed;
-use super::case::{Case, Fit, Fitted, Open, WHOLE};
+use super::case::{Case, Fit, Fitted, Open, WHOLE, is_certified};
 use super::error::ExperimentError;
 use super::store::Store;
 
@@ -147,10 +147,7 @@ impl Search<'_> {
             self.store.tell(&format!("{}: round {round}, measuring budgets", self.label));
             bed.assign(&lanes);
             tried.push(lanes.clone());
-            let label = format!("{}-round", self.label);
-            let profile = profile(bed, self.store, &label, self.calibration, self.options)?;
-            let prepared = bed.system().prepare(Some(&profile), self.calibration)?;
-            let case = self.outline.case(&prepared.set);
+            let (case, profile) = self.measured(bed)?;
             let fitted = case.capacity(&Fit::Fixed(lanes.clone()), STEP, MOST);
             rows.push(round_row(&case, fitted.as_ref(), &lanes));
             self.store.save(&kept, &rows)?;
@@ -173,6 +170,44 @@ impl Search<'_> {
         bed.assign(&best.fitted.lanes);
         best.profile.save(&self.store.path(&format!("{}-profile", self.label)))?;
         Ok((best, rows))
+    }
+
+    /// The fleet with budgets measured in the company of the lanes that the bed's tasks stand on.
+    fn measured(&self, bed: &Bed) -> Result<(Case, Profile), ExperimentError> {
+        let label = format!("{}-round", self.label);
+        let profile = profile(bed, self.store, &label, self.calibration, self.options)?;
+        let prepared = bed.system().prepare(Some(&profile), self.calibration)?;
+        Ok((self.outline.case(&prepared.set), profile))
+    }
+
+    /// Measures these lanes for one load, which `known` certifies on its own: whichever has its bounds farther below the
+    /// deadlines there. The bed's tasks stand on its lanes then.
+    ///
+    /// # Errors
+    /// As [`profile`].
+    pub fn calmer(
+        &self,
+        bed: &mut Bed,
+        known: &Certified,
+        load: u64,
+        lanes: Vec<LaneId>,
+    ) -> Result<Certified, ExperimentError> {
+        self.store.tell(&format!(
+            "{}: other lanes for {:.2}, measuring budgets",
+            self.label,
+            load as f64 / 1e3
+        ));
+        bed.assign(&lanes);
+        let (case, profile) = self.measured(bed)?;
+        let found = Certified { case, fitted: Fitted { load, lanes }, profile };
+        let certified = found.case.set(load, &found.fitted.lanes).is_ok_and(|set| is_certified(&set));
+        let slack = |of: &Certified| of.case.quick_slack(&of.fitted.lanes, load);
+        let best = if certified && slack(&found) > slack(known) { &found } else { known };
+        let left = |of: &Certified| 1.0 - slack(of) as f64 / 1e6;
+        let told = [known, &found].map(|of| format!("{:.3}", left(of))).join(", then ");
+        self.store.tell(&format!("{}: worst bound / D at {:.2}: {told}", self.label, load as f64 / 1e3));
+        bed.assign(&best.fitted.lanes);
+        Ok(best.clone())
     }
 }
 

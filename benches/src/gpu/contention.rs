@@ -99,23 +99,48 @@ pub fn improve(
     seed: u64,
     most: u64,
 ) -> Fitted {
+    let most = most.min(case.platform.lanes() as u64 * 1_000);
+    let worth = |case: &Case, lanes: &[LaneId]| case.quick_capacity(lanes, most);
+    let (load, lanes) = climb(case, forecast, start, tries, seed, worth);
+    Fitted { load, lanes }
+}
+
+/// Searches lanes near `start` on which bounds at a load are expected to be farther below deadlines, and says how far: see
+/// [`Case::quick_slack`]. Otherwise as [`improve`].
+pub fn relax(
+    case: &Case,
+    forecast: &Forecast,
+    start: &[LaneId],
+    tries: u32,
+    seed: u64,
+    load: u64,
+) -> (u64, Vec<LaneId>) {
+    climb(case, forecast, start, tries, seed, |case, lanes| case.quick_slack(lanes, load))
+}
+
+/// Walks from `start` to lanes that are worth more, with the budgets that are expected on them.
+fn climb(
+    case: &Case,
+    forecast: &Forecast,
+    start: &[LaneId],
+    tries: u32,
+    seed: u64,
+    worth: impl Fn(&Case, &[LaneId]) -> u64,
+) -> (u64, Vec<LaneId>) {
     let count = case.platform.lanes();
-    let most = most.min(count as u64 * 1_000);
-    let worth = |lanes: &[LaneId]| {
-        case.with_budgets(&forecast.budgets(case, lanes, count)).quick_capacity(lanes, most)
-    };
+    let worth = |lanes: &[LaneId]| worth(&case.with_budgets(&forecast.budgets(case, lanes, count)), lanes);
     let mut draw = SplitMix(seed);
-    let mut best = Fitted { load: worth(start), lanes: start.to_vec() };
+    let mut best = (worth(start), start.to_vec());
     for _ in 0..tries {
-        let mut lanes = best.lanes.clone();
+        let mut lanes = best.1.clone();
         disturb(case, &mut lanes, &mut draw);
-        if lanes == best.lanes {
+        if lanes == best.1 {
             continue;
         }
-        let load = worth(&lanes);
+        let found = worth(&lanes);
         // Equal ones are taken too: a plateau is left only by walking on it.
-        if load >= best.load {
-            best = Fitted { load, lanes };
+        if found >= best.0 {
+            best = (found, lanes);
         }
     }
     best
@@ -193,6 +218,18 @@ mod tests {
         for task in 0..8 {
             assert_eq!(found.lanes[task] == found.lanes[0], task % 2 == 0, "{:?}", found.lanes);
         }
+    }
+
+    #[test]
+    fn lanes_are_found_on_which_bounds_are_farther_below_deadlines() {
+        let case = case(8, 2);
+        let start: Vec<LaneId> = (0..8).map(|n| LaneId::new(n / 4)).collect();
+        let forecast = Forecast::new(planted(8), &[2 * NONE; 8], &start, 2);
+        let slack =
+            |lanes: &[LaneId]| case.with_budgets(&forecast.budgets(&case, lanes, 2)).quick_slack(lanes, 200);
+        let (found, lanes) = relax(&case, &forecast, &start, 2_000, 7, 200);
+        assert_eq!(found, slack(&lanes));
+        assert!(found > slack(&start), "{found} and {}", slack(&start));
     }
 
     #[test]

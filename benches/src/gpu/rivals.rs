@@ -10,7 +10,7 @@ use aegisrt::profile::ProfileOptions;
 use serde::{Deserialize, Serialize};
 
 use super::bed::Bed;
-use super::capacity::{next_lanes, outline};
+use super::capacity::{calmer_lanes, next_lanes, outline};
 use super::card::Gpu;
 use super::case::Case;
 use super::certify::{self, Certified, Outline, Search};
@@ -58,6 +58,9 @@ pub struct Cell {
     pub load: u64,
     /// Whether every deadline was certified beforehand.
     pub certified: bool,
+    /// Lanes, by task; of certified cells only.
+    #[serde(default)]
+    pub lanes: Vec<u16>,
     /// Seconds.
     pub seconds: u64,
     /// By criticality, and all together.
@@ -306,8 +309,8 @@ pub struct Care<'a> {
     pub known: &'a WideReport,
 }
 
-/// Certifies the fleet on a layout and serves every load: with a certificate where the load has one, as the same lanes
-/// without beyond. The highest certified load itself is served, too. `keep` is given what there is after every cell.
+/// Certifies the fleet on a layout and serves every load: with a certificate where the load has one, on the lanes that
+/// promise the smallest response over deadline, and without one beyond. The highest certified load itself is served, too. `keep` is given what there is after every cell.
 ///
 /// # Errors
 /// What device, memory or a model refuses, and what `keep` says.
@@ -342,15 +345,25 @@ pub fn ours(
         exceedance_ppm: super::jobs::exceedance(&certified.profile),
         cells: Vec::new(),
     };
-    // The highest first: it is what the comparison is about.
+    // The highest first: it is what the comparison is about. What carries the most is not what answers soonest where there
+    // is little to carry, so lower loads get lanes of their own.
     let within = loads.iter().copied().filter(|load| *load < certified.fitted.load);
     for load in std::iter::once(certified.fitted.load).chain(within) {
+        let lanes = &certified.fitted.lanes;
+        let calmer = (load < certified.fitted.load && layout.critical.is_none() && layout.pieces < 2)
+            .then(|| calmer_lanes(&certified.case, known, lanes, load, load))
+            .flatten();
+        let own = match calmer {
+            Some(lanes) => search.calmer(&mut bed, &certified, load, lanes)?,
+            None => certified.clone(),
+        };
         store.tell(&format!("rivals: {} at {:.2}, certified", layout.label, load as f64 / 1e3));
-        row.cells.push(serve_cell(&bed, members, layout, &calibration, &certified, load, seconds)?);
+        row.cells.push(serve_cell(&bed, members, layout, &calibration, &own, load, seconds)?);
+        bed.assign(&certified.fitted.lanes);
         keep(&row)?;
     }
     let beyond: Vec<u64> = loads.iter().copied().filter(|load| *load > certified.fitted.load).collect();
-    row.cells.extend(lanes_beyond(&bed, store, members, layout, &certified, &beyond, seconds)?);
+    row.cells.extend(lanes_beyond(&mut bed, store, members, layout, &certified, &beyond, seconds)?);
     bed.close();
     keep(&row)
 }
@@ -383,6 +396,7 @@ fn serve_cell(
         way: layout.label.clone(),
         load,
         certified: true,
+        lanes: fitted.lanes.iter().map(|lane| lane.get()).collect(),
         seconds,
         classes: meter.rows(),
         response_milli: (totals.response * 1e3) as u64,
@@ -392,9 +406,9 @@ fn serve_cell(
     })
 }
 
-/// Loads that nothing certifies, on the certified lanes.
+/// Loads that nothing certifies, on lanes that share out what is too much.
 fn lanes_beyond(
-    bed: &Bed,
+    bed: &mut Bed,
     store: &Store,
     members: &[Member],
     layout: &Layout,
@@ -405,7 +419,9 @@ fn lanes_beyond(
     if loads.is_empty() {
         return Ok(Vec::new());
     }
-    let sharing = Sharing::Lanes(wide::groups(&certified.fitted.lanes, certified.case.platform.lanes()));
+    let lanes = certified.case.balanced().unwrap_or_else(|| certified.fitted.lanes.clone());
+    bed.assign(&lanes);
+    let sharing = Sharing::Lanes(wide::groups(&lanes, certified.case.platform.lanes()));
     let way = Uncertified { way: &layout.label, sharing };
     bed.drive(|circuit, _| {
         let cell = |&load: &u64| {

@@ -414,7 +414,8 @@ pub fn rivals(
     }
     let known = WideReport { pairs_milli: report.pairs_milli.clone(), ..WideReport::default() };
     for layout in layouts {
-        let needed = Duration::from_secs_f64(campaign * rounds as f64 + (seconds + 4) as f64 * 5.0);
+        let campaigns = campaign * (rounds + loads.len()) as f64;
+        let needed = Duration::from_secs_f64(campaigns + (seconds + 4) as f64 * 5.0);
         let served = |row: &LayoutRow, load: u64| row.cells.iter().any(|cell| cell.load == load);
         let done = |row: &LayoutRow| row.label == layout.label && loads.iter().all(|load| served(row, *load));
         if report.ours.iter().any(done) || !bench.allowance.allows(needed) {
