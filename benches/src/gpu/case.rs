@@ -198,7 +198,8 @@ impl Case {
     }
 }
 
-/// The highest number below `most` that fits, to one `part`th of it, where whatever is less than a number that fits does so too.
+/// The highest number below `most` that fits, to one `part`th of it, where whatever is less than a number that fits does
+/// so too.
 fn highest(most: u64, part: u64, fits: impl Fn(u64) -> bool) -> u64 {
     let (mut low, mut high) = (0u64, most);
     while high - low > (high / part).max(1) {

@@ -310,7 +310,8 @@ pub struct Care<'a> {
 }
 
 /// Certifies the fleet on a layout and serves every load: with a certificate where the load has one, on the lanes that
-/// promise the smallest response over deadline, and without one beyond. The highest certified load itself is served, too. `keep` is given what there is after every cell.
+/// promise the smallest response over deadline, and without one beyond. The highest certified load itself is served, too.
+/// `keep` is given what there is after every cell.
 ///
 /// # Errors
 /// What device, memory or a model refuses, and what `keep` says.
