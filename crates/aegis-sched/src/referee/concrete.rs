@@ -78,6 +78,10 @@ fn repeats(jobs: &[Job], evidence: &PeriodicCover, offset: u64, periods: &[u64])
     let whole = periods.iter().all(|period| hyperperiod.is_multiple_of(*period));
     let made: u64 = periods.iter().map(|period| hyperperiod / period).sum();
     let within = |state: &crate::sag::CoverState| {
+        // Nothing is dispatched from the last states, so that their sets have not been looked at.
+        if state.dispatched.len() != jobs.len().div_ceil(64) {
+            return false;
+        }
         let mut moved = vec![0u64; state.dispatched.len()];
         for job in 0..jobs.len() {
             let there = if job < prefix { job } else { job + cycle };
@@ -126,7 +130,7 @@ impl Keeps {
             let first =
                 |job: usize| window(job).0 <= at && certain.is_none_or(|certain| rank(job) <= certain);
             let releases = left.iter().flat_map(|&job| [window(job).0, window(job).1]);
-            let mut cuts: Vec<u64> = releases.chain([free_max, free_max + 1]).collect();
+            let mut cuts: Vec<u64> = releases.chain([free_max, free_max.saturating_add(1)]).collect();
             let (mut heads, mut waits) = (Vec::new(), certain.is_none());
             for job in left.iter().copied().filter(|&job| first(job)) {
                 let ends = [false, true].map(|hoped| self.latest(jobs, &left, job, (at, hoped)));

@@ -111,3 +111,31 @@ fn states_certify_a_rule_and_nothing_else_does() {
     let plain = certify_concrete(&set, &*by_name("rm").expect("listed"), 1, vec![(claim, Some(cover))]);
     assert!(matches!(plain, Err(Objection::Inserts { .. })), "{plain:?}");
 }
+
+#[test]
+fn states_that_no_exploration_makes_are_objected_to() {
+    let task = |period, cost| Plain { offset: 0, period, jitter: 0, cost, deadline: period };
+    let tasks = [task(10, 1), task(30, 8), task(60, 17)];
+    let set = set(&tasks);
+    let policy = by_name("p-rm").expect("listed");
+    let (claim, cover) = claimed("p-rm", &set, &tasks).expect("it fits");
+    let objected = |damage: &dyn Fn(&mut PeriodicCover)| {
+        let mut cover = cover.clone();
+        damage(&mut cover);
+        certify_concrete(&set, &*policy, 1, vec![(claim.clone(), Some(cover))]).is_err()
+    };
+    assert!(!objected(&|_| {}), "it stands as it was made");
+    // One more among the last states, from which nothing is dispatched.
+    let last = |cover: &mut PeriodicCover, words: &[u64]| {
+        let states = cover.cover.levels.last_mut().expect("levels");
+        let mut extra = states[0].clone();
+        extra.dispatched = words.to_vec();
+        states.push(extra);
+    };
+    assert!(objected(&|cover| last(cover, &[])), "too few words");
+    assert!(objected(&|cover| last(cover, &[u64::MAX; 9])), "too many");
+    assert!(
+        objected(&|cover| cover.cover.levels[1][0].free_max = aegis_types::Time::new(u64::MAX)),
+        "never free"
+    );
+}
