@@ -114,19 +114,19 @@ pub fn late(period: Nanos) -> Nanos {
 
 /// When each job of a run was due, and when its release was seen. What is due in a loop stays where it is, however late
 /// the loop is; so an arrival that the runtime moved counts from where it was.
-pub fn dues(trace: &Trace) -> BTreeMap<JobId, (Time, Time)> {
-    let mut dues: BTreeMap<JobId, (Time, Time)> = BTreeMap::new();
+pub fn releases(trace: &Trace) -> BTreeMap<JobId, (Time, Time)> {
+    let mut releases: BTreeMap<JobId, (Time, Time)> = BTreeMap::new();
     for raw in trace.records() {
         if let Some(record) = JobReleased::read(raw) {
-            dues.insert(record.job, (record.arrival, raw.stamp));
+            releases.insert(record.job, (record.arrival, raw.stamp));
         } else if let Some(record) = AssumptionBroken::read(raw)
             && record.assumption == Assumption::PromptRelease
-            && let Some((due, seen)) = dues.get_mut(&record.job)
+            && let Some((due, seen)) = releases.get_mut(&record.job)
         {
             *due = seen.saturating_sub(record.seen);
         }
     }
-    dues
+    releases
 }
 
 /// Job `number` of the run, from one, was seen to have ended: when the last one that is listened to would have ended as
@@ -206,7 +206,7 @@ pub(super) mod tests {
         let broken = AssumptionBroken { assumption, lane, job: job(1), seen, limit, consequence }.at(us(520));
         let trace = traced([released(0, 100, 130), released(1, 470, 520), broken]);
         let expected = [(job(0), (us(100), us(130))), (job(1), (us(400), us(520)))];
-        assert_eq!(super::dues(&trace), BTreeMap::from(expected));
+        assert_eq!(releases(&trace), BTreeMap::from(expected));
     }
 
     #[test]

@@ -181,7 +181,7 @@ impl Search<'_> {
     }
 
     /// Measures these lanes for one load, which `known` certifies on its own: whichever has its bounds farther below the
-    /// deadlines there. The bed's tasks stand on its lanes then.
+    /// deadlines there.
     ///
     /// # Errors
     /// As [`profile`].
@@ -201,13 +201,10 @@ impl Search<'_> {
         let (case, profile) = self.measured(bed)?;
         let found = Certified { case, fitted: Fitted { load, lanes }, profile };
         let certified = found.case.set(load, &found.fitted.lanes).is_ok_and(|set| is_certified(&set));
-        let slack = |of: &Certified| of.case.quick_slack(&of.fitted.lanes, load);
-        let best = if certified && slack(&found) > slack(known) { &found } else { known };
-        let left = |of: &Certified| 1.0 - slack(of) as f64 / 1e6;
-        let told = [known, &found].map(|of| format!("{:.3}", left(of))).join(", then ");
+        let slacks = [known, &found].map(|of| of.case.quick_slack(&of.fitted.lanes, load));
+        let told = slacks.map(|slack| format!("{:.3}", 1.0 - slack as f64 / 1e6)).join(", then ");
         self.store.tell(&format!("{}: worst bound / D at {:.2}: {told}", self.label, load as f64 / 1e3));
-        bed.assign(&best.fitted.lanes);
-        Ok(best.clone())
+        Ok(if certified && slacks[1] > slacks[0] { found } else { known.clone() })
     }
 }
 

@@ -82,11 +82,6 @@ impl TaskPlan {
     }
 }
 
-/// A deadline that leaves a job a while after the latest release: the period, or twice the jitter.
-pub fn deadline_of(period: Nanos, jitter: Nanos) -> Nanos {
-    period.max(Nanos::new(jitter.get().saturating_mul(2)))
-}
-
 impl FleetPlan {
     /// The fleet as a user writes it; models lie beside it.
     pub fn text(&self, launch: LaunchMode) -> String {
@@ -115,7 +110,7 @@ impl FleetPlan {
              partition = \"{partition}\"\nperiod = \"{}ns\"\ndeadline = \"{}ns\"\njitter = \"{}ns\"\noffset = \"{}ns\"\n\
              on_overrun = \"keep\"\n",
             task.period.get(),
-            deadline_of(task.period, task.jitter).get(),
+            task.period.get().max(task.jitter.get().saturating_mul(2)),
             task.jitter.get(),
             task.offset.get()
         );

@@ -12,7 +12,7 @@ use aegisrt::run::{RunOptions, run};
 use serde::{Deserialize, Serialize};
 
 use super::bed::Bed;
-use super::between::{dues, late};
+use super::between::{late, releases};
 use super::card::Gpu;
 use super::error::ExperimentError;
 use super::fleet::{FleetPlan, PartitionPlan, TaskPlan};
@@ -231,7 +231,7 @@ pub fn responses(trace: &Trace, slow: Nanos) -> Responses {
             gaps.push((raw.stamp.saturating_sub(record.gap), raw.stamp));
         }
     }
-    let released = dues(trace);
+    let released = releases(trace);
     let first = released.values().map(|(due, _)| *due).min().unwrap_or(Time::ZERO);
     let warm = first.saturating_add(Nanos::new(GAP.get() * WARM_UP));
     let mut responses = Responses { stalls: gaps.len() as u64, ..Responses::default() };

@@ -225,6 +225,11 @@ pub struct Layout {
 }
 
 impl Layout {
+    /// Whether whole networks share the whole device, as when it was measured who slows whom.
+    fn is_whole(&self) -> bool {
+        self.critical.is_none() && self.pieces < 2
+    }
+
     fn partitions(&self, sms: u32) -> Vec<PartitionPlan> {
         let Some((own, lanes)) = self.critical else { return PartitionPlan::whole(sms, self.lanes) };
         let rest = sms.saturating_sub(own).max(1);
@@ -333,10 +338,10 @@ pub fn ours(
     let mut seed = 1;
     let (certified, rows) = search.run(&mut bed, &start, |case, lanes, load| {
         seed += 2;
-        match layout.critical {
-            // Who slows whom was measured on the whole device.
-            None if layout.pieces < 2 => next_lanes(case, known, lanes, load, seed),
-            _ => certify::best_fit(case, load),
+        if layout.is_whole() {
+            next_lanes(case, known, lanes, load, seed)
+        } else {
+            certify::best_fit(case, load)
         }
     })?;
     let mut row = LayoutRow {
@@ -351,7 +356,7 @@ pub fn ours(
     let within = loads.iter().copied().filter(|load| *load < certified.fitted.load);
     for load in std::iter::once(certified.fitted.load).chain(within) {
         let lanes = &certified.fitted.lanes;
-        let calmer = (load < certified.fitted.load && layout.critical.is_none() && layout.pieces < 2)
+        let calmer = (load < certified.fitted.load && layout.is_whole())
             .then(|| calmer_lanes(&certified.case, known, lanes, load, load))
             .flatten();
         let own = match calmer {
@@ -359,8 +364,8 @@ pub fn ours(
             None => certified.clone(),
         };
         store.tell(&format!("rivals: {} at {:.2}, certified", layout.label, load as f64 / 1e3));
+        bed.assign(&own.fitted.lanes);
         row.cells.push(serve_cell(&bed, members, layout, &calibration, &own, load, seconds)?);
-        bed.assign(&certified.fitted.lanes);
         keep(&row)?;
     }
     let beyond: Vec<u64> = loads.iter().copied().filter(|load| *load > certified.fitted.load).collect();

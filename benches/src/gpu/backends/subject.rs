@@ -13,7 +13,7 @@ use aegisrt::run::{RunOptions, run};
 use aegisrt::system::System;
 use toml::{Table, Value};
 
-use super::super::between::{dues, late};
+use super::super::between::{late, releases};
 use super::super::card::{Gpu, Opened};
 use super::super::error::ExperimentError;
 use super::super::floor::WARM_UP;
@@ -112,6 +112,7 @@ impl About {
         let mut table = self.table.clone();
         if let Some(tasks) = table.get_mut("task").and_then(Value::as_array_mut) {
             for task in tasks.iter_mut().filter_map(Value::as_table_mut) {
+                // Later by the jitter: half of the period is spoken for.
                 let (jitter, deadline) = (late(period), period.saturating_add(late(period)));
                 let spans = [("period", period), ("jitter", jitter), ("deadline", deadline)];
                 for (key, span) in spans {
@@ -207,7 +208,7 @@ fn responses(trace: &Trace, period: Nanos) -> Spread {
             ended.insert(record.job, raw.stamp);
         }
     }
-    let released = dues(trace);
+    let released = releases(trace);
     let first = released.values().map(|(due, _)| *due).min().unwrap_or(Time::ZERO);
     let warm = first.saturating_add(Nanos::new(period.get() * WARM_UP));
     let mut spread = Spread::new();
