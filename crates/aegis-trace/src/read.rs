@@ -4,6 +4,8 @@
 //! schemas that say what they mean, and an honest account of what is missing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Read as _;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -58,9 +60,15 @@ impl Trace {
     /// # Errors
     /// [`TraceError::Open`]; [`TraceError::NotATrace`]; [`TraceError::Version`].
     pub fn open(path: &Path) -> Result<Self, TraceError> {
-        let bytes = std::fs::read(path)
-            .map_err(|e| TraceError::Open { path: path.to_owned(), source: Arc::new(e) })?;
-        Self::parse(&path.display().to_string(), &bytes)
+        let failed = |error| TraceError::Open { path: path.to_owned(), source: Arc::new(error) };
+        let place = path.display().to_string();
+        let mut file = File::open(path).map_err(failed)?;
+        let mut bytes = Vec::new();
+        // The head alone first: a device that is no trace need not end.
+        file.by_ref().take(FILE_HEAD_BYTES as u64).read_to_end(&mut bytes).map_err(failed)?;
+        file::check_file_head(&place, &bytes)?;
+        file.read_to_end(&mut bytes).map_err(failed)?;
+        Self::parse(&place, &bytes)
     }
 
     /// Reads a trace from bytes, as [`Trace::open`] does.

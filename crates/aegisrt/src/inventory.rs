@@ -11,6 +11,7 @@ use aegis_types::TaskId;
 use crate::config::{Fleet, InputSource, TaskConfig};
 use crate::error::RuntimeError;
 use crate::feed::Feed;
+use crate::intake;
 
 /// The backends that a process has, by the word for each in a fleet.
 #[derive(Clone, Default)]
@@ -101,7 +102,7 @@ impl Model {
 /// # Errors
 /// The first model that cannot be read or is refused by its backend, with the fleet's line.
 pub fn inspect(fleet: &Fleet, loaders: &Loaders, tell: impl FnMut(&str)) -> Result<Vec<Model>, RuntimeError> {
-    inspect_with(fleet, loaders, tell, |config| std::fs::read(&config.model))
+    inspect_with(fleet, loaders, tell, |config| intake::content(&config.model))
 }
 
 /// As [`inspect`], for artifacts that `read` brings.
@@ -162,10 +163,7 @@ pub(crate) fn read_beside(model: &Path, path: &str) -> std::io::Result<Vec<u8>> 
         return refused("it leads out of the model's folder");
     }
     let file = model.parent().unwrap_or(Path::new("")).join(path);
-    if !std::fs::metadata(&file)?.is_file() {
-        return refused("it is no regular file");
-    }
-    std::fs::read(file)
+    intake::content(&file)
 }
 
 /// What a backend refuses, and what would be legal where it says so itself.
@@ -208,7 +206,7 @@ fn check_state(
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, RuntimeError> {
-    std::fs::read(path)
+    intake::content(path)
         .map_err(|error| RuntimeError::File { path: path.display().to_string(), reason: error.to_string() })
 }
 

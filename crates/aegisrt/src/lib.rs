@@ -31,6 +31,7 @@ pub mod driver;
 pub mod error;
 pub mod feed;
 pub mod groups;
+mod intake;
 pub mod inventory;
 mod launcher;
 pub mod live;

@@ -45,10 +45,11 @@ pub fn provide(matches: &ArgMatches) {
     line(&format!("note: {VARIABLE} could not be set ({reason}): {QUEUES} hardware queues"));
 }
 
-/// Whether the command is given a fleet that names a CUDA device. A fleet that is wrong is complained about later.
+/// Whether the command is given a fleet that names a CUDA device. A fleet that is wrong is complained about later, and
+/// one on a pipe can be read only once, by the command.
 fn names_cuda(matches: &ArgMatches) -> bool {
     let Some((_, command)) = matches.subcommand() else { return false };
-    let path = command.try_get_one::<PathBuf>("fleet").ok().flatten();
+    let path = command.try_get_one::<PathBuf>("fleet").ok().flatten().filter(|path| path.is_file());
     path.and_then(|path| Fleet::read(path).ok()).is_some_and(|fleet| fleet.device() == DeviceKind::Cuda)
 }
 

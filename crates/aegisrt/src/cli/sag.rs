@@ -14,9 +14,10 @@ use serde_json::{Value, json};
 use super::answer::{Answer, CliError, Exit};
 use super::figures::size;
 use super::target;
+use crate::intake;
 
 /// The largest file that is read.
-const FILE_MAX: u64 = 1 << 30;
+const FILE_MAX: Bytes = Bytes::new(1 << 30);
 
 /// Explore every schedule of a file of jobs, and say whether each deadline is always met.
 #[derive(Debug, Args)]
@@ -202,11 +203,7 @@ fn disputed(objection: &CoverObjection) -> Answer {
 fn parsed<T>(path: &Path, parse: fn(&str) -> Result<T, SagError>) -> Result<T, CliError> {
     let unreadable =
         |reason: String| CliError::Input(format!("{}: cannot be read: {reason}", path.display()));
-    let length = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?.len();
-    if length > FILE_MAX {
-        return Err(unreadable(format!("it has {length} bytes; legal: at most {FILE_MAX}")));
-    }
-    let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
+    let text = intake::text(path, FILE_MAX).map_err(|error| unreadable(error.to_string()))?;
     parse(&text).map_err(|error| at(path, &error))
 }
 

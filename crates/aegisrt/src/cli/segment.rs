@@ -16,6 +16,7 @@ use super::progress::line;
 use super::table::Grid;
 use super::{Environment, backends, figures, target};
 use crate::error::RuntimeError;
+use crate::intake;
 use crate::inventory::read_beside;
 
 mod apart;
@@ -66,7 +67,7 @@ impl Segment {
         let out = self.out.clone().unwrap_or_else(|| beside(&self.model));
         target::check("--out", &out, std::slice::from_ref(&self.model))?;
         let shapes = shapes(&self.shapes)?;
-        let artifact = std::fs::read(&self.model).map_err(|error| unreadable(&self.model, &error))?;
+        let artifact = intake::content(&self.model).map_err(|error| unreadable(&self.model, &error))?;
         let name = self.model.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let runtime = OnnxRuntime::load(&backends::find_onnx(environment, DeviceKind::Host)?)?;
         let mut read = |path: &str| read_beside(&self.model, path);

@@ -14,6 +14,7 @@ use clap::Args;
 use crate::config::{Calibration, Facts, Fleet, InputSource, PartitionConfig, Prepared, Profile, prepare};
 use crate::error::RuntimeError;
 use crate::feed::{BadRecording, recorded_job};
+use crate::intake;
 use crate::inventory::legal_apart;
 use crate::machine;
 use crate::system::{Builder, System, device, slots_by_contract};
@@ -376,13 +377,10 @@ pub(super) fn placed(error: RuntimeError, fleet: &Fleet) -> CliError {
     fleet.complain(task, "model", format!("it fails when it runs: {problem}"), legal).into()
 }
 
-/// Pipes and devices are not opened: they may never answer, or never end.
+/// Whether a file can be read, without reading it.
 fn readable(path: &Path) -> Result<(), String> {
-    let kind = std::fs::metadata(path).map_err(|error| error.to_string())?;
-    if !kind.is_file() {
-        return Err(if kind.is_dir() { "it is a folder" } else { "it is no regular file" }.to_owned());
-    }
-    std::fs::File::open(path).map(drop).map_err(|error| error.to_string())
+    let opened = intake::check_regular(path).and_then(|()| std::fs::File::open(path));
+    opened.map(drop).map_err(|error| error.to_string())
 }
 
 /// Lanes for tasks that the fleet leaves open; `None` if it leaves none open.

@@ -11,6 +11,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigError, Place};
+use crate::intake;
 
 /// Longest value that is repeated in a message, in characters.
 const SHOWN_MAX: usize = 60;
@@ -55,7 +56,7 @@ impl Source {
     }
 
     pub(super) fn read(path: &Path) -> Result<Self, ConfigError> {
-        match std::fs::read_to_string(path) {
+        match intake::text(path, intake::TEXT_MAX) {
             Ok(text) => Ok(Self::new(path.into(), text)),
             Err(error) => Err(ConfigError::Unreadable { path: path.into(), reason: error.to_string() }),
         }

@@ -14,6 +14,7 @@ use crate::config::MemoryProfile;
 use crate::config::profile::Level;
 use crate::config::whole;
 use crate::error::RuntimeError;
+use crate::intake;
 
 /// Occupancies of one segment in one stratum, summed up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -205,7 +206,7 @@ impl CampaignState {
         if !path.exists() {
             return Ok(None);
         }
-        let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+        let text = intake::text(path, intake::TEXT_MAX).map_err(|error| failed(error.to_string()))?;
         let state: Self = serde_json::from_str(&text).map_err(|error| failed(error.to_string()))?;
         if state.version != Self::VERSION || state.circumstances != circumstances {
             return Ok(None);

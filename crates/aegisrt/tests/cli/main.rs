@@ -16,6 +16,7 @@ mod fleets;
 mod gather;
 mod gpu;
 mod groups;
+mod inputs;
 mod inserted;
 mod instances;
 mod judged;

@@ -15,6 +15,7 @@ use super::super::target;
 use super::options::Options;
 use super::picture;
 use crate::error::RuntimeError;
+use crate::intake;
 
 /// Decisions between two looks at the clock.
 const STEP: u64 = 1000;
@@ -80,7 +81,7 @@ impl InstanceArgs {
             target::check("--out", out, &[path.to_path_buf()])?;
         }
         let shown = path.display().to_string();
-        let text = std::fs::read_to_string(path)
+        let text = intake::text(path, intake::TEXT_MAX)
             .map_err(|error| RuntimeError::File { path: shown.clone(), reason: error.to_string() })?;
         let wrong = |error: CsvError| CliError::Input(format!("{shown}: {error}"));
         let instance = Instance::read(&text).map_err(wrong)?;

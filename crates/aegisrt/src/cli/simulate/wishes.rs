@@ -10,6 +10,7 @@ use toml::Spanned;
 
 use super::super::answer::CliError;
 use crate::config::{ConfigError, Fleet, Place};
+use crate::intake;
 use crate::simulate::changes::Wish;
 
 /// The longest run: everything that is recorded is kept, to be checked and decided again at the end.
@@ -52,7 +53,7 @@ impl Wishes {
     pub(super) fn read(path: &Path, fleet: Fleet, horizon: Option<Nanos>) -> Result<Self, CliError> {
         let reason =
             |error: std::io::Error| ConfigError::Unreadable { path: path.into(), reason: error.to_string() };
-        let text = std::fs::read_to_string(path).map_err(reason)?;
+        let text = intake::text(path, intake::TEXT_MAX).map_err(reason)?;
         let source = Text { path, text: &text };
         let written: ChangesFile = toml::from_str(&text).map_err(|error| source.syntax(&error))?;
         if written.change.is_empty() {
@@ -199,7 +200,7 @@ impl Reader<'_> {
     fn comes(&mut self, key: &str, file: &Spanned<String>) -> Result<Vec<String>, CliError> {
         let folder = self.source.path.parent().unwrap_or(Path::new(""));
         let path: PathBuf = folder.join(file.get_ref());
-        let text = std::fs::read_to_string(&path).map_err(|error| {
+        let text = intake::text(&path, intake::TEXT_MAX).map_err(|error| {
             let problem = format!("cannot be read: {error}");
             self.source.complain(file.span(), key, &problem, "the path of a readable file of [[task]] tables")
         })?;
