@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
-use std::io::Write;
+use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -306,7 +306,9 @@ impl TraceFile {
             return Err(error.clone());
         }
         if let Err(error) = self.file.write_all(&self.chunk) {
-            let (path, written) = (self.path.clone(), self.written);
+            // A part of the last chunk may stand there, and is read, too; a pipe cannot say.
+            let written = self.file.stream_position().unwrap_or(self.written);
+            let path = self.path.clone();
             let error = TraceError::Write { path, written, source: Arc::new(error) };
             self.broken = Some(error.clone());
             return Err(error);

@@ -19,11 +19,11 @@ pub enum TraceError {
         source: Arc<io::Error>,
     },
     /// The file took no more bytes. What was written before stays readable.
-    #[error("trace {}: writing failed after {written} bytes: {source}", path.display())]
+    #[error("trace {}: writing failed after {written} bytes: {source}; it ends there, and can be read up to there", path.display())]
     Write {
         /// The file.
         path: PathBuf,
-        /// Bytes of whole chunks that were written before.
+        /// Bytes that were written before.
         written: u64,
         /// What the system said.
         source: Arc<io::Error>,
@@ -136,9 +136,8 @@ impl TraceError {
     /// it can only no longer show them.
     pub const fn severity(&self) -> Severity {
         match self {
-            Self::NoThread { .. } => Severity::Transient,
+            Self::NoThread { .. } | Self::Write { .. } => Severity::Transient,
             Self::Open { .. }
-            | Self::Write { .. }
             | Self::Export { .. }
             | Self::NotATrace { .. }
             | Self::Version { .. }

@@ -126,7 +126,7 @@ pub fn rehearse(duration: Nanos) -> Result<Shown, Box<dyn Error>> {
         live: Arc::new(Live::default()),
     };
     let served = run(&system, &prepared, certificate.clone(), None, &calibration, &options)?;
-    let trace = served.trace.into_trace()?;
+    let trace = served.trace?.into_trace()?;
     let replay = replay(trace.records(), &prepared.set, &certificate, Box::new(ShortestBudgetFirst))?;
     Ok(Shown {
         policy: certificate.policy(),

@@ -9,7 +9,7 @@ use aegis_cuda::{DeviceMemory, MemorySpace};
 use aegis_memory::{Ledger, MemoryPlan, PlanReservation};
 use aegis_sched::engine::{self, Engine};
 use aegis_sched::{Arrival, Certificate, TaskSet};
-use aegis_trace::{Finished, RingProducer, TraceCollector, TraceMode, TraceOptions, TraceWriter};
+use aegis_trace::{Finished, RingProducer, TraceCollector, TraceError, TraceMode, TraceOptions, TraceWriter};
 use aegis_types::record::Discard;
 use aegis_types::records::TaskAdmitted;
 use aegis_types::{
@@ -73,8 +73,8 @@ pub struct RunReport {
     pub lanes: Vec<LaneReport>,
     /// The memory plan.
     pub plan: MemoryPlan,
-    /// The trace.
-    pub trace: Finished,
+    /// The trace, or what kept it from being written whole.
+    pub trace: Result<Finished, TraceError>,
     /// What became of the wish for the real-time class, for people.
     pub realtime: String,
     /// Whether the operator ended the run early.
@@ -144,18 +144,18 @@ pub fn run_with(
     };
     // Also after an error: clients that `ready` started wait for what they submitted.
     ports.iter().flatten().for_each(|port| port.close());
-    let trace = writer.stop()?;
+    let trace = writer.stop();
     drop(decisions);
     let Served { tally, lanes, realtime, cycles } = match outcome {
         Ok(served) => served,
         Err(error) => {
             // What was traced before the error is closed in order; the error is what the caller hears of.
-            let _closed = trace.finish(BTreeMap::new());
+            let _closed = trace.and_then(|trace| trace.finish(BTreeMap::new()));
             return Err(error);
         }
     };
     let summary = serde_json::to_vec(&tally.summary()).unwrap_or_default();
-    let trace = trace.finish(BTreeMap::from([("summary".to_owned(), summary)]))?;
+    let trace = trace.and_then(|trace| trace.finish(BTreeMap::from([("summary".to_owned(), summary)])));
     let interrupted = options.control.is_asked();
     Ok(RunReport { tally, lanes, plan, trace, realtime, interrupted, cycles })
 }

@@ -9,7 +9,7 @@ use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use aegis_sched::{Arrival, Certificate, TaskSet};
-use aegis_trace::{Finished, Trace};
+use aegis_trace::{Finished, Trace, TraceError};
 use aegis_types::Nanos;
 use aegis_types::records::Control;
 use clap::Args;
@@ -68,8 +68,8 @@ struct Ended {
     report: RunReport,
     compared: Option<Vec<Compared>>,
     held: Held,
-    /// Records of the decision ring that were lost.
-    lost: u64,
+    /// Records of the decision ring that were lost, or why nobody can read the trace to its end.
+    lost: Result<u64, CliError>,
     exit: Exit,
 }
 
@@ -150,11 +150,12 @@ impl Run {
             true => Some(outputs::compare(&setup.system, &setup.libraries, &report.lanes)?),
             false => None,
         };
-        let lost = decisions_lost(&report.trace)?;
+        let lost = decisions_lost(&report.trace);
         let wrong = compared.iter().flatten().any(|task| matches!(task.found, Found::Wrong { .. }));
         let exit = match summary::exit(&report.tally) {
             Exit::Violated => Exit::Violated,
-            _ if wrong || (lost > 0 && self.trace.is_some()) => Exit::Violated,
+            _ if wrong || lost.as_ref().is_ok_and(|lost| *lost > 0) => Exit::Violated,
+            _ if lost.is_err() => Exit::Fatal,
             _ if report.interrupted => Exit::Interrupted,
             exit => exit,
         };
@@ -187,8 +188,8 @@ impl Run {
         for task in ended.compared.iter().flatten() {
             text.push_str(&compared_text(setup, task));
         }
-        if ended.lost > 0 {
-            text.push_str(&format!("trace: {} records of the decisions were lost\n", ended.lost));
+        if let Ok(lost @ 1..) = ended.lost {
+            text.push_str(&format!("trace: {lost} records of the decisions were lost\n"));
         }
         if report.interrupted {
             text.push_str("ended early by the operator; jobs that had not started were dropped\n");
@@ -199,8 +200,12 @@ impl Run {
         text.push_str(&summary::folded(&ended.held.text()));
         text.push_str(&format!("\nmemory: pressure {}\n{}", fullness.level(), fullness.holders()));
         text.push_str(&format!("driver: {}; {} cycles\n", report.realtime, report.cycles));
-        if let Some(path) = &self.trace {
-            text.push_str(&format!("trace: {}\n", path.display()));
+        match (&ended.lost, &self.trace) {
+            (Err(error), _) => {
+                text.push_str(&format!("{}\n", summary::folded(&format!("TRACE CUT: {error}"))))
+            }
+            (_, Some(path)) => text.push_str(&format!("trace: {}\n", path.display())),
+            _ => {}
         }
         Answer { text, json: self.json(setup, ended, &incidents), exit: ended.exit }
     }
@@ -231,7 +236,8 @@ impl Run {
             "remarks": remarks(setup, report),
             "claim": summary::claim(&report.tally),
             "outputs": ended.compared.as_ref().map(|all| all.iter().map(compared).collect::<Vec<_>>()),
-            "decisions_lost": ended.lost,
+            "decisions_lost": ended.lost.as_ref().ok(),
+            "trace_error": ended.lost.as_ref().err().map(CliError::to_string),
             "realtime": report.realtime,
             "cycles": report.cycles,
             "memory_peak_bytes": report.plan.peak().get(),
@@ -351,13 +357,13 @@ fn said(setup: &Setup, report: &RunReport, of: impl Fn(&ModelReport) -> &[String
 /// Records of the ring of decisions that are missing.
 ///
 /// # Errors
-/// That the trace just written cannot be read.
-fn decisions_lost(finished: &Finished) -> Result<u64, CliError> {
+/// That the trace was not written to its end, or cannot be read.
+fn decisions_lost(finished: &Result<Finished, TraceError>) -> Result<u64, CliError> {
     let count = |trace: &Trace| {
         let gaps = trace.gaps().iter().filter(|gap| trace.producer_name(gap.producer) == "decisions");
         gaps.map(|gap| gap.lost).sum()
     };
-    Ok(match finished {
+    Ok(match finished.as_ref().map_err(TraceError::clone)? {
         Finished::File(path) => count(&open(path)?),
         // The last records are kept on purpose; what gave way to them was not lost.
         Finished::Memory(_) => 0,

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -112,6 +113,39 @@ fn a_trace_that_cannot_be_written_runs_nothing() {
     folder
         .aegis(&["run", "fleet.toml", "--trace", "no/such/folder/run.aegis"])
         .refuses(2, &["no/such/folder"]);
+}
+
+/// A limit on the size of files stands for a full disk.
+#[test]
+fn a_disk_that_fills_up_cuts_the_trace_and_keeps_the_summary() {
+    let Some(cache) = cache() else { return };
+    let tight = [("period", "\"40ms\""), ("budget", "{ memory = \"32MiB\", compute = \"5ms\" }")];
+    let folder = ready(&cache, &task("vad", &tight));
+    let run = |format| {
+        let aegis = folder.command(&[
+            "run",
+            "fleet.toml",
+            "--duration",
+            "2s",
+            "--trace",
+            "cut.aegis",
+            "--format",
+            format,
+        ]);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "trap '' XFSZ; ulimit -f 20; exec \"$@\"", "sh"]).arg(aegis.get_program());
+        shell.args(aegis.get_args()).current_dir(folder.path("")).stdin(Stdio::null());
+        Answer::of(shell.output().unwrap())
+    };
+    let answer = run("text");
+    answer.says(70, &["WCRT", "covered", "TRACE CUT: trace cut.aegis: writing failed after", "can be read"]);
+    let length = std::fs::metadata(folder.path("cut.aegis")).unwrap().len();
+    assert!(answer.out.contains(&format!("after {length} bytes")), "{length}: {}", answer.out);
+    folder.aegis(&["replay", "cut.aegis"]).says(2, &["damaged at byte", "equal as far as"]);
+    folder.aegis(&["explain", "cut.aegis", "--task", "vad"]).says(0, &["vad#"]);
+    let json = run("json").json();
+    assert!(json["trace_error"].as_str().is_some_and(|error| error.contains("cut.aegis")), "{json}");
+    assert_eq!(json["exit_code"], 70);
 }
 
 /// A recording with indices beyond the model's table makes every job fail; the other task goes on.

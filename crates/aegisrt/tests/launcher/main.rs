@@ -150,7 +150,7 @@ fn serves(ready: &Ready, waiting: Waiting) -> Result<(), Box<dyn Error>> {
     let released: u64 = report.tally.tasks().iter().map(|task| task.released).sum();
     let copies = ready.device.operations().iter().filter(|it| matches!(it, Operation::Copy(_))).count();
     assert!(copies as u64 >= 2 * released, "{waiting:?}: {copies} copies for {released} jobs");
-    let trace = report.trace.into_trace()?;
+    let trace = report.trace?.into_trace()?;
     let (dispatched, ran) = (trace.all::<SegmentDispatched>().count(), trace.all::<SegmentRan>().count());
     assert_eq!(dispatched, ran, "{waiting:?}: every segment was seen to end");
     assert!(trace.all::<SegmentRan>().all(|(_, ran)| ran.left.since(ran.entered) > Nanos::from_millis(1)));
@@ -261,7 +261,7 @@ fn tells_of_an_overrun(launch: LaunchMode) -> Result<(), Box<dyn Error>> {
     ready.device.sim.inject(fault);
     let report = ready.run(Waiting::Blocking, &Arc::default(), |_| {})?;
     assert!(report.tally.tasks()[2].running_over > 0);
-    let trace = report.trace.into_trace()?;
+    let trace = report.trace?.into_trace()?;
     let long = |completed: &SegmentCompleted| completed.occupancy > Nanos::from_millis(150);
     let ended: Vec<_> = trace.all::<SegmentCompleted>().filter(|(_, it)| long(it)).collect();
     let [(ended, segment)] = ended.as_slice() else { panic!("one segment was made longer: {ended:?}") };
