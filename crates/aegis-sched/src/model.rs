@@ -186,10 +186,12 @@ impl From<TaskSet> for Parts {
 
 fn check_task(task: &Task, position: usize, tasks: usize, platform: &Platform) -> Result<(), ModelError> {
     let bad = |field: &'static str, value: String, legal: String| {
-        Err(ModelError::BadField { task: task.name.clone(), field, value, legal })
+        Err(ModelError::BadField { task: task.name.escape_debug().to_string(), field, value, legal })
     };
-    if task.name.is_empty() {
-        return bad("name", "\"\"".into(), "a name of at least one character".into());
+    // Traces come from anyone, and a terminal obeys control characters.
+    if task.name.is_empty() || task.name.contains(char::is_control) {
+        let legal = "at least one character, and no control characters";
+        return bad("name", format!("{:?}", task.name), legal.into());
     }
     if task.id.index() != position {
         return bad("id", task.id.to_string(), format!("its position, {position}"));

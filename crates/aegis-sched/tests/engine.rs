@@ -103,3 +103,15 @@ fn admitted_run_explained_and_replayed() {
     let again = replay(&trace, &set, &certificate, Box::new(EarliestDeadline)).expect("they agree");
     assert_eq!((again.end, again.equal), (ReplayEnd::Identical, trace.len() as u64));
 }
+
+#[test]
+fn a_name_that_a_terminal_would_obey_is_no_name() {
+    let text = serde_json::to_string(&fleet()).unwrap();
+    let name = fleet().tasks()[0].name.clone();
+    for wrong in ["", "a\\nb", "\\u001b[2J", "\\u0085"] {
+        let forged = text.replacen(&format!("\"{name}\""), &format!("\"{wrong}\""), 1);
+        let error = serde_json::from_str::<TaskSet>(&forged).unwrap_err().to_string();
+        assert!(error.contains("name is") && error.contains("no control characters"), "{error}");
+        assert!(!error.contains(char::is_control), "{error:?}");
+    }
+}

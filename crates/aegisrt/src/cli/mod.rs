@@ -173,7 +173,7 @@ pub fn main() -> ExitCode {
     connections::provide(&matches);
     let answer = perform(cli.command, &Environment::read());
     let (text, exit) = match (answer, cli.format) {
-        (Ok(answer), Format::Text) => (answer.text, answer.exit),
+        (Ok(answer), Format::Text) => (shown(&answer.text), answer.exit),
         (Ok(answer), Format::Json) => (format!("{:#}\n", answer.json), answer.exit),
         (Err(error), format) => {
             complain(&error);
@@ -217,14 +217,14 @@ fn misused(error: &clap::Error) -> ExitCode {
     ExitCode::from(exit.code())
 }
 
-/// Names in files come from anyone, and a terminal obeys control characters.
 fn complain(error: &CliError) {
-    let shown: String = error
-        .to_string()
-        .chars()
-        .map(|c| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c })
-        .collect();
-    let _closed = writeln!(std::io::stderr(), "error: {shown}");
+    let _closed = writeln!(std::io::stderr(), "error: {}", shown(&error.to_string()));
+}
+
+/// Names in files come from anyone, and a terminal obeys control characters.
+fn shown(text: &str) -> String {
+    let plain = |c: char| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c };
+    text.chars().map(plain).collect()
 }
 
 fn perform(command: Command, environment: &Environment) -> Result<Answer, CliError> {
@@ -252,5 +252,10 @@ mod tests {
     #[test]
     fn the_arguments_do_not_contradict_each_other() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_terminal_is_told_nothing_that_it_obeys() {
+        assert_eq!(shown("a\u{1b}[2J\nb\u{7}\u{9b}"), "a\u{fffd}[2J\nb\u{fffd}\u{fffd}");
     }
 }

@@ -17,9 +17,10 @@ impl Grid {
         Self { table, left }
     }
 
-    /// Adds a row.
+    /// Adds a row. What would break its line, such as a name in a model, is replaced.
     pub fn row<T: Into<String>>(&mut self, cells: impl IntoIterator<Item = T>) {
-        self.table.add_row(cells.into_iter().map(Into::into).collect::<Vec<String>>());
+        let line = |cell: String| cell.replace(char::is_control, "\u{fffd}");
+        self.table.add_row(cells.into_iter().map(|cell| line(cell.into())).collect::<Vec<String>>());
     }
 
     /// The table as lines, each with a line break.
@@ -44,5 +45,13 @@ mod tests {
         grid.row(["a", "1ms"]);
         grid.row(["longer", "12.5ms"]);
         assert_eq!(grid.text(), "task       max\na          1ms\nlonger  12.5ms\n");
+    }
+
+    #[test]
+    fn a_cell_cannot_break_its_line() {
+        let mut grid = Grid::new(1, &["cut behind", "n"]);
+        grid.row(["a\nADMITTED\u{1b}[2J", "1"]);
+        let text = grid.text();
+        assert!(text.lines().count() == 2 && text.contains("a\u{fffd}ADMITTED\u{fffd}[2J"), "{text}");
     }
 }
