@@ -5,6 +5,7 @@
 
 mod build;
 mod elf;
+mod experiments;
 mod fatbin;
 mod fleets;
 mod folder;
@@ -24,6 +25,7 @@ use cargo_metadata::{Metadata, MetadataCommand};
 use crate::error::Error;
 use crate::fetch::{self, Processor, cuda};
 use crate::models::{MODELS, Model};
+use crate::models_tvm::LIBRARIES_FOLDER;
 use crate::workspace::Workspace;
 use crate::{fleet, process};
 use folder::Folder;
@@ -211,7 +213,7 @@ impl Plan {
         let aegis = build::aegis(setup)?;
         let tests = if options.tests { build::tests(setup, &self.packages())? } else { Vec::new() };
         let (benches, experiments) = if options.benches {
-            (build::benches(setup)?, build::experiments(setup)?)
+            (build::benches(setup)?, build::experiments(setup, &self.metadata)?)
         } else {
             (Vec::new(), Vec::new())
         };
@@ -260,6 +262,7 @@ impl Plan {
         }
         if !programs.benches.is_empty() {
             bundle.script("run-benches.sh", RUN_BENCHES)?;
+            bundle.script("run-experiments.sh", experiments::SCRIPT)?;
         }
         for bench in &programs.benches {
             bundle.program(&format!("benches/{}", bench.name), &bench.file)?;
@@ -288,6 +291,11 @@ impl Plan {
     }
 
     fn libraries(&self, bundle: &Folder) -> Result<(), Error> {
+        self.onnx(bundle)?;
+        if self.order.options.features.has("tvm") { tvm(bundle, &self.cache()) } else { Ok(()) }
+    }
+
+    fn onnx(&self, bundle: &Folder) -> Result<(), Error> {
         let target = "cache/onnxruntime";
         let Some(architecture) = self.order.options.onnx_cuda else {
             for file in ["libonnxruntime.so", "LICENSE", "ThirdPartyNotices.txt"] {
@@ -347,6 +355,25 @@ impl Plan {
             .replace("@TARGET@", &self.identity.target)
             .replace("@GLIBC@", &glibc)
     }
+}
+
+/// TVM's libraries with their licences, as they lie in `cache`. They come out of an environment with its compiler, which is
+/// large, so they are not fetched here.
+fn tvm(bundle: &Folder, cache: &Path) -> Result<(), Error> {
+    let source = cache.join(LIBRARIES_FOLDER);
+    if !source.is_dir() {
+        let (folder, command) = (source.display(), "`cargo xtask models --tvm`, with `--for cuda` for a GPU");
+        return Err(Error::Bundle(format!(
+            "the feature `tvm` wants TVM's libraries, and there is no {folder}; {command}, puts them there"
+        )));
+    }
+    let put = |file: PathBuf| {
+        bundle.data(
+            &Path::new("cache").join(LIBRARIES_FOLDER).join(&file).to_string_lossy(),
+            &source.join(&file),
+        )
+    };
+    folder::files_below(&source)?.into_iter().try_for_each(put)
 }
 
 /// The triple that cargo builds for by itself, from the compiler that it uses.

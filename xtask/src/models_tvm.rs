@@ -4,6 +4,7 @@
 //! and writes one file for each network and target, with the outputs that two seeded jobs should have beside it. The
 //! runtime's libraries are put where tests and fleets look for them. What is compiled for a GPU needs none.
 
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -45,6 +46,14 @@ const LIBRARIES: [&str; 2] = ["tvm_ffi/lib/libtvm_ffi.so", "tvm/lib/libtvm_runti
 /// Those of the runtime's part for GPUs.
 const GPU_LIBRARIES: [&str; 2] = ["tvm/lib/libtvm_runtime_cuda.so", "nvidia/cu13/lib/libcudart.so.13"];
 
+/// The packages that these libraries come from, whose licences go with them.
+const LICENSED: [&str; 2] = [COMPILER[0], COMPILER[1]];
+/// That of the part for GPUs.
+const GPU_LICENSED: [&str; 1] = [GPU_COMPILER[1]];
+
+/// Where the libraries lie, below the downloads.
+pub const LIBRARIES_FOLDER: &str = "tvm/lib";
+
 const USAGE: &str = "\
 usage: cargo xtask models --tvm [--for KIND]... [--arch sm_90] [--network NAME]...
 
@@ -68,8 +77,8 @@ struct Options {
 pub fn run(arguments: &[String]) -> Result<(), Error> {
     let options = Options::parse(arguments)?;
     let workspace = Workspace::current();
-    let home = workspace.cache().join("tvm");
-    let (models, libraries) = (home.join("models"), home.join("lib"));
+    let (models, libraries) =
+        (workspace.cache().join("tvm/models"), workspace.cache().join(LIBRARIES_FOLDER));
     let environment = Environment { folder: workspace.tools().join("tvm") };
     for kind in &options.kinds {
         let stamp = Stamp::of(&models, kind, &options);
@@ -85,6 +94,8 @@ pub fn run(arguments: &[String]) -> Result<(), Error> {
         environment.compile(&workspace, &models, kind, &options)?;
         let wanted = LIBRARIES.iter().chain(GPU_LIBRARIES.iter().filter(|_| on_gpu));
         wanted.into_iter().try_for_each(|member| environment.hand_out(member, &libraries))?;
+        let licensed = LICENSED.iter().chain(GPU_LICENSED.iter().filter(|_| on_gpu));
+        licensed.into_iter().try_for_each(|package| environment.hand_out_licences(package, &libraries))?;
         stamp.write()?;
     }
     println!("libraries in {}, models in {}", libraries.display(), models.display());
@@ -157,14 +168,24 @@ impl Environment {
         process::run(command.env("PYTHONDONTWRITEBYTECODE", "1"), None)
     }
 
-    /// Copies an installed file into `folder`, whole or not at all.
+    /// Copies an installed file into `folder`.
     fn hand_out(&self, member: &str, folder: &Path) -> Result<(), Error> {
         let from = self.packages()?.join(member);
-        let name = from.file_name().unwrap_or_default();
-        let (part, to) = (folder.join(".part"), folder.join(name));
-        std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
-        std::fs::copy(&from, &part).map_err(Error::io("copy", &from))?;
-        std::fs::rename(&part, &to).map_err(Error::io("write", &to))
+        let name = from.file_name().unwrap_or_default().to_owned();
+        copy_whole(&from, folder, &name)
+    }
+
+    /// Copies the licences of a package, given as it is pinned, into `folder`, under its name and theirs.
+    fn hand_out_licences(&self, pin: &str, folder: &Path) -> Result<(), Error> {
+        let package = pin.replace('-', "_").replace("==", "-");
+        let from = self.packages()?.join(format!("{package}.dist-info/licenses"));
+        for entry in std::fs::read_dir(&from).map_err(Error::io("read", &from))? {
+            let entry = entry.map_err(Error::io("read", &from))?;
+            let mut name = OsString::from(format!("{package}-"));
+            name.push(entry.file_name());
+            copy_whole(&entry.path(), folder, &name)?;
+        }
+        Ok(())
     }
 
     /// Where packages are installed: below the only folder of a Python version.
@@ -179,6 +200,14 @@ impl Environment {
     }
 }
 
+/// Copies a file into `folder` under this name, whole or not at all.
+fn copy_whole(from: &Path, folder: &Path, name: &OsStr) -> Result<(), Error> {
+    let (part, to) = (folder.join(".part"), folder.join(name));
+    std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+    std::fs::copy(from, &part).map_err(Error::io("copy", from))?;
+    std::fs::rename(&part, &to).map_err(Error::io("write", &to))
+}
+
 /// What a set of models was made from, kept beside them.
 struct Stamp {
     path: PathBuf,
@@ -189,7 +218,8 @@ impl Stamp {
     fn of(models: &Path, kind: &str, options: &Options) -> Self {
         let scripts = SCRIPTS.map(|(name, text)| format!("{name} {}", hexadecimal(&Sha256::digest(text))));
         let packages = COMPILER.iter().chain(&GPU_COMPILER).copied().collect::<Vec<_>>();
-        let (scripts, packages) = (scripts.join("\n"), packages.join(" "));
+        // A cache from before the licences lay beside the libraries is filled again.
+        let (scripts, packages) = (scripts.join("\n"), packages.join(" ") + " with licences");
         let text = format!("{scripts}\n{packages}\n{} {}\n", options.arch, options.networks.join(" "));
         Self { path: models.join(format!("{kind}.stamp")), text }
     }

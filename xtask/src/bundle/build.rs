@@ -55,6 +55,11 @@ pub struct Features {
 }
 
 impl Features {
+    /// Whether this one was named.
+    pub fn has(&self, feature: &str) -> bool {
+        self.chosen.iter().any(|chosen| chosen == feature)
+    }
+
     /// The arguments that choose them, in a command that builds the product, alone or among other crates.
     pub fn arguments(&self) -> Vec<String> {
         let mut arguments = Vec::new();
@@ -108,12 +113,19 @@ pub fn benches(setup: &Setup) -> Result<Vec<Program>, Error> {
     Ok(artifacts.iter().filter(is_bench).filter_map(program).collect())
 }
 
-/// Builds the experiments: programs of the same crate that run stage by stage and not under the bench harness.
+/// Builds the experiments: programs of the same crate that run stage by stage and not under the bench harness. Features
+/// of the product that this crate knows too are theirs as well.
 ///
 /// # Errors
 /// The failure of cargo.
-pub fn experiments(setup: &Setup) -> Result<Vec<Program>, Error> {
-    let artifacts = built(cargo(setup, &["build", "--release", "-p", BENCHES, "--bins"]))?;
+pub fn experiments(setup: &Setup, metadata: &Metadata) -> Result<Vec<Program>, Error> {
+    let mut command = cargo(setup, &["build", "--release", "-p", BENCHES, "--bins"]);
+    let package = metadata.workspace_packages().into_iter().find(|package| package.name.as_str() == BENCHES);
+    let known = |feature: &&String| package.is_some_and(|package| package.features.contains_key(*feature));
+    for feature in setup.features.chosen.iter().filter(known) {
+        command.args(["--features", &format!("{BENCHES}/{feature}")]);
+    }
+    let artifacts = built(command)?;
     let is_program = |artifact: &&Artifact| artifact.target.kind.contains(&TargetKind::Bin);
     Ok(artifacts.iter().filter(is_program).filter_map(program).collect())
 }

@@ -13,7 +13,7 @@ usage: cargo xtask bundle [options]
   --out DIR          where the folder goes; target/bundle/<name> unless told
   --with-tests       the test programs of every crate that reaches the device, and run-tests.sh
   --package NAME     test programs of this crate instead; may be given several times
-  --with-benches     the bench programs, run-benches.sh, and bin/aegis-gpu for experiments on a GPU
+  --with-benches     the bench programs, run-benches.sh, and run-experiments.sh for those on a GPU
   --with-models      the models of the demo, and its fleets
   --fleets DIR       every fleet file (*.toml) of this folder with the models and inputs that it names; may be given
                      several times
@@ -21,7 +21,7 @@ usage: cargo xtask bundle [options]
   --strip            without symbols and line tables: a fraction of the size, backtraces without names
   --part-size SIZE   also one archive in parts of this size, such as 48MiB, and assemble.sh
   --target TRIPLE    for another processor; cargo has to be set up to build for it
-  --features LIST    further backends, separated by commas
+  --features LIST    further backends, separated by commas; with tvm, its libraries too
   --no-default-features
                      without the backends that are built unless told";
 

@@ -134,16 +134,26 @@ fn built_for(fleet: &Fleet) -> Result<(), CliError> {
     Err(fleet.complain(id, "backend", problem, legal.join(", or ")).into())
 }
 
+/// What ONNX Runtime needs beside it for a GPU.
+const CUDA_PROVIDER: &str = "libonnxruntime_providers_cuda.so";
+
 /// The library for a device of that kind: the one with the CUDA provider beside it serves hosts as well.
 pub(super) fn find_onnx(environment: &Environment, device: DeviceKind) -> Result<PathBuf, CliError> {
     if let Some(path) = &environment.onnxruntime {
         return Ok(path.clone());
     }
-    let folder = if device == DeviceKind::Cuda { "onnxruntime-cuda" } else { "onnxruntime" };
-    let within = PathBuf::from(folder).join("libonnxruntime.so");
-    cached(environment, &within).ok_or_else(|| {
-        missing("ONNX Runtime", "AEGIS_ONNXRUNTIME to the path of libonnxruntime.so", environment, &within)
-    })
+    let [plain, cuda] =
+        ["onnxruntime", "onnxruntime-cuda"].map(|folder| PathBuf::from(folder).join("libonnxruntime.so"));
+    if device != DeviceKind::Cuda {
+        return cached(environment, &plain).ok_or_else(|| not_found(environment, &plain));
+    }
+    // A bundle has one library for hosts and GPUs.
+    let bundled = || cached(environment, &plain).filter(|path| path.with_file_name(CUDA_PROVIDER).exists());
+    cached(environment, &cuda).or_else(bundled).ok_or_else(|| not_found(environment, &cuda))
+}
+
+fn not_found(environment: &Environment, within: &Path) -> CliError {
+    missing("ONNX Runtime", "AEGIS_ONNXRUNTIME to the path of libonnxruntime.so", environment, within)
 }
 
 /// Where TVM's libraries lie, and what compiles kernels that a module carries as source, if it is there.
@@ -184,4 +194,31 @@ fn missing(what: &str, set: &str, environment: &Environment, within: &Path) -> C
         "{what} was not found: {cache}; set {set}, or AEGIS_CACHE to a folder that holds {}",
         within.display()
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_library_for_a_gpu_is_found_in_a_cache_and_in_a_bundle() {
+        let cache = std::env::temp_dir().join(format!("aegis-onnx-{}", std::process::id()));
+        let environment = Environment { cache: Some(cache.clone()), ..Environment::default() };
+        let put = |file: &str| {
+            let file = cache.join(file);
+            std::fs::create_dir_all(file.parent().expect("a folder")).expect("created");
+            std::fs::write(&file, "").expect("written");
+            file
+        };
+        let found = |device| find_onnx(&environment, device).map_err(|error| error.to_string());
+        let plain = put("onnxruntime/libonnxruntime.so");
+        assert_eq!(found(DeviceKind::Host), Ok(plain.clone()));
+        let error = found(DeviceKind::Cuda).expect_err("no provider");
+        assert!(error.contains("onnxruntime-cuda/libonnxruntime.so is not there"), "{error}");
+        put("onnxruntime/libonnxruntime_providers_cuda.so");
+        assert_eq!(found(DeviceKind::Cuda), Ok(plain.clone()));
+        let cuda = put("onnxruntime-cuda/libonnxruntime.so");
+        assert_eq!((found(DeviceKind::Cuda), found(DeviceKind::Host)), (Ok(cuda), Ok(plain)));
+        std::fs::remove_dir_all(&cache).expect("removed");
+    }
 }
