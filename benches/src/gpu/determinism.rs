@@ -18,6 +18,11 @@ const JOBS: u64 = 1_000;
 /// A variation from which on a cause has to be named.
 const NOTEWORTHY: f64 = 0.05;
 
+/// The kind that copies both ways and on the device.
+const WHOLE: &str = "copy";
+/// Its parts, each a kind of its own: whose durations differ tells where those of the whole come from.
+const PARTS: [&str; 3] = ["copy-in", "copy-device", "copy-out"];
+
 /// One kernel on a device divided into so many lanes, the others idle.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DeterminismRow {
@@ -51,6 +56,15 @@ pub fn kinds(gpu: &Gpu, cache: Bytes) -> Vec<(String, String, Bytes)> {
         ("hold".to_owned(), one("segment\nhold 100us"), mib(1)),
         ("empty".to_owned(), one("segment\nstorm 1"), mib(1)),
     ];
+    let copies = |input: &str, output: &str, steps: &str| {
+        format!("kernel 1\ninput x {input}\noutput y {output}\n{steps}\nend\n")
+    };
+    let [into, on, out] = PARTS.map(str::to_owned);
+    kinds.extend([
+        (into, copies("u8 4194304", "u32 16", "segment\nstorm 1"), mib(1)),
+        (on, copies("u32 16", "u32 16", "scratch 4MiB\nsegment\ncopy 4MiB on-device repeat=20"), mib(16)),
+        (out, copies("u32 16", "u8 4194304", "segment\nstorm 1"), mib(1)),
+    ]);
     let room = Bytes::new(cache.get().saturating_mul(5).max(16 << 20));
     kinds.extend(enemies(sms, cache).into_iter().map(|(name, text)| (name.to_owned(), text, room)));
     kinds
@@ -80,7 +94,25 @@ pub fn measure(
     let enough = Enough { jobs: JOBS, time: Nanos::from_millis(8_000) };
     let spreads = bed.drive(|circuit, draw| alone(circuit, enough, draw))?;
     bed.close();
-    Ok(plan.tasks.iter().zip(&spreads).map(|(task, spread)| row(&task.name, lanes, spread)).collect())
+    let mut rows: Vec<_> =
+        plan.tasks.iter().zip(&spreads).map(|(task, spread)| row(&task.name, lanes, spread)).collect();
+    name_the_part(&mut rows);
+    Ok(rows)
+}
+
+/// Says of the kind that copies, where its durations differ, by how much those of its parts do.
+fn name_the_part(rows: &mut [DeterminismRow]) {
+    let deviation = |name: &&str| {
+        let part = rows.iter().find(|row| row.kind == *name)?;
+        let nanos = part.spread.cv * part.spread.mean_ns;
+        Some(format!("{name} {:.1}us", nanos / 1e3))
+    };
+    let parts: Vec<String> = PARTS.iter().filter_map(deviation).collect();
+    if let Some(whole) = rows.iter_mut().find(|row| row.kind == WHOLE && !row.remark.is_empty()) {
+        let nanos = whole.spread.cv * whole.spread.mean_ns;
+        whole.remark +=
+            &format!("; standard deviation {:.1}us, of its parts {}", nanos / 1e3, parts.join(", "));
+    }
 }
 
 fn row(kind: &str, lanes: u16, spread: &Spread) -> DeterminismRow {
@@ -134,6 +166,25 @@ mod tests {
             let scratch = described.memory.scratch.into_iter().flatten().max().unwrap_or(Bytes::ZERO);
             assert!(described.memory.weights.get() + scratch.get() < memory.get(), "{name}");
         }
+    }
+
+    #[test]
+    fn what_copies_says_which_of_its_parts_differs() {
+        let of = |kind: &str, jitter: u64| {
+            let mut spread = Spread::new();
+            (0..1_000).for_each(|n| spread.add(Nanos::from_micros(500 + jitter * (n % 101))));
+            row(kind, 1, &spread)
+        };
+        let mut rows = vec![of("copy-in", 2), of("copy-device", 0), of("copy-out", 0), of("copy", 2)];
+        name_the_part(&mut rows);
+        let said = &rows[3].remark;
+        assert!(
+            said.contains("copy-in 57.9us") && said.contains("copy-device 0.0us, copy-out 0.0us"),
+            "{said}"
+        );
+        let mut calm = vec![of("copy-in", 2), of("copy", 0)];
+        name_the_part(&mut calm);
+        assert_eq!(calm[1].remark, "");
     }
 
     #[test]
