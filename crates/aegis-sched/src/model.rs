@@ -22,6 +22,16 @@ pub enum Arrival {
     Sporadic,
 }
 
+impl Arrival {
+    /// When the first job arrives, from the engine's start; `None` where a client decides that.
+    pub const fn offset(self) -> Option<Nanos> {
+        match self {
+            Self::Periodic { offset } => Some(offset),
+            Self::Sporadic => None,
+        }
+    }
+}
+
 /// How much it matters that a task keeps running when load must be shed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

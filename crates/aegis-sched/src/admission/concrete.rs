@@ -10,7 +10,7 @@ use super::refusal::{Reason, Refusal};
 use super::{AdmissionReport, AdmissionRequest, Verdict, reports};
 use crate::analysis::claim::{Claim, TaskClaim};
 use crate::analysis::problem::{LaneProblem, LaneTask};
-use crate::model::{Arrival, TaskSet};
+use crate::model::TaskSet;
 use crate::platform::ChargedTask;
 use crate::policy::SchedulingPolicy;
 use crate::referee::certificate::{Term, TermKind};
@@ -112,8 +112,7 @@ fn offsets(
 ) -> Result<Vec<Nanos>, (TaskId, String)> {
     let name = policy.name();
     let offset = |task: &LaneTask| {
-        let arrival = set.task(task.id).map_or(Arrival::Sporadic, |task| task.arrival);
-        let Arrival::Periodic { offset } = arrival else {
+        let Some(offset) = set.task(task.id).and_then(|task| task.arrival.offset()) else {
             let what = format!(
                 "arrival is sporadic; legal under `{name}` is periodic, because it looks at releases to come"
             );

@@ -13,7 +13,7 @@ use super::phase::{Phase, Trust};
 use super::queue::JobQueue;
 use super::turn::Turn;
 use crate::error::ModelError;
-use crate::model::{Arrival, OnOverrun, Task, TaskSet};
+use crate::model::{OnOverrun, Task, TaskSet};
 use crate::policy::{PolicyClass, SchedulingPolicy};
 use crate::referee::certificate::{Certificate, CertifiedTask};
 
@@ -107,20 +107,23 @@ fn task_slot(
             return Err(bad(field, given.to_string(), format!("{legal}, which is certified")));
         }
     }
+    let offset = task.arrival.offset();
+    if certified.offset.is_some() && certified.offset != offset {
+        let told = |offset: Option<Nanos>| {
+            offset.map_or("sporadic".to_owned(), |offset| format!("periodic from {offset} on"))
+        };
+        return Err(bad("arrival", told(offset), format!("{}, which is certified", told(certified.offset))));
+    }
     if policy.class() == PolicyClass::Fair && key == 0 {
         return Err(bad("key", "0".into(), "a weight of at least one segment a turn".into()));
     }
     if certified.queue == 0 || certified.queue > QUEUE_MAX {
         return Err(bad("queue", certified.queue.to_string(), format!("1 to {QUEUE_MAX} pending jobs")));
     }
-    let first = match task.arrival {
-        Arrival::Periodic { offset } => start.saturating_add(offset),
-        Arrival::Sporadic => Time::ZERO,
-    };
     Ok(TaskSlot {
         id: task.id,
         lane: task.lane,
-        sporadic: task.arrival == Arrival::Sporadic,
+        sporadic: offset.is_none(),
         period: task.period,
         deadline: task.deadline,
         jitter: certified.jitter,
@@ -129,7 +132,7 @@ fn task_slot(
         retries: task.retries,
         sheds: task.on_overrun == OnOverrun::Skip,
         position,
-        next_arrival: first,
+        next_arrival: offset.map_or(Time::ZERO, |offset| start.saturating_add(offset)),
         accepted: 0,
         queue: JobQueue::new(certified.queue as usize),
         retired: false,
@@ -205,6 +208,7 @@ fn fingerprint(certificate: &Certificate) -> u64 {
             word(task.task.get().into());
             let spans = [task.period, task.deadline, task.jitter, task.wcrt];
             spans.iter().chain(&task.segments).for_each(|span| word(span.get()));
+            task.offset.iter().for_each(|offset| word(offset.get()));
             word(task.key);
             word(task.queue.into());
         }

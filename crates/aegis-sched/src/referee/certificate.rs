@@ -59,6 +59,9 @@ pub struct CertifiedTask {
     pub deadline: Nanos,
     /// J'.
     pub jitter: Nanos,
+    /// When the first job arrives, from the engine's start, where the bounds rest on that: under a policy that inserts
+    /// idle time.
+    pub offset: Option<Nanos>,
     /// The task's number in its policy's class.
     pub key: u64,
     /// R: worst-case response time from the nominal arrival, when no budget is overrun.

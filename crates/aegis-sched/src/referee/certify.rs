@@ -7,7 +7,7 @@ use super::{Objection, check, concrete};
 use crate::admission::confidence::assumptions;
 use crate::analysis::claim::{Claim, TaskClaim};
 use crate::analysis::problem::{LaneProblem, LaneTask};
-use crate::model::{Arrival, Basis, Task, TaskSet};
+use crate::model::{Basis, TaskSet};
 use crate::platform::charge;
 use crate::policy::SchedulingPolicy;
 use crate::sag::concrete::PeriodicCover;
@@ -40,11 +40,8 @@ pub fn certify_concrete(
     let (claims, covers): (Vec<_>, Vec<_>) =
         lanes.into_iter().map(|(claim, cover)| (vec![claim], cover)).unzip();
     certify_by(set, policy, epoch, claims, &|problem, claim| {
-        let offset = |task: &Task| match task.arrival {
-            Arrival::Periodic { offset } => Some(offset),
-            Arrival::Sporadic => None,
-        };
-        let offsets: Option<Vec<Nanos>> = set.on_lane(problem.lane).map(offset).collect();
+        let offsets: Option<Vec<Nanos>> =
+            set.on_lane(problem.lane).map(|task| task.arrival.offset()).collect();
         let offsets = offsets.ok_or(Objection::Inserts { lane: problem.lane })?;
         concrete::check(problem, &offsets, claim, covers.get(problem.lane.index()).and_then(Option::as_ref))
     })
@@ -98,17 +95,20 @@ fn certify_lane(
         return Err(Objection::Ladder { lane });
     };
     let basis = weakest_basis(set, lane);
+    let offsets = set.on_lane(lane).map(|task| problem.class.inserts().and(task.arrival.offset()));
     let tasks = problem
         .tasks
         .into_iter()
+        .zip(offsets)
         .zip(first.tasks.into_iter().zip(&top.bounds))
-        .map(|(task, (claimed, at_top))| certified(task, claimed, *at_top, &basis))
+        .map(|((task, offset), (claimed, at_top))| certified(task, offset, claimed, *at_top, &basis))
         .collect::<Result<Vec<_>, _>>()?;
     Ok(LaneCertificate { lane, tasks, ladder: rungs })
 }
 
 fn certified(
     task: LaneTask,
+    offset: Option<Nanos>,
     claimed: TaskClaim,
     at_top: Nanos,
     basis: &Basis,
@@ -120,6 +120,7 @@ fn certified(
         period: task.period,
         deadline: task.deadline,
         jitter: task.jitter,
+        offset,
         key: task.key,
         wcrt: claimed.bound,
         terms: claimed.terms,

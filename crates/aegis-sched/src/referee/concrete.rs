@@ -61,8 +61,8 @@ pub(super) fn check(
         let place = problem.tasks.iter().position(|task| u64::from(task.id.get()) == job.key.task);
         let claimed = &claim.tasks[place.ok_or(Objection::WrongTasks)?];
         if completion.since(job.release_min) > claimed.bound {
-            let (task, claimed, arrival) = (claimed.task, claimed.bound, job.release_min.get() as i64);
-            return Err(Objection::Bound { task, claimed, arrival });
+            let arrival = i64::try_from(job.release_min.get()).unwrap_or(i64::MAX);
+            return Err(Objection::Bound { task: claimed.task, claimed: claimed.bound, arrival });
         }
     }
     Ok(())

@@ -434,6 +434,22 @@ fn a_certificate_for_something_else_is_refused() {
     assert!(matches!(make(&nothing, "edf"), Err(ModelError::BadField { field: "certificate", .. })));
 }
 
+/// Bounds under a rule that looks ahead at releases rest on when the first ones come, others do not.
+#[test]
+fn a_certificate_of_known_releases_is_refused_for_others() {
+    for (policy, rests) in [("p-rm", true), ("cw-edf", true), ("rm", false), ("edf", false)] {
+        let at = |offset| Fixture::new(policy, 0, &[Spec { offset, ..timer(100, 0) }]);
+        let certified = at(Some(3));
+        for (offset, refused) in [(Some(3), false), (Some(4), rests), (None, rests)] {
+            let other = at(offset);
+            let policy = other.policy();
+            let engine = Engine::new(&other.set, certified.certificate.clone(), policy, Time::ZERO);
+            let is_refused = matches!(engine.err(), Some(ModelError::BadField { field: "arrival", .. }));
+            assert_eq!(is_refused, refused, "{} {offset:?}", other.policy);
+        }
+    }
+}
+
 /// A policy that picks the least urgent, to show that it is asked and that a wrong position is harmless.
 struct Last;
 

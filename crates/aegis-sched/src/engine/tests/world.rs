@@ -119,6 +119,7 @@ fn certified(task: &Task, spec: &Spec, policy: &dyn SchedulingPolicy) -> Certifi
         period: task.period,
         deadline: task.deadline,
         jitter: task.jitter,
+        offset: policy.class().inserts().and(task.arrival.offset()),
         key: policy.key(task),
         wcrt: task.deadline,
         terms: Vec::new(),
