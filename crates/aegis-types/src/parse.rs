@@ -72,9 +72,10 @@ pub(crate) fn print(value: u64, units: Units) -> String {
 
 fn parse(text: &str, units: Units, example: &'static str) -> Result<u64, QuantityError> {
     let trimmed = text.trim();
-    let split = trimmed.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(trimmed.len());
+    let split = trimmed.find(char::is_alphabetic).unwrap_or(trimmed.len());
     let (number, unit) = (trimmed[..split].trim_end(), &trimmed[split..]);
-    let unit = if unit == "\u{b5}s" { "us" } else { unit };
+    // The micro sign, and the Greek letter that keyboards have for it.
+    let unit = if matches!(unit, "\u{b5}s" | "\u{3bc}s") { "us" } else { unit };
     let Some((_, size)) = units.iter().find(|(name, _)| *name == unit) else {
         let legal: Vec<&str> = units.iter().map(|(name, _)| *name).collect();
         return Err(QuantityError::Unit { text: text.into(), legal: legal.join(", ") });
@@ -163,6 +164,8 @@ mod tests {
         check("0ms", 0, "0ns");
         check("1234567ns", 1_234_567, "1234.567us");
         check("33.0ms", 33_000_000, "33ms");
+        check("33\u{b5}s", 33_000, "33us");
+        check("0.5 \u{3bc}s", 500, "500ns");
         check("2000ms", 2_000_000_000, "2s");
     }
 
