@@ -49,6 +49,11 @@ pub mod witness;
 
 mod objection;
 
+/// The README's program, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
+
 pub use admission::{AdmissionController, AdmissionReport, AdmissionRequest, Confidence, Verdict};
 pub use counterfactual::{Counterfactual, counterfactual};
 pub use engine::{Engine, Input, Outbox};
