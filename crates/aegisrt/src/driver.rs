@@ -2,7 +2,7 @@
 //!
 //! A cycle looks at every source once, takes the stamp *after* looking, tells the engine at most one event of each
 //! source in a fixed order (completions, timer, clients, operator), and then asks for one decision for each free lane.
-//! Its length is therefore bounded by structure, whatever arrives (rule 2 of `docs/model.md`). The same loop runs in
+//! Its length is therefore bounded by structure, whatever arrives (section 3 of `docs/model.md`). The same loop runs in
 //! production and in simulation; only the [`Plant`] differs.
 
 use aegis_sched::engine::{Answer, Dispatch, Engine, Input, Mode, Outbox};

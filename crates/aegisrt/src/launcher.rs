@@ -3,7 +3,7 @@
 //! On a device whose work runs where it is launched, a thread carries one lane, and a visit lasts as long as a segment.
 //! On an asynchronous device one thread carries every lane that the fleet does not give a carrier of its own: launches
 //! are first in, first out by construction, and one waits for a visit to each other lane of its thread at most and for
-//! one question after a long segment, without a lock (rule 3 of `docs/model.md`). A visit looks at the flag before the
+//! one question after a long segment, without a lock (section 3 of `docs/model.md`). A visit looks at the flag before the
 //! mailbox, because the driver may see the flag first and post the next launch: what the job before left is then taken
 //! away before its buffers can be written again.
 //!

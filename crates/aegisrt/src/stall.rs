@@ -1,7 +1,7 @@
 //! Gaps of a carrier that spins, told to the driver.
 //!
 //! The driver sees itself not running; of the thread that launches for it it sees nothing but late flags. So that
-//! thread watches its own looks at the clock too (rule 15 of `docs/model.md`), and leaves the longest gap where the driver
+//! thread watches its own looks at the clock too (sections 2 and 10 of `docs/model.md`), and leaves the longest gap where the driver
 //! asks in every cycle. A gap that delayed a launch is left there before the flag of that launch shows, unless it goes on:
 //! then the occupancy is watched all the same (E4).
 

@@ -16,7 +16,7 @@
 //! last runs w_i segments, and between two of them every other task has one turn at most. A turn of its own that goes
 //! on at t0 saves a round of the others, because they all come after it. That makes r(q) turns of each other task. All
 //! of it lies in one busy period, in which task j has no more work than eta_j(L) C_j. There is no term for blocking:
-//! the turn in progress at t0 is one of those counted. The proof stands in `docs/model.md`.
+//! the turn in progress at t0 is one of those counted. The proof stands in section 7 of `docs/analyses.md`.
 
 use aegis_types::Nanos;
 

@@ -7,7 +7,7 @@
 //! | [`np_edf`] | absolute deadline | Jeffay et al. 1991, George et al. 1996, Zhang and Burns 2009 |
 //! | [`fifo`] | arrival order | Bedarkar et al. 2022 |
 //! | [`policy_free`] | work-conserving | busy period |
-//! | [`fair`] | turns | `docs/model.md` |
+//! | [`fair`] | turns | `docs/analyses.md`, section 7 |
 //!
 //! | module | what it adds to every class |
 //! |---|---|

@@ -1,7 +1,7 @@
 //! How far each number of a lane can move before a deadline is missed, or has to move until none is.
 //!
 //! Every test of this crate is monotone in budgets, jitter, overrun, periods and deadlines with priorities held fixed
-//! (`docs/model.md`), so the border of each number is found by bisection and is exact for the test: the value that is
+//! (section 1 of `docs/analyses.md`), so the border of each number is found by bisection and is exact for the test: the value that is
 //! stated fits, and the next nanosecond is not shown to. Bini, Di Natale, Buttazzo, Real-Time Systems 39 (2008); Punnekkat,
 //! Davis, Burns (1997) for the idea.
 

@@ -76,7 +76,8 @@ impl Phase {
     }
 }
 
-/// How far the certificate of a lane holds in the current busy period. It only ever gets worse until the lane idles.
+/// How far the certificate of a lane holds in the current busy period. It only ever gets worse until the lane idles; under
+/// a policy that inserts idle time a lane that lost its bounds has none until the run ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Trust {
     /// No assumption broke: responses are bounded by the WCRT.

@@ -9,7 +9,7 @@
 //! Baruah (Real-Time Systems 32, 2006) has this for D = T, J = 0 and one common B, the longest job of all; the bound
 //! on the sum is that of Goossens, Funk and Baruah (2003). Here a job can only be in the way of another if its
 //! deadline is the later one although it was released first, which leaves short tasks a smaller B. The proof, in
-//! `docs/model.md`, compares the work done with a schedule that runs every job at the constant rate V_i and starts it
+//! section 10 of `docs/analyses.md`, compares the work done with a schedule that runs every job at the constant rate V_i and starts it
 //! only after its blocking is over.
 
 use crate::policy::PolicyClass;

@@ -16,7 +16,7 @@
 //! | [`carry_in`] | the same from the last instant with a server to spare | Guan et al. 2011 |
 //! | [`report`] | all of them beside the lanes' own tests | |
 //!
-//! All of them are proven here, in `docs/model.md`, for release jitter and deadlines that differ from periods, which
+//! All of them are proven in section 10 of `docs/analyses.md`, for release jitter and deadlines that differ from periods, which
 //! the sources do not have.
 
 pub mod carry_in;

@@ -35,7 +35,7 @@ impl Profile {
     /// The company that `task` would have in another assignment and did not have when the profile was taken, with
     /// `elsewhere` the tasks of every other lane. Nothing is missing if what each other lane holds was together on one
     /// lane then, not on the task's own, and no two of them on the same one: the budgets of the fleet level hold in
-    /// such an assignment and in no other (rule 13 of `docs/model.md`).
+    /// such an assignment and in no other (section 10 of `docs/model.md`).
     pub fn unmet(&self, task: &str, elsewhere: &[Vec<&str>]) -> Vec<String> {
         let holds = |met: &LaneCompany, name: &str| met.tasks.iter().any(|met| met == name);
         let others = || self.company.iter().filter(|met| !holds(met, task));
@@ -56,7 +56,7 @@ impl Profile {
     }
 
     /// Those of `mates`, tasks on the task's own lane, that did not share it when the profile was taken: what they leave
-    /// in the caches was not there (rule 12 of `docs/model.md`). Mates that are gone leave more to the task.
+    /// in the caches was not there (section 10 of `docs/model.md`). Mates that are gone leave more to the task.
     pub fn unmet_mates(&self, task: &str, mates: &[&str]) -> Vec<String> {
         let holds = |met: &LaneCompany, name: &str| met.tasks.iter().any(|met| met == name);
         let own = self.company.iter().find(|met| holds(met, task));

@@ -118,7 +118,7 @@ impl Figure {
     }
 }
 
-/// Gaps that a spinning driver saw in its own running (H and T_H of `docs/model.md`).
+/// Gaps that a spinning driver saw in its own running (section 10 of `docs/model.md`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HostStalls {

@@ -1,6 +1,6 @@
 //! The closed loop: every lane that has a role is kept busy, and the victim's occupancies are taken down.
 //!
-//! Rule 12 of `docs/model.md`: before every measured segment a lane-mate runs on the victim's lane, so that the victim
+//! Section 10 of `docs/model.md`: before every measured segment a lane-mate runs on the victim's lane, so that the victim
 //! finds caches and device as another task left them, and now and then the lane idles first. One thread drives all
 //! lanes. Nothing is allocated between two launches: samples go into room that was made before the first.
 //!
@@ -9,7 +9,7 @@
 //! jobs of the victim, and until then its company goes on.
 //!
 //! Only what overlaps a stall of the host for longer than is declared is left out, and counted: whoever serves is told of
-//! such stalls in the same way, and claims nothing for the jobs in flight then (rule 15).
+//! such stalls in the same way, and claims nothing for the jobs in flight then (the same section).
 
 use aegis_types::records::SegmentOutcome;
 use aegis_types::{DispatchSeq, JobId, LaneId, Nanos, SegmentIndex, Time};
