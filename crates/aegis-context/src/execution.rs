@@ -70,9 +70,9 @@ pub struct ExecutionContext {
 impl ExecutionContext {
     /// Loads `model` on the thread that carries `lane` and binds its I/O, all from `memory`. Where the device has
     /// memory of its own, the host's side of the I/O lies in `staging`; elsewhere it is not used. Staging that segments
-    /// can work on itself ([`DeviceMemory::is_shared`]) is what the model is bound to, without copies. Where the device
-    /// replays graphs, one job is run, every segment that can be captured is captured for every slot, and one job is
-    /// run in every slot.
+    /// can work on itself ([`is_shared`](aegis_cuda::DeviceMemory::is_shared)) is what the model is bound to, without
+    /// copies. Where the device replays graphs, one job is run, every segment that can be captured is captured for every
+    /// slot, and one job is run in every slot.
     ///
     /// # Errors
     /// [`ContextError`] that names what was exceeded: streams, memory before loading (weights and I/O as described),

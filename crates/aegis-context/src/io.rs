@@ -16,7 +16,7 @@ use crate::staging::StagedIo;
 
 /// Slots start at multiples of this: a cache line of the host and a transaction of a GPU divide it.
 pub const ALIGNMENT: Bytes = Bytes::new(256);
-/// More slots than any queue has.
+/// More slots are refused: each is memory that a model must have before it serves its first job.
 const SLOTS_MAX: u32 = 4096;
 
 /// The position of a job's set of I/O buffers.

@@ -19,7 +19,7 @@ use crate::io::{ALIGNMENT, IoLayout, Slot};
 pub struct Staging {
     /// A region of [`MemorySpace::Staging`](aegis_cuda::MemorySpace::Staging).
     pub region: Arc<dyn DeviceMemory>,
-    /// Where in it the model's twins lie; a multiple of [`ALIGNMENT`](crate::ALIGNMENT).
+    /// Where in it the model's twins lie; a multiple of [`ALIGNMENT`].
     pub extent: Extent,
 }
 

@@ -11,7 +11,7 @@
 //! | [`budget`] | [`ResourceBudget`] |
 //! | [`severity`] | [`Severity`]: errors by the response they demand |
 //! | [`graph`] | [`ExecutionGraph`]: the immutable plan of one job |
-//! | [`record`] | [`Record`], [`Schema`], [`Sink`]: how anything is traced |
+//! | [`record`](mod@record) | [`Record`], [`Schema`], [`Sink`]: how anything is traced |
 //! | [`records`] | the records that explain and replay read |
 //! | [`grant`] | [`MemoryGrant`]: how memory is lent to those who must not know the planner |
 #![forbid(unsafe_code)]

@@ -207,7 +207,7 @@ impl System {
     /// The task set of the fleet with these budgets and overheads.
     ///
     /// # Errors
-    /// As [`prepare`]; [`ConfigError::Stale`](crate::config::ConfigError::Stale) if the profile was taken on partitions
+    /// As [`prepare()`]; [`ConfigError::Stale`](crate::config::ConfigError::Stale) if the profile was taken on partitions
     /// of other sizes.
     pub fn prepare(
         &self,

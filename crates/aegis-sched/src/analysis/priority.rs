@@ -2,7 +2,7 @@
 //!
 //! Audsley, "On priority assignment in fixed priority scheduling", Information Processing Letters 79 (2001): the
 //! lowest level goes to any task that meets its deadline there, and so on upwards. Neither the shortest period nor the
-//! shortest deadline first is optimal for tasks that are not preempted. This is, because a bound of [`np_fp`](super::np_fp)
+//! shortest deadline first is optimal for tasks that are not preempted. This is, because a bound of [`np_fp`]
 //! depends on which tasks are more and which are less urgent but not on their order: a task that meets its deadline at
 //! the lowest level lets every order of the others keep what it had, and with a shorter set above and a longer one below
 //! no bound rises.

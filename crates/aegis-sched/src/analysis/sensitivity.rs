@@ -48,7 +48,7 @@ pub struct TaskMargin {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sensitivity {
     /// Largest factor for all budgets of the lane at once, in millionths, rounded down; `None` where none fits. Above
-    /// [`ONE_PPM`] there is room.
+    /// 1,000,000 there is room.
     pub scale_ppm: Option<u64>,
     /// The tasks, in the order of the problem.
     pub tasks: Vec<TaskMargin>,

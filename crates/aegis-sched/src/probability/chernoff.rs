@@ -6,7 +6,7 @@
 //!
 //! Chen, Chen, SIES 2017; Chen, Ueter, von der Brueggen, Chen, DATE 2019 (the exponent is convex in s, so its least value
 //! is found by bisection of the derivative). Times are whole, so P(S > t) is P(S >= t + 1): x = t + 1. Any s gives a
-//! bound, so the search may end anywhere; what its arithmetic rounds is covered by [`ROUNDING`].
+//! bound, so the search may end anywhere; what its arithmetic rounds is covered by `ROUNDING`.
 
 use aegis_types::Nanos;
 

@@ -5,7 +5,7 @@
 //! | [`Law`] | the law of one execution time, with exact weights |
 //! | [`convolution`] | the law of a sum; exact up to a size, then rounded against ourselves |
 //! | [`chernoff`] | a quick bound on the tail of a sum |
-//! | [`failure`] | the probability that a job on a lane is late |
+//! | [`failure`](mod@failure) | the probability that a job on a lane is late |
 //!
 //! Probabilities are floating point, and every one that is returned is an upper bound: whatever is rounded, in value or
 //! in mass, is rounded up. Admission, referee and engine use none of it.
