@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use aegis_types::{LaneId, Nanos, TaskId};
 
 use crate::error::ModelError;
-use crate::model::TaskSet;
+use crate::model::{Task, TaskSet};
 use crate::platform::{ChargedTask, charge};
 
 /// Which tasks must not run at once.
@@ -125,6 +125,19 @@ impl Exclusion {
             }
         }
         Ok(TaskSet::new(tasks, set.platform().clone())?)
+    }
+
+    /// The tasks whose budgets enter the bounds of a lane: its own, and those that its segments may wait for.
+    pub(crate) fn entering(set: &TaskSet, lane: LaneId) -> Vec<&Task> {
+        let exclusion = Self::of(set);
+        if exclusion.pairs.is_empty() {
+            return set.on_lane(lane).collect();
+        }
+        let places: Vec<_> = set.tasks().iter().map(|task| (task.lane, Nanos::ZERO)).collect();
+        // A set excludes no task that it does not have; if it did, all of them would count.
+        let component = exclusion.components(&places).unwrap_or_else(|_| vec![0; places.len()]);
+        let own: BTreeSet<usize> = set.on_lane(lane).map(|task| component[task.id.index()]).collect();
+        set.tasks().iter().filter(|task| own.contains(&component[task.id.index()])).collect()
     }
 
     /// The connected component of every task, named by its lowest member.

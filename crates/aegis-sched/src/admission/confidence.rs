@@ -18,16 +18,16 @@ pub enum Confidence {
     },
     /// The bound follows from budgets of which at least one was measured; these are the weakest figures among them.
     Measured {
-        /// Fewest confirm samples of a budget on the lane.
+        /// Fewest confirm samples of such a budget.
         samples: u64,
-        /// Smallest margin of a budget on the lane, in millionths.
+        /// Smallest margin of such a budget, in millionths.
         margin_ppm: u64,
     },
 }
 
 impl Confidence {
-    /// The weakest of the budgets of the tasks on `lane`, under a policy of that class: each of them enters the bound of
-    /// every task there.
+    /// The weakest of the budgets of the tasks on `lane` and of those excluded tasks that they may wait for, under a policy
+    /// of that class: each of them enters the bound of every task there.
     pub fn of_lane(set: &TaskSet, class: PolicyClass, lane: LaneId) -> Self {
         match weakest_basis(set, lane) {
             Basis::Declared => Self::Proven { assumptions: assumptions(set, class).into() },

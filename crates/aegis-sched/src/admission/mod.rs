@@ -94,7 +94,7 @@ pub struct TaskReport {
     pub slack: Option<Nanos>,
     /// What R is made of; adds up to it.
     pub terms: Vec<Term>,
-    /// How far the bound can be trusted: as far as the weakest budget on its lane.
+    /// How far the bound can be trusted: as far as the weakest budget on its lane, or that its lane may wait for.
     pub confidence: Confidence,
 }
 

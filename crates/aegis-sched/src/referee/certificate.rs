@@ -70,7 +70,8 @@ pub struct CertifiedTask {
     pub terms: Vec<Term>,
     /// Q = ceil(R(X_lane) / T): jobs that may be pending at once.
     pub queue: u32,
-    /// The weakest basis among its lane's budgets: what confidence in R can be at most.
+    /// The weakest basis among its lane's budgets and those that jobs of the lane may wait for as excluded: what
+    /// confidence in R can be at most.
     pub basis: Basis,
 }
 

@@ -7,6 +7,7 @@ use super::{Objection, check, concrete};
 use crate::admission::confidence::assumptions;
 use crate::analysis::claim::{Claim, TaskClaim};
 use crate::analysis::problem::{LaneProblem, LaneTask};
+use crate::exclusion::Exclusion;
 use crate::model::{Basis, TaskSet};
 use crate::platform::charge;
 use crate::policy::SchedulingPolicy;
@@ -129,12 +130,12 @@ fn certified(
     })
 }
 
-/// The weakest basis of the budgets on a lane: measured if any of them is, with the fewest samples and the smallest
-/// margin among these, and the levels they were measured at.
+/// The weakest basis of the budgets that enter the bounds of a lane: measured if any of them is, with the fewest samples
+/// and the smallest margin among these, and the levels they were measured at.
 pub(crate) fn weakest_basis(set: &TaskSet, lane: LaneId) -> Basis {
     let mut weakest: Option<(u64, u64)> = None;
     let mut levels: Vec<&str> = Vec::new();
-    for segment in set.on_lane(lane).flat_map(|task| &task.segments) {
+    for segment in Exclusion::entering(set, lane).into_iter().flat_map(|task| &task.segments) {
         if let Basis::Measured { samples, margin_ppm, level } = &segment.basis {
             let known = weakest.unwrap_or((u64::MAX, u64::MAX));
             weakest = Some((known.0.min(*samples), known.1.min(*margin_ppm)));

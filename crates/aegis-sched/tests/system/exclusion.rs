@@ -6,7 +6,10 @@ use std::cell::Cell;
 use aegis_sched::analysis::{LaneProblem, Stop, respond};
 use aegis_sched::exclusion::{Exclusion, ExclusionError};
 use aegis_sched::policy::FixedPriority;
-use aegis_sched::{Overheads, PartitionModel, Platform, TaskSet, charge};
+use aegis_sched::{
+    AdmissionController, AdmissionRequest, Basis, Confidence, Overheads, PartitionModel, Platform, TaskSet,
+    charge,
+};
 use aegis_types::{LaneId, Nanos, TaskId};
 
 use crate::fleet;
@@ -154,6 +157,27 @@ fn waiting_is_charged_with_its_overheads() {
     let [first, second] = [3 * (10 + 3), 20 + 3];
     assert_eq!(charged(&set), [first, second]);
     assert_eq!(charged(&exclusion.beside(&set).expect("in range")), [first + 3 * second, second + first]);
+}
+
+/// What a job may wait for is in its bound, so that the bound is known no better: through neighbours as well.
+#[test]
+fn a_bound_is_no_better_known_than_what_it_waits_for() {
+    let measured = || Basis::Measured { samples: 300, margin_ppm: 200_000, level: "fleet".to_owned() };
+    let mut tasks = fleet::tasks(&[(5, 100, 0), (4, 100, 1), (3, 100, 2), (2, 100, 3)]);
+    tasks[2].segments[0].basis = measured();
+    (tasks[0].excludes, tasks[2].excludes) = (vec![id(1)], vec![id(1)]);
+    let apart = fleet::set(tasks, 4);
+    let set = Exclusion::of(&apart).beside(&apart).expect("in range");
+    let report = AdmissionController::new(Box::new(FixedPriority)).analyze(&AdmissionRequest::new(&set));
+    let proven = report
+        .tasks
+        .iter()
+        .map(|task| matches!(task.confidence, Confidence::Proven { .. }))
+        .collect::<Vec<_>>();
+    assert_eq!(proven, [false, false, false, true], "task 3 excludes nobody");
+    let certificate = report.certificate().expect("it fits");
+    let bases = certificate.lanes().iter().map(|lane| lane.tasks()[0].basis.clone()).collect::<Vec<_>>();
+    assert_eq!(bases, [measured(), measured(), measured(), Basis::Declared]);
 }
 
 #[test]
