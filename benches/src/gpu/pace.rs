@@ -1,5 +1,11 @@
 //! Jobs launched at their arrivals: naive sharing, where every task has its own stream, and lanes without a
 //! certificate, which overload needs because nothing certifies it.
+//!
+//! A stream keeps whatever is launched on it, so that under overload jobs wait for each other without end. On lanes stands
+//! the runtime's own rule: a task has as many jobs pending as its deadline has periods, one here, and what arrives
+//! beyond is refused. Whoever is refused has missed.
+
+use std::collections::VecDeque;
 
 use aegis_types::{Nanos, Time};
 use serde::{Deserialize, Serialize};
@@ -22,13 +28,18 @@ pub struct Arrivals {
 pub enum Sharing {
     /// Every task for itself, launched at its release.
     Naive,
-    /// At most one task of each group, the earliest deadline first.
+    /// At most one task of each group, the earliest deadline first, and at most one job of each task: see above.
     Lanes(Vec<Vec<usize>>),
     /// One job at a time, in the order of arrival.
     Queue,
 }
 
 impl Sharing {
+    /// Whether a job is refused that comes before the one before it has ended.
+    const fn refuses(&self) -> bool {
+        matches!(self, Self::Lanes(_))
+    }
+
     /// What it is called in results.
     pub fn name(&self) -> String {
         match self {
@@ -47,6 +58,9 @@ pub struct PaceRow {
     pub misses: u64,
     /// Jobs that had arrived and not ended when time was up, their deadlines over: misses too.
     pub unfinished: u64,
+    /// Jobs that were refused: misses as well.
+    #[serde(default)]
+    pub refused: u64,
     /// Worst response over deadline.
     pub response_milli: u64,
     /// Largest execution over execution alone.
@@ -56,41 +70,67 @@ pub struct PaceRow {
 impl PaceRow {
     /// Whether every deadline was met.
     pub const fn is_clean(&self) -> bool {
-        self.misses == 0 && self.unfinished == 0
+        self.misses == 0 && self.unfinished == 0 && self.refused == 0
     }
 }
 
 struct Queue {
     period: Nanos,
     next: Time,
-    /// Arrived and not launched.
-    pending: u64,
+    /// When the jobs arrived that are not launched, the oldest first.
+    pending: VecDeque<Time>,
     /// Arrival of the job in flight.
     flying: Time,
 }
 
 impl Queue {
     /// Arrival of the oldest job that waits.
-    fn oldest(&self) -> Time {
-        self.next.saturating_sub(Nanos::new(self.period.get().saturating_mul(self.pending)))
+    fn oldest(&self) -> Option<Time> {
+        self.pending.front().copied()
     }
 
-    fn deadline(&self) -> Time {
-        self.oldest().saturating_add(self.period)
+    fn deadline(&self) -> Option<Time> {
+        self.oldest().map(|arrival| arrival.saturating_add(self.period))
+    }
+
+    /// Takes what has arrived until now; returns how many jobs are refused.
+    fn arrive(&mut self, now: Time, one: bool, busy: bool) -> u64 {
+        let mut refused = 0;
+        while self.next <= now {
+            if one && (busy || !self.pending.is_empty()) {
+                refused += 1;
+            } else {
+                self.pending.push_back(self.next);
+            }
+            self.next = self.next.saturating_add(self.period);
+        }
+        refused
     }
 }
 
-/// One job that ended.
+/// What became of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It ended.
+    Ended {
+        /// From arrival to end seen.
+        response: Nanos,
+        /// From the launch to end seen.
+        execution: Nanos,
+        /// Whether that was too late.
+        missed: bool,
+    },
+    /// It was refused when it arrived.
+    Refused,
+}
+
+/// One job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Job {
     /// Position of its task.
     pub task: usize,
-    /// From arrival to end seen.
-    pub response: Nanos,
-    /// From the launch to end seen.
-    pub execution: Nanos,
-    /// Whether it ended too late.
-    pub missed: bool,
+    /// What became of it.
+    pub fate: Fate,
 }
 
 /// Serves the arrivals for so long and then waits for what is in flight. `alone` is the execution alone, by task. Ends
@@ -131,7 +171,7 @@ pub fn pace_told<L: Lanes>(
         .map(|(period, offset)| Queue {
             period: *period,
             next: start.saturating_add(*offset),
-            pending: 0,
+            pending: VecDeque::new(),
             flying: Time::ZERO,
         })
         .collect();
@@ -142,10 +182,10 @@ pub fn pace_told<L: Lanes>(
         if now >= end || (until_miss && !row.is_clean()) {
             break;
         }
-        for queue in &mut queues {
-            while queue.next <= now {
-                queue.pending += 1;
-                queue.next = queue.next.saturating_add(queue.period);
+        for (task, queue) in queues.iter_mut().enumerate() {
+            for _ in 0..queue.arrive(now, sharing.refuses(), busy[task]) {
+                row.refused += 1;
+                tell(Job { task, fate: Fate::Refused });
             }
         }
         launch(circuit, &mut queues, &mut busy, sharing);
@@ -183,7 +223,7 @@ fn count(row: &mut PaceRow, ended: &Ended, queue: &Queue, alone: &[Nanos]) -> Jo
     row.misses += u64::from(missed);
     row.response_milli = row.response_milli.max(milli(response, queue.period));
     row.slowdown_milli = row.slowdown_milli.max(slowdown(execution, alone[ended.task]) / 1_000);
-    Job { task: ended.task, response, execution, missed }
+    Job { task: ended.task, fate: Fate::Ended { response, execution, missed } }
 }
 
 /// One span over another, in thousandths.
@@ -200,23 +240,23 @@ fn launch<L: Lanes>(
 ) {
     let mut begin = |task: usize, queues: &mut [Queue], busy: &mut [bool]| {
         let queue = &mut queues[task];
-        queue.flying = queue.oldest();
-        queue.pending -= 1;
+        let Some(arrival) = queue.pending.pop_front() else { return };
+        queue.flying = arrival;
         busy[task] = true;
         circuit.start(task);
     };
     match sharing {
         Sharing::Naive => {
             for task in 0..queues.len() {
-                if queues[task].pending > 0 && !busy[task] {
+                if !busy[task] {
                     begin(task, queues, busy);
                 }
             }
         }
         Sharing::Queue => {
-            let waits = (0..queues.len()).filter(|&task| queues[task].pending > 0);
+            let waits = (0..queues.len()).filter_map(|task| Some((queues[task].oldest()?, task)));
             if !busy.contains(&true)
-                && let Some(task) = waits.min_by_key(|&task| (queues[task].oldest(), task))
+                && let Some((_, task)) = waits.min()
             {
                 begin(task, queues, busy);
             }
@@ -226,8 +266,8 @@ fn launch<L: Lanes>(
                 if group.iter().any(|&task| busy[task]) {
                     continue;
                 }
-                let ready = group.iter().copied().filter(|&task| queues[task].pending > 0);
-                if let Some(task) = ready.min_by_key(|&task| (queues[task].deadline(), task)) {
+                let ready = group.iter().filter_map(|&task| Some((queues[task].deadline()?, task)));
+                if let Some((_, task)) = ready.min() {
                     begin(task, queues, busy);
                 }
             }
@@ -237,12 +277,7 @@ fn launch<L: Lanes>(
 
 /// Jobs that wait although their deadline is over.
 fn overdue(queue: &Queue, now: Time) -> u64 {
-    let waiting = (0..queue.pending).map(|back| {
-        let age = Nanos::new(queue.period.get().saturating_mul(back));
-        queue.next.saturating_sub(age)
-    });
-    // The arrival of a waiting job is a period before the one after it, which is its deadline.
-    waiting.filter(|deadline| *deadline < now).count() as u64
+    queue.pending.iter().filter(|arrival| arrival.saturating_add(queue.period) < now).count() as u64
 }
 
 #[cfg(test)]
@@ -283,7 +318,10 @@ mod tests {
         assert!(!naive.is_clean() && !lanes.is_clean(), "{naive:?} {lanes:?}");
         assert!(lanes.slowdown_milli < 1_600, "at most one other in flight: {lanes:?}");
         assert!(naive.slowdown_milli > 2_500, "all in flight: {naive:?}");
-        assert!(lanes.unfinished > 0, "the backlog counts: {lanes:?}");
+        assert!(naive.unfinished > 0 && naive.refused == 0, "the backlog counts: {naive:?}");
+        // Half of it is too much: the other half is served, and nothing waits longer than its lane's other tasks take.
+        assert!(lanes.refused * 3 > lanes.jobs && lanes.jobs * 3 > lanes.refused, "{lanes:?}");
+        assert!(lanes.unfinished <= 8 && lanes.response_milli < 3_000, "{lanes:?}");
     }
 
     #[test]
@@ -296,7 +334,10 @@ mod tests {
         let offsets = [120, 60, 0].map(Nanos::from_micros).to_vec();
         let arrivals = Arrivals { periods: vec![Nanos::from_micros(1_000); 3], offsets };
         let mut order = Vec::new();
-        let mut tell = |job: Job| order.push((job.task, job.execution));
+        let mut tell = |job: Job| match job.fate {
+            Fate::Ended { execution, .. } => order.push((job.task, execution)),
+            Fate::Refused => panic!("a queue refused {job:?}"),
+        };
         let duration = Nanos::from_micros(900);
         pace_told(&mut circuit, &lengths, &arrivals, &Sharing::Queue, duration, false, &mut tell)
             .expect("runs");

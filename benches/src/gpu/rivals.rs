@@ -1,7 +1,8 @@
 //! Side by side: one fleet of networks under several ways to share the device, with the same models and arrivals.
 //!
 //! Naive sharing, a single queue and stream priorities stand on beds with a lane for every task; ours on lanes with a
-//! certificate where one was given, served by the whole runtime, and beyond what is certified as the same lanes without.
+//! certificate where one was given, served by the whole runtime, and beyond what is certified as lanes without, under the
+//! runtime's rule for jobs that come too soon ([`super::pace`]).
 
 use std::collections::BTreeMap;
 
@@ -17,7 +18,7 @@ use super::certify::{self, Certified, Outline, Search};
 use super::circuit::{Circuit, Lanes};
 use super::error::ExperimentError;
 use super::fleet::{FleetPlan, PartitionPlan, TaskPlan};
-use super::pace::{Job, Sharing, milli, pace_told};
+use super::pace::{Fate, Job, Sharing, milli, pace_told};
 use super::recipe::Recipe;
 use super::serve::{Contract, serve_report};
 use super::spread::{Spread, SpreadRow};
@@ -175,9 +176,12 @@ fn paced<L: Lanes>(
 ) -> Result<Cell, ExperimentError> {
     let mut meter = Meter::new(members);
     let mut tell = |job: Job| {
-        meter.each(job.task, |(spread, misses)| {
-            spread.add(job.response);
-            *misses += u64::from(job.missed);
+        meter.each(job.task, |(spread, misses)| match job.fate {
+            Fate::Ended { response, missed, .. } => {
+                spread.add(response);
+                *misses += u64::from(missed);
+            }
+            Fate::Refused => *misses += 1,
         });
     };
     let alone: Vec<Nanos> = case.tasks.iter().map(|task| task.alone).collect();

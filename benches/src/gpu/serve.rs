@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use aegis_sched::{AdmissionController, AdmissionRequest, Certificate, TaskSet, policy};
-use aegis_trace::{Finished, Trace};
+use aegis_trace::{Finished, Trace, TraceError};
 use aegis_types::records::{AssumptionBroken, SegmentCompleted, SegmentRan};
 use aegis_types::{Nanos, Record, Time};
 use aegisrt::config::{Calibration, Prepared, Profile};
@@ -313,9 +313,9 @@ fn breach(at: Time, broken: &AssumptionBroken) -> Breach {
 /// The trace of a run in memory.
 ///
 /// # Errors
-/// What cannot be read.
-pub fn trace_of(finished: Finished) -> Result<Trace, ExperimentError> {
-    Ok(finished.into_trace().map_err(aegisrt::RuntimeError::from)?)
+/// What could not be kept or cannot be read.
+pub fn trace_of(finished: Result<Finished, TraceError>) -> Result<Trace, ExperimentError> {
+    Ok(finished.and_then(Finished::into_trace).map_err(aegisrt::RuntimeError::from)?)
 }
 
 #[cfg(test)]

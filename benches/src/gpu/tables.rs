@@ -289,12 +289,13 @@ pub fn capacity(report: &CapacityReport) -> String {
     }
     for point in &report.wide.overload {
         table.line(format_args!(
-            "{:>8} at {:.2}: {} of {} missed, {} unfinished, response/D {:.2}, slowdown {:.1}",
+            "{:>8} at {:.2}: {} of {} missed, {} unfinished, {} refused, response/D {:.2}, slowdown {:.1}",
             point.sharing,
             load(point.load),
             point.outcome.misses,
             point.outcome.jobs,
             point.outcome.unfinished,
+            point.outcome.refused,
             load(point.outcome.response_milli),
             load(point.outcome.slowdown_milli)
         ));
