@@ -59,7 +59,12 @@ fn judged(examined: &[(String, Facts)], target: &str, platform: &Platform) -> Re
         if !target.starts_with(&processor) {
             refusals.push(format!("{path} is for {processor}, the bundle is for {target}"));
         }
-        needs.libraries.extend(facts.libraries.iter().cloned());
+        // What lies beside a library is loaded before it, by its path.
+        let is_beside = |name: &&String| {
+            let place = Path::new(path).with_file_name(name);
+            examined.iter().any(|(other, _)| Path::new(other) == place)
+        };
+        needs.libraries.extend(facts.libraries.iter().filter(|name| !is_beside(name)).cloned());
         let Some(need) = &facts.need else { continue };
         if need.glibc > platform.glibc {
             let (Need { glibc, symbol }, Platform { name, glibc: floor, .. }) = (need, platform);
@@ -185,6 +190,20 @@ mod tests {
     fn a_program_for_another_processor_is_refused() {
         let error = judge(183, 17).unwrap_err().to_string();
         assert!(error.contains("bin/aegis is for aarch64"), "{error}");
+    }
+
+    #[test]
+    fn what_lies_beside_a_library_is_not_wanted_of_the_machine() {
+        let wanting =
+            Facts { libraries: vec!["libx.so".to_owned(), "libc.so.6".to_owned()], ..facts(62, 17) };
+        let examined =
+            |place: &str| [("lib/y.so".to_owned(), wanting.clone()), (place.to_owned(), facts(62, 17))];
+        let libraries = |place: &str| {
+            let needs = judged(&examined(place), "x86_64-unknown-linux-gnu", &DEBIAN_12).unwrap();
+            needs.libraries.into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(libraries("lib/libx.so"), ["libc.so.6"]);
+        assert_eq!(libraries("other/libx.so"), ["libc.so.6", "libx.so"]);
     }
 
     #[test]
