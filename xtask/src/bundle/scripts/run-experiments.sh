@@ -1,17 +1,17 @@
 #!/bin/sh
 # Runs the experiments on a GPU one after the other and prints the table of each.
+all='floor overhead overhead-driver isolation determinism copies jobs capacity memory backends rivals'
 
 usage() {
-    cat >&2 <<'END'
+    cat >&2 <<END
 usage: sh run-experiments.sh [--out DIR] [--device N] [EXPERIMENT]...
 
   --out DIR      where results go, a folder for each experiment; gpu-results unless told
   --device N     the number of the GPU; 0 unless told
   EXPERIMENT     all but soak unless told, in this order:
-                 floor overhead overhead-driver isolation determinism copies jobs capacity memory
-                 backends rivals soak
+                 $all soak
 
-Each ends in at most ten minutes and goes on from its results when it is started again. memory, backends and rivals want
+Each ends in at most ten minutes and, but for memory, goes on from its results when it is started again. memory, backends and rivals want
 a bundle made with --onnx-cuda and the vendor's libraries where the linker finds them (LD_LIBRARY_PATH); memory wants
 --with-models, backends --features tvm and --fleets crates/aegisrt/examples/mixed.
 
@@ -32,7 +32,8 @@ while [ $# -gt 0 ]; do
     esac
 done
 case $device in '' | *[!0-9]*) usage ;; esac
-[ $# -gt 0 ] || set -- floor overhead overhead-driver isolation determinism copies jobs capacity memory backends rivals
+# shellcheck disable=SC2086 # the names are wanted one by one
+[ $# -gt 0 ] || set -- $all
 AEGIS_CACHE=${AEGIS_CACHE:-$here/cache}
 export AEGIS_CACHE
 onnx=${AEGIS_ONNXRUNTIME:-$AEGIS_CACHE/onnxruntime/libonnxruntime.so}
@@ -80,8 +81,8 @@ experiment() {
 }
 
 for name in "$@"; do
-    case $name in
-        floor | overhead | overhead-driver | isolation | determinism | copies | jobs | capacity | soak | memory | backends | rivals) ;;
+    case " $all soak " in
+        *" $name "*) ;;
         *) echo "run-experiments.sh: there is no experiment \`$name\`" >&2; usage ;;
     esac
 done
