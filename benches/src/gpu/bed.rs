@@ -6,7 +6,7 @@ use aegis_cuda::Device;
 use aegis_types::{LaneId, Nanos};
 use aegisrt::calibrate::CalibrateOptions;
 use aegisrt::carrier::LaneReport;
-use aegisrt::config::{Calibration, Fleet};
+use aegisrt::config::{Calibration, Fleet, unrest};
 use aegisrt::plant::HostPlant;
 use aegisrt::run::with_crew;
 use aegisrt::system::{Builder, System};
@@ -27,6 +27,9 @@ pub const REALTIME: bool = false;
 /// Stalls of the host up to this long are in what is measured; longer ones, a few a second on a host that is shared, void
 /// what is in flight and are listed. Budgets of as many milliseconds hardly notice it.
 const DECLARED: Nanos = Nanos::from_micros(100);
+
+/// How often a machine is calibrated that is not calm.
+const CALIBRATIONS: u32 = 5;
 
 /// A fleet on its device.
 pub struct Bed {
@@ -104,6 +107,10 @@ impl Bed {
 
     /// Calibrates the machine for the lanes of this fleet, or reads what an earlier stage calibrated under this label.
     ///
+    /// A host that is shared has bad seconds, and an experiment that calibrated in one would measure them instead of what
+    /// it is about. So a calibration whose rounds say that the host was not calm is kept under a name of its own and taken
+    /// again, [`CALIBRATIONS`] times at most; the last stands whatever it says.
+    ///
     /// # Errors
     /// What the device refuses.
     pub fn calibrate(
@@ -118,9 +125,19 @@ impl Bed {
         }
         let duration = Nanos::from_millis(seconds * 1_000);
         let options = CalibrateOptions { duration, stall: Some(DECLARED), ..CalibrateOptions::default() };
-        let (calibration, _samples) = aegisrt::measure::calibrate(&self.system, &path, options, REALTIME)?;
-        calibration.save(&path)?;
-        Ok(calibration)
+        let mut attempt = 1;
+        loop {
+            let (calibration, _samples) = aegisrt::measure::calibrate(&self.system, &path, options, REALTIME)?;
+            let Some((calmest, worst)) = unrest(&calibration.rounds).filter(|_| attempt < CALIBRATIONS) else {
+                calibration.save(&path)?;
+                return Ok(calibration);
+            };
+            let steps = |number: usize| calibration.rounds[number - 1].steps;
+            let (low, high) = (steps(calmest), steps(worst));
+            store.tell(&format!("{label}: steps of {low} to {high} in one calibration, so it is taken again"));
+            calibration.save(&store.path(&format!("{label}-platform-unrest-{attempt}")))?;
+            attempt += 1;
+        }
     }
 
     /// Ends the use of the device. What cannot be given back costs room and no result, so it is only told.

@@ -9,7 +9,7 @@ use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use aegis_types::{RawRecord, Schema};
+use aegis_types::{RawRecord, Schema, Time};
 
 use crate::error::TraceError;
 use crate::file::{self, CHUNK_HEAD_BYTES, ChunkKind, Header};
@@ -145,7 +145,7 @@ impl TraceCollector {
         })?;
         let (producer, consumer) = ring(id, capacity)?;
         let kept = match &mut self.store {
-            Store::Memory { records } => VecDeque::with_capacity(*records),
+            Store::Memory { records } => touched(*records),
             Store::File(file) => {
                 file.append(|out| file::push_producer(out, id, name))?;
                 file.reserve(consumer.capacity());
@@ -271,10 +271,11 @@ impl TraceFile {
         Ok(this)
     }
 
-    /// Makes room to put a chunk of `records` together, so that a pump does not allocate.
+    /// Makes room to put a chunk of `records` together, and touches it, so that a pump neither allocates nor grows.
     fn reserve(&mut self, records: usize) {
+        let bytes = CHUNK_HEAD_BYTES + records * aegis_types::record::RECORD_BYTES;
+        self.chunk.resize(bytes.max(self.chunk.capacity()), UNWRITTEN);
         self.chunk.clear();
-        self.chunk.reserve(CHUNK_HEAD_BYTES + records * aegis_types::record::RECORD_BYTES);
     }
 
     /// Drains a ring into one chunk.
@@ -316,6 +317,17 @@ impl TraceFile {
         self.written += self.chunk.len() as u64;
         Ok(())
     }
+}
+
+/// What room is touched with. Not zero: an allocator hands out zeros without touching memory, and an optimiser knows it.
+const UNWRITTEN: u8 = 0xA5;
+
+/// Room for so many records, touched: otherwise the process would grow while it serves, until the room is full once.
+fn touched(records: usize) -> VecDeque<RawRecord> {
+    let unwritten = RawRecord::new(Time::new(u64::MAX), u16::MAX, [u64::from(UNWRITTEN); 6]);
+    let mut room = VecDeque::from(vec![unwritten; records]);
+    room.clear();
+    room
 }
 
 /// The schemas as the file carries them, each once.

@@ -38,7 +38,7 @@ pub use fleet::{
     StatePair, TaskConfig, WaitMode,
 };
 pub use group::{GroupConfig, Share};
-pub use observed::{CalibratedDevice, CalibrationRound, DeviceLimits, Figure, HostStalls};
+pub use observed::{CalibratedDevice, CalibrationRound, DeviceLimits, Figure, HostStalls, unrest};
 pub use platform::{Calibration, CalibrationMethod};
 pub use prepare::{ContextGap, Facts, Prepared, prepare, prepare_apart};
 pub use profile::{Exceedance, MemoryProfile, Profile, SegmentProfile, TaskProfile, shapes_hash};
