@@ -41,7 +41,7 @@ pub struct FloorRow {
     /// From the instant at which the launch was due to the flag seen: what responses are compared with, which count from
     /// their nominal arrivals too. Equal to `round` back to back.
     pub due: SpreadRow,
-    /// The same without launches in which the thread had a gap of [`STALL`] or more.
+    /// From when the launch was due, without launches over which the thread had a gap of [`STALL`] or more.
     pub calm: SpreadRow,
     /// Both calls: graph launch and store of the flag.
     pub hold: SpreadRow,
@@ -60,7 +60,7 @@ pub struct Floor {
     pub round: Spread,
     /// From when the launch was due to the flag seen.
     pub due: Spread,
-    /// The same without launches in which the thread had a gap of [`STALL`] or more.
+    /// From when the launch was due, without launches over which the thread had a gap of [`STALL`] or more.
     pub calm: Spread,
     /// Both calls.
     pub hold: Spread,
@@ -165,8 +165,10 @@ impl Bare {
         let stream = &mut self.streams[graph.lane];
         let flag = stream.flag();
         let mut begun = clock.now();
+        let mut waited = begun;
         while begun < due {
             std::hint::spin_loop();
+            waited = begun;
             begun = clock.now();
         }
         self.sequence = self.sequence.next();
@@ -174,7 +176,8 @@ impl Bare {
         stream.signal(self.sequence)?;
         let held = clock.now();
         let mut seen = held;
-        let mut gap = held.since(begun);
+        // The gap in which the launch became due counts as a whole, as the driver's gaps do.
+        let mut gap = held.since(begun).max(begun.since(waited)).max(begun.since(due));
         while flag.load() != self.sequence {
             let now = clock.now();
             gap = gap.max(now.since(seen));
@@ -191,7 +194,7 @@ impl Bare {
             floor.due.add(ended.since(due));
             floor.hold.add(held.since(begun));
             if gap < STALL {
-                floor.calm.add(ended.since(begun));
+                floor.calm.add(ended.since(due));
             }
         }
         Ok(())

@@ -74,7 +74,7 @@ pub fn overhead(report: &OverheadReport) -> String {
         let pace = if floor.pause_ns == 0 { "back to back" } else { "paced as jobs" };
         let name = format!("floor, {} graphs, {pace}", floor.graphs);
         table.line(format_args!("{name:<34} {:>8} {}", floor.due.n, floor.due.brief()));
-        let without = "  from the call, without stalls";
+        let without = "  without stalls of the host";
         table.line(format_args!("{without:<34} {:>8} {}", floor.calm.n, floor.calm.brief()));
     }
     let name = "control: a walk, no GPU, so paced";
