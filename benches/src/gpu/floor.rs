@@ -175,9 +175,10 @@ impl Bare {
         stream.replay(graph.graph.as_ref())?;
         stream.signal(self.sequence)?;
         let held = clock.now();
+        // The gap in which the launch became due counts as a whole, as the driver's gaps do; the launch itself is none, as it
+        // is none there.
+        let mut gap = begun.since(waited).max(begun.since(due));
         let mut seen = held;
-        // The gap in which the launch became due counts as a whole, as the driver's gaps do.
-        let mut gap = held.since(begun).max(begun.since(waited)).max(begun.since(due));
         while flag.load() != self.sequence {
             let now = clock.now();
             gap = gap.max(now.since(seen));
