@@ -127,14 +127,17 @@ impl Bed {
         let options = CalibrateOptions { duration, stall: Some(DECLARED), ..CalibrateOptions::default() };
         let mut attempt = 1;
         loop {
-            let (calibration, _samples) = aegisrt::measure::calibrate(&self.system, &path, options, REALTIME)?;
-            let Some((calmest, worst)) = unrest(&calibration.rounds).filter(|_| attempt < CALIBRATIONS) else {
+            let (calibration, _samples) =
+                aegisrt::measure::calibrate(&self.system, &path, options, REALTIME)?;
+            let Some((calmest, worst)) = unrest(&calibration.rounds).filter(|_| attempt < CALIBRATIONS)
+            else {
                 calibration.save(&path)?;
                 return Ok(calibration);
             };
             let steps = |number: usize| calibration.rounds[number - 1].steps;
             let (low, high) = (steps(calmest), steps(worst));
-            store.tell(&format!("{label}: steps of {low} to {high} in one calibration, so it is taken again"));
+            store
+                .tell(&format!("{label}: steps of {low} to {high} in one calibration, so it is taken again"));
             calibration.save(&store.path(&format!("{label}-platform-unrest-{attempt}")))?;
             attempt += 1;
         }

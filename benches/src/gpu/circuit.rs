@@ -24,6 +24,10 @@ pub trait Lanes {
     fn post(&mut self, lane: LaneId, launch: Launch);
     /// The last dispatch that a lane finished, and how.
     fn landed(&mut self, lane: LaneId) -> (DispatchSeq, SegmentOutcome);
+    /// Takes away what it left, where nobody else does.
+    fn settle(&mut self, lane: LaneId) {
+        let _every = lane;
+    }
     /// When the launch of the dispatch that a lane finished last was entered.
     fn entered(&self, lane: LaneId) -> Time;
     /// Whether a lane will never end what was posted to it.
@@ -47,6 +51,10 @@ impl Lanes for HostPlant {
 
     fn landed(&mut self, lane: LaneId) -> (DispatchSeq, SegmentOutcome) {
         Plant::landed(self, lane)
+    }
+
+    fn settle(&mut self, lane: LaneId) {
+        Plant::settle(self, lane);
     }
 
     fn entered(&self, lane: LaneId) -> Time {
@@ -204,6 +212,7 @@ impl<'a, L: Lanes> Circuit<'a, L> {
                 }
                 continue;
             }
+            self.lanes.settle(lane);
             if outcome != SegmentOutcome::Done {
                 let task = self.tasks[flight.task].name.clone();
                 let reason = format!("segment {} ended as {outcome:?}", flight.segment);

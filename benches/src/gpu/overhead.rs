@@ -244,6 +244,8 @@ pub fn responses(trace: &Trace, slow: Nanos) -> Responses {
         if due < warm {
             continue;
         }
+        // The launcher may see a flag after the driver did, for whom the job has ended then.
+        let left = left.min(end);
         let terms = [seen.since(due), entered.since(seen), left.since(entered), end.since(left)];
         // The first gap that ends after the job was due is the only one that can begin before the end and still overlap.
         let next = gaps.partition_point(|(_, over)| *over <= due);
@@ -314,24 +316,27 @@ pub(super) mod tests {
         let at = |us: u64| Time::new(us * 1_000);
         let (budget, reason) = (Nanos::from_micros(9), Reason::OnlyReady);
         let occupancy = Nanos::from_micros(10);
-        // One job in the warm-up, and one long after it, beside a gap of the driver.
-        let jobs = [(0, 0), (1, 100_000)].map(|(number, from)| {
+        // One job in the warm-up, and two long after it, each beside a gap of the driver; the last one's launcher sees the flag
+        // after the driver did.
+        let jobs = [(0, 0, 20), (1, 100_000, 20), (2, 200_000, 30)].map(|(number, from, left)| {
             let (job, at) = (JobId::new(TaskId::new(0), number), |us: u64| at(from + us));
             let released =
                 JobReleased { job, lane, arrival: at(10), deadline: at(90), pending: 1, token: 0 }.at(at(11));
             let sent = SegmentDispatched { job, lane, segment, dispatch, budget, reason }.at(at(11));
-            let ran = SegmentRan { job, lane, segment, dispatch, entered: at(13), left: at(20) }.at(at(20));
+            let ran =
+                SegmentRan { job, lane, segment, dispatch, entered: at(13), left: at(left) }.at(at(left));
             let stall = StallHandled { gap: Nanos::from_micros(30), limit: STALL }.at(at(21));
             let done = SegmentCompleted { job, lane, segment, dispatch, occupancy, budget }.at(at(21));
             [released, sent, ran, stall, done]
         });
         let found = responses(&traced(jobs.into_iter().flatten()), Nanos::from_micros(10));
-        assert_eq!(found.response.count(), 1, "the first releases are not counted");
+        assert_eq!(found.response.count(), 2, "the first releases are not counted");
         let maxima = found.terms.each_ref().map(|term| term.max().get());
-        assert_eq!(maxima, [1_000, 2_000, 7_000, 1_000]);
-        assert_eq!(found.slow[0].response(), Nanos::from_micros(11));
+        assert_eq!(maxima, [1_000, 2_000, 8_000, 1_000]);
+        let slow: Vec<Nanos> = found.slow.iter().map(Stages::response).collect();
+        assert_eq!(slow, [Nanos::from_micros(11); 2], "a job ends with its completion stamp");
         let row = found.slow_row(Nanos::from_micros(10));
-        assert_eq!((row.jobs, row.stalled, found.calm.count()), (1, 1, 0), "{row:?}");
+        assert_eq!((row.jobs, row.stalled, found.calm.count()), (2, 2, 0), "{row:?}");
     }
 
     #[test]

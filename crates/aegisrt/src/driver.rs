@@ -1,7 +1,8 @@
 //! The gated loop between the engine and the world: the one thread that decides.
 //!
-//! A cycle looks at every source once, takes the stamp *after* looking, tells the engine at most one event of each
-//! source in a fixed order (completions, timer, clients, operator), and then asks for one decision for each free lane.
+//! A cycle looks at every source once, takes the stamp *after* looking, takes away what landed, tells the engine at most one
+//! event of each source in a fixed order (completions, timer, clients, operator), and then asks for one decision for each
+//! free lane.
 //! Its length is therefore bounded by structure, whatever arrives (section 3 of `docs/model.md`). The same loop runs in
 //! production and in simulation; only the [`Plant`] differs.
 
@@ -14,8 +15,13 @@ pub trait Plant {
     /// The time. Never goes back.
     fn now(&self) -> Time;
 
-    /// The last dispatch that a lane finished, and how.
+    /// The last dispatch that a lane finished, and how. Only looks: the stamp is read behind it.
     fn landed(&mut self, lane: LaneId) -> (DispatchSeq, SegmentOutcome);
+
+    /// Takes away what a dispatch left that was just seen to land, where that is for the driver to do.
+    fn settle(&mut self, lane: LaneId) {
+        let _every = lane;
+    }
 
     /// The next submission of a client of `task`, if there is one: its token.
     fn arrival(&mut self, task: TaskId) -> Option<u64>;
@@ -219,6 +225,10 @@ impl<P: Plant> Driver<P> {
             return false;
         }
         self.cycles += 1;
+        // Behind the stamp, since what landed had ended when it was seen, and before anybody hears of it.
+        for &(lane, ..) in &self.landed {
+            self.plant.settle(lane);
+        }
         if let Some(gap) = stalled {
             self.engine.handle(now, Input::Stall { gap, limit: self.stall_limit }, &mut self.outbox);
         }

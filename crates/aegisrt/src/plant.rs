@@ -2,7 +2,7 @@
 //!
 //! Between events the driver waits as the user chose ([`Waiting`]): it parks, and carriers and clients unpark it, or it
 //! looks again at once, on a core of its own. What waking costs is calibrated and charged. Where the fleet lets the driver
-//! launch, a post is a launch, and a flag that shows ends what was launched.
+//! launch, a post is a launch, and settling a lane whose flag shows ends what was launched.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -192,9 +192,12 @@ impl Plant for HostPlant {
         if dispatch != DispatchSeq::NONE && dispatch == self.posted[lane.index()] {
             self.posted[lane.index()] = DispatchSeq::NONE;
             self.flying -= 1;
-            self.visit(lane);
         }
         (dispatch, self.lanes[lane.index()].mailbox.landing().outcome)
+    }
+
+    fn settle(&mut self, lane: LaneId) {
+        self.visit(lane);
     }
 
     fn arrival(&mut self, task: TaskId) -> Option<u64> {

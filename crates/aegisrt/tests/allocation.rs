@@ -5,6 +5,7 @@
 //! is watched from inside, on the driver's thread by a policy and on the carrier's by a backend, which is the only way
 //! to see these threads without changing them.
 
+use std::cell::Cell;
 use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
@@ -96,6 +97,9 @@ struct InFlight {
 /// Lanes and clients in virtual time: late, early, failing and stalling as drawn.
 struct World {
     now: Time,
+    /// Lanes that were seen to land and are not settled, and whether the time was read since the last look.
+    unsettled: Vec<LaneId>,
+    stamped: Cell<bool>,
     lanes: [Option<InFlight>; LANES as usize],
     outcomes: [SegmentOutcome; LANES as usize],
     submissions: Vec<Option<Time>>,
@@ -113,6 +117,8 @@ impl World {
         let sporadic = |task: &Task| (task.arrival == Arrival::Sporadic).then_some(Time::ZERO);
         Self {
             now: Time::ZERO,
+            unsettled: Vec::with_capacity(LANES.into()),
+            stamped: Cell::new(false),
             lanes: [None; LANES as usize],
             outcomes: [SegmentOutcome::Done; LANES as usize],
             submissions: set.tasks().iter().map(sporadic).collect(),
@@ -127,15 +133,27 @@ impl World {
 
 impl Plant for World {
     fn now(&self) -> Time {
+        self.stamped.set(true);
         self.now
     }
 
     fn landed(&mut self, lane: LaneId) -> (DispatchSeq, SegmentOutcome) {
+        self.stamped.set(false);
         let outcome = self.outcomes[lane.index()];
         match self.lanes[lane.index()].take_if(|flight| flight.ends <= self.now) {
-            Some(flight) => (flight.dispatch, outcome),
+            Some(flight) => {
+                self.unsettled.push(lane);
+                (flight.dispatch, outcome)
+            }
             None => (DispatchSeq::NONE, outcome),
         }
+    }
+
+    fn settle(&mut self, lane: LaneId) {
+        assert!(self.stamped.get(), "{lane}: settling delays the stamp of what landed");
+        let seen = self.unsettled.len();
+        self.unsettled.retain(|unsettled| *unsettled != lane);
+        assert_eq!(self.unsettled.len() + 1, seen, "{lane} is settled once after it was seen to land");
     }
 
     /// Half of the gaps are shorter than the period, so that arrivals come too early.
@@ -156,6 +174,7 @@ impl Plant for World {
     fn launch(&mut self, command: &Dispatch) {
         let lane = command.lane.index();
         assert!(self.lanes[lane].is_none(), "{command:?} on a lane in flight");
+        assert!(self.unsettled.is_empty(), "{command:?} before everything that landed was settled");
         // One segment in 200 takes far more than its budget and more than its lane tolerates.
         let overrun = if self.draw.below(200) == 0 { 20_000_000 } else { 0 };
         let span = Nanos::new(1_000 + self.draw.below(79_000) + overrun);
@@ -204,7 +223,7 @@ fn serve(
         let mut counted = Counted { live: &live, tally, next: ring };
         driver.run(end, Nanos::from_millis(1_000), &mut counted);
     });
-    assert!(driver.engine().is_idle());
+    assert!(driver.engine().is_idle() && driver.plant_mut().unsettled.is_empty());
     (allocated, driver.plant_mut().drained)
 }
 

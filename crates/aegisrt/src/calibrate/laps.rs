@@ -213,6 +213,7 @@ impl Laps {
                     continue;
                 }
                 acted = true;
+                self.plant.settle(lane);
                 if let Some(before) = before.filter(|_| self.laps[index] >= self.warm_up) {
                     push(&mut self.landing, self.clock.now().since(before));
                 }

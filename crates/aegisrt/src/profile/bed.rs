@@ -103,6 +103,7 @@ impl TestBed for CrewBed<'_> {
         }
         let landing = self.plant.lanes()[lane.index()].mailbox.landing();
         let left = if self.asynchronous { self.plant.now() } else { landing.left };
+        self.plant.settle(lane);
         Some(Ran { outcome, entered: landing.entered, left })
     }
 

@@ -68,6 +68,10 @@ impl Work for Scripted {
         }
     }
 
+    fn landed(&mut self, _: &Launch, _: SegmentOutcome) {
+        self.log.note(format!("{} ended", self.lane.id()));
+    }
+
     fn lost(&self) -> Option<&str> {
         self.lost.as_deref()
     }
@@ -366,6 +370,10 @@ fn a_driver_that_launches_does_everything_on_its_own_thread() -> Result<(), Box<
             assert!(Instant::now() < last, "never: {lane} lands");
             plant.wait(None);
         }
+        let ended = format!("{lane} ended");
+        assert!(!log.all().contains(&ended), "a look takes nothing away, so that the stamp comes soon");
+        plant.settle(lane);
+        assert!(log.all().contains(&ended), "{:?}", log.all());
     }
     drop(plant);
     let threads: Vec<String> = crew
