@@ -65,7 +65,7 @@ enum Check {
 }
 
 /// Every check by name, the quick ones first.
-const CHECKS: [(&str, Check); 17] = [
+const CHECKS: [(&str, Check); 18] = [
     ("layers", Check::Workspace(layers::check)),
     ("manifests", Check::Files(manifests::check)),
     ("purity", Check::Files(purity::check)),
@@ -83,7 +83,12 @@ const CHECKS: [(&str, Check); 17] = [
     ("top-level", Check::Files(top_level::check)),
     ("fmt", Check::Cargo(&["fmt", "--all", "--check"])),
     ("clippy", Check::Cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])),
+    // Links that lead nowhere are found by nobody else.
+    ("rustdoc", Check::Cargo(&["doc", "--workspace", "--no-deps", "--quiet", "--config", DOCUMENTATION])),
 ];
+
+/// Warnings of the documentation's generator count as errors.
+const DOCUMENTATION: &str = "build.rustdocflags=[\"-Dwarnings\"]";
 
 /// The name of the check that needs a program from outside.
 const DENY: &str = "deny";

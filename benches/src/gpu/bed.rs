@@ -109,7 +109,7 @@ impl Bed {
     ///
     /// A host that is shared has bad seconds, and an experiment that calibrated in one would measure them instead of what
     /// it is about. So a calibration whose rounds say that the host was not calm is kept under a name of its own and taken
-    /// again, [`CALIBRATIONS`] times at most; the last stands whatever it says.
+    /// again, a few times at most; the last stands whatever it says.
     ///
     /// # Errors
     /// What the device refuses.

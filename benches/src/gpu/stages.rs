@@ -157,7 +157,7 @@ impl Duel {
     }
 }
 
-/// Measures floor and overhead side by side, a [`SLICE`] for each number of tasks by turns, as often as was asked for or as
+/// Measures floor and overhead side by side, a second for each number of tasks by turns, as often as was asked for or as
 /// time allows.
 ///
 /// # Errors

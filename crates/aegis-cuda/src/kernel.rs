@@ -2,7 +2,7 @@
 //!
 //! A model says which kernels its segments launch. Work is fixed, time is not: under contention a step takes longer, as
 //! a network's kernels do. Beside the steps runs a small data path: inputs and weights go into a state, the state
-//! through scratch and from segment to segment, outputs come out of it, and [`reference`] computes the same on the
+//! through scratch and from segment to segment, outputs come out of it, and [`reference()`] computes the same on the
 //! host, bit for bit. Whoever overlaps memory wrongly gets wrong outputs.
 //!
 //! ```text

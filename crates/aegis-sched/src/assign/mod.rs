@@ -3,7 +3,7 @@
 //! | module | what it answers |
 //! |---|---|
 //! | [`best_fit`] | one pass in the order of deadlines: cheap, for searches that ask thousands of times |
-//! | [`search`] | the whole fleet, or its best part, by best fit and repair, in a bounded number of steps |
+//! | [`mod@search`] | the whole fleet, or its best part, by best fit and repair, in a bounded number of steps |
 //! | [`contended`] | budgets that depend on which tasks run beside a task |
 //! | [`offers`] | which of several platforms to take: how many lanes, and partitions of which size |
 //!

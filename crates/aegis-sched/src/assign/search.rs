@@ -2,7 +2,7 @@
 //!
 //! 1. Several orders of best fit, of which the one that leaves least out is kept. Where budgets depend on the company,
 //!    the lanes that would be found without it are one more.
-//! 2. Repair ([`repair`](super::repair)) until every task has a lane or the steps are spent.
+//! 2. Repair (`repair`) until every task has a lane or the steps are spent.
 //! 3. Whoever is left out takes the place of less critical tasks, wherever it fits without them.
 //! 4. Every lane is decided by [`decide`](crate::analysis::decide()).
 //!

@@ -247,7 +247,7 @@ impl Setup {
     /// The task set of another version of the same fleet: other periods, the same models.
     ///
     /// # Errors
-    /// As [`prepare`].
+    /// As [`prepare()`].
     pub fn prepare_as(&self, fleet: &Fleet, lanes: &[LaneId]) -> Result<Prepared, CliError> {
         let facts: Vec<Facts> =
             self.system.models().iter().map(|model| Facts::from(&model.description)).collect();

@@ -9,7 +9,7 @@
 //! | [`company`] | who shared the device while it was measured, and whether that covers a fleet |
 //! | [`platform`] | `platform.json`: what `aegis calibrate` measured of this machine |
 //! | [`observed`] | what it saw besides: the device, plain operations, stalls of the host |
-//! | [`prepare`] | the three together as the scheduler's task set |
+//! | [`mod@prepare`] | the three together as the scheduler's task set |
 //! | [`error`] | what is wrong in them: file, line, key, value and what would be legal |
 //!
 //! A file that is read becomes a value that was checked, or an error; nothing is half-read.
