@@ -46,6 +46,18 @@ pub struct Bench {
     pub allowance: Allowance,
 }
 
+impl Bench {
+    /// Whether the time suffices for `what`; tells if not, since what is left out would not show in a table.
+    fn affords(&self, needed: Duration, what: &str) -> bool {
+        let affords = self.allowance.allows(needed);
+        if !affords {
+            let (needed, left) = (needed.as_secs(), self.allowance.left().as_secs());
+            self.store.tell(&format!("{what} left out: {needed} s needed, {left} s left"));
+        }
+        affords
+    }
+}
+
 /// The floor, back to back and with the pauses that jobs have.
 pub type FloorReport = Vec<FloorRow>;
 
@@ -244,10 +256,11 @@ fn row(duel: &Duel, back_to_back: &Floor) -> OverheadRow {
 pub fn determinism(bench: &Bench, lanes: &[u16]) -> Result<String, ExperimentError> {
     let mut rows: Vec<DeterminismRow> = bench.store.load("determinism").unwrap_or_default();
     for &count in lanes {
-        if rows.iter().any(|row| row.lanes == count) || !bench.allowance.allows(Duration::from_secs(20)) {
+        let what = format!("determinism: {count} lanes");
+        if rows.iter().any(|row| row.lanes == count) || !bench.affords(Duration::from_secs(20), &what) {
             continue;
         }
-        bench.store.tell(&format!("determinism: {count} lanes"));
+        bench.store.tell(&what);
         rows.extend(determinism::measure(&bench.gpu, &bench.store, count, bench.gpu.cache)?);
         bench.store.save("determinism", &rows)?;
     }
@@ -418,7 +431,7 @@ pub fn rivals(
         let needed = Duration::from_secs_f64(campaigns + (seconds + 4) as f64 * 5.0);
         let served = |row: &LayoutRow, load: u64| row.cells.iter().any(|cell| cell.load == load);
         let done = |row: &LayoutRow| row.label == layout.label && loads.iter().all(|load| served(row, *load));
-        if report.ours.iter().any(done) || !bench.allowance.allows(needed) {
+        if report.ours.iter().any(done) || !bench.affords(needed, &format!("rivals: {}", layout.label)) {
             continue;
         }
         let options = certify::campaign(members.len(), campaign, margin_ppm, 3);
@@ -464,7 +477,7 @@ pub fn capacity(
     let needed = Duration::from_secs_f64(effort.care.campaign * 1.5 + effort.run as f64 + 15.0);
     for &count in lanes {
         let done = report.rows.get(&count).is_some_and(|row| row.certified > 0 || !row.refused.is_empty());
-        if done || !bench.allowance.allows(needed) {
+        if done || !bench.affords(needed, &format!("capacity: {count} lanes")) {
             continue;
         }
         let rounds = (bench.allowance.left().as_secs_f64() / (effort.care.campaign * 1.4 + 5.0)) as usize;
@@ -540,8 +553,8 @@ fn overload(
         Sharing::Lanes(wide::groups(&lanes, usize::from(*count)))
     }));
     let points = sharings.len() as u64 * 2;
-    if report.wide.overload.len() as u64 >= points || !bench.allowance.allows(Duration::from_secs(5 * points))
-    {
+    let needed = Duration::from_secs(5 * points);
+    if report.wide.overload.len() as u64 >= points || !bench.affords(needed, "capacity: overload") {
         return Ok(());
     }
     let case = arrivals_case(models)?;
