@@ -28,7 +28,10 @@ const QUEUES: u32 = 32;
 
 /// Experiments on a GPU. Every stage writes FOLDER/STAGE.json and goes on from it when it is started again.
 #[derive(Debug, Parser)]
-#[command(name = "aegis-gpu")]
+#[command(
+    name = "aegis-gpu",
+    after_help = "Exit codes: 0 measured, 1 something failed, 2 wrong arguments, 77 there is no such GPU, and why is said"
+)]
 struct Arguments {
     /// The GPU's number.
     #[arg(long, default_value_t = 0)]
@@ -194,6 +197,9 @@ enum Stage {
     },
 }
 
+/// Nothing was measured: what test harnesses take for "skipped", so that no script takes it for a result.
+const SKIPPED: u8 = 77;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let queues = match queues() {
@@ -209,8 +215,8 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(skipped @ ExperimentError::Skipped(_)) => {
-            println!("{skipped}");
-            ExitCode::SUCCESS
+            eprintln!("{skipped}");
+            ExitCode::from(SKIPPED)
         }
         Err(error) => {
             eprintln!("error: {error}");
