@@ -102,7 +102,7 @@ fn fix_input(
         (None, Some(asked)) => asked.clone(),
         (None, None) => {
             let reason =
-                "the model leaves its number of axes open; the fleet must give its whole shape".to_owned();
+                "the model leaves its number of axes open; `shapes` must give its whole shape".to_owned();
             return Err(refusal(request, &input.name, reason));
         }
         (Some(axes), asked) => fix_axes(request, &input.name, &axes, asked, named)?,
@@ -125,7 +125,7 @@ fn fix_axes(
     let declared = labels.join(", ");
     if let Some(asked) = asked.filter(|asked| asked.len() != axes.len()) {
         let reason =
-            format!("the fleet gives {} axes, the model has {}: [{declared}]", asked.len(), axes.len());
+            format!("`shapes` gives {} axes, the model has {}: [{declared}]", asked.len(), axes.len());
         return Err(refusal(request, input, reason));
     }
     let mut shape = Vec::with_capacity(axes.len());
@@ -135,10 +135,10 @@ fn fix_axes(
             (Axis::Fixed(length), None) => Ok(*length),
             (Axis::Fixed(length), Some(asked)) if asked == *length => Ok(asked),
             (Axis::Fixed(length), Some(asked)) => Err(format!(
-                "axis {position} is {asked} in the fleet but {length} in the model; legal is {length}"
+                "axis {position} is {asked} in `shapes` but {length} in the model; legal is {length}"
             )),
             (Axis::Named(_) | Axis::Open, None) => Err(format!(
-                "axis {position} (`{}`) is not fixed; the fleet must give a shape of the form [{declared}]",
+                "axis {position} (`{}`) is not fixed; `shapes` must give one of the form [{declared}]",
                 axis.label()
             )),
             (Axis::Named(name), Some(asked)) => match named.insert((*name).to_owned(), asked) {

@@ -53,11 +53,11 @@ pub(crate) fn input(request: &ModelRequest<'_>, name: &str, axes: &[i64]) -> Res
             (Ok(length), None) => Ok(length),
             (Ok(length), Some(asked)) if asked == length => Ok(length),
             (Ok(length), Some(asked)) => Err(format!(
-                "axis {position} is {asked} in the fleet but {length} in the plan; legal is {length}"
+                "axis {position} is {asked} in `shapes` but {length} in the plan; legal is {length}"
             )),
             (Err(_), Some(asked)) => Ok(asked),
             (Err(_), None) => Err(format!(
-                "axis {position} is not fixed; the fleet must give a shape of the form {}",
+                "axis {position} is not fixed; `shapes` must give one of the form {}",
                 spelled(axes)
             )),
         }

@@ -11,7 +11,7 @@ use aegis_types::Severity;
 #[non_exhaustive]
 pub enum TraceError {
     /// The file cannot be opened, made or read.
-    #[error("trace {}: {source}", path.display())]
+    #[error("trace {}: cannot be opened or read: {source}", path.display())]
     Open {
         /// The file.
         path: PathBuf,

@@ -84,7 +84,7 @@ fn shapes_are_fixed_by_the_fleet_inside_the_plans_ranges() {
     for (given, words) in [
         (shapes(&[]), ["axis 0 is not fixed", "[?, 4]"]),
         (shapes(&[("x", &[2])]), ["1 axes in the fleet", "[?, 4]"]),
-        (shapes(&[("x", &[2, 5])]), ["axis 1 is 5 in the fleet but 4", "legal is 4"]),
+        (shapes(&[("x", &[2, 5])]), ["axis 1 is 5 in `shapes` but 4", "legal is 4"]),
         (shapes(&[("x", &[5, 4])]), ["[5, 4]", "[1, 4] to [2, 4], or [8, 4] to [16, 4]"]),
         (shapes(&[("x", &[2, 4]), ("w", &[1])]), ["`w`", "legal: x"]),
     ] {

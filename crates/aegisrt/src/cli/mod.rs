@@ -7,7 +7,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`connections`] | hardware queues of a GPU, asked for before anything is started |
-//! | [`answer`] | answers, errors and the documented exit codes |
+//! | [`answer`], `misuse` | answers, errors and the documented exit codes; wrong arguments |
 //! | [`figures`], [`table`], [`progress`] | quantities, tables and progress for people |
 //! | [`backends`] | the backends of this program, and the libraries that they stand on |
 //! | [`setup`] | a fleet with its measured files, on its device, every task on a lane |
@@ -31,6 +31,7 @@ mod export;
 pub mod figures;
 mod fit;
 pub mod groups;
+mod misuse;
 pub mod outputs;
 mod plan;
 pub mod pressure;
@@ -164,11 +165,11 @@ impl Environment {
 pub fn main() -> ExitCode {
     let matches = match Cli::command().try_get_matches() {
         Ok(matches) => matches,
-        Err(error) => return misused(&error),
+        Err(error) => return misuse::told(&error),
     };
     let cli = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,
-        Err(error) => return misused(&error),
+        Err(error) => return misuse::told(&error),
     };
     connections::provide(&matches);
     let answer = perform(cli.command, &Environment::read());
@@ -199,22 +200,6 @@ fn deliver(text: &str, exit: Exit) -> Exit {
             if exit == Exit::Done { Exit::Fatal } else { exit }
         }
     }
-}
-
-/// Help and version, or wrong arguments: for programs too, if they asked for that.
-fn misused(error: &clap::Error) -> ExitCode {
-    let arguments: Vec<OsString> = std::env::args_os().collect();
-    let asked = arguments.iter().any(|argument| argument == "--format=json")
-        || arguments.windows(2).any(|pair| pair[0] == "--format" && pair[1] == "json");
-    let exit = if error.use_stderr() { Exit::BadInput } else { Exit::Done };
-    let _closed = error.print();
-    if asked && exit == Exit::BadInput {
-        let said = error.to_string();
-        let said = said.trim().strip_prefix("error: ").unwrap_or(said.trim());
-        let text = format!("{:#}\n", CliError::Input(said.to_owned()).json());
-        return ExitCode::from(deliver(&text, exit).code());
-    }
-    ExitCode::from(exit.code())
 }
 
 fn complain(error: &CliError) {

@@ -21,13 +21,16 @@ use crate::simulate::{SimulateOptions, simulate};
 /// Where progress is piped, a line after so long.
 const LINES: Duration = Duration::from_secs(5);
 
+/// More would take days.
+const SETS_MAX: u64 = 100_000_000;
+
 /// Run seeded task sets, or a fleet, in virtual time under every checker.
 #[derive(Debug, Args)]
 pub struct Simulate {
     #[command(flatten)]
     fleet: FleetRuns,
     /// How many task sets, or runs of the fleet [default: 200].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=SETS_MAX))]
     sets: Option<u64>,
     /// The seed of the first set; the others follow.
     #[arg(long, value_name = "SEED", default_value_t = 1)]

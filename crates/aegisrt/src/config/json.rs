@@ -9,8 +9,18 @@ use super::error::{ConfigError, Place};
 use super::source::Source;
 use super::whole;
 
-/// Parses the text of `path`, a file that `tool` writes.
+/// Parses the text of `path`, a file that `tool` writes: an object.
 pub(super) fn parse<T: DeserializeOwned>(path: &Path, text: &str, tool: &str) -> Result<T, ConfigError> {
+    // The reader takes a list for an object without keys, and complains about its length.
+    if let Some(start) = text.find(|c: char| !c.is_whitespace()).filter(|at| text[*at..].starts_with('[')) {
+        let before = &text[..start];
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().map_or(0, |rest| rest.chars().count()) + 1;
+        let place = Box::new(Place { file: path.into(), position: Some((line, column)), key: String::new() });
+        let (value, problem) = (Some("[".into()), "is a list, where an object belongs".into());
+        let legal = format!("a file as `{tool}` writes it");
+        return Err(ConfigError::Field { place, value, problem, legal });
+    }
     serde_json::from_str(text).map_err(|error| explain(path, text, tool, &error))
 }
 
@@ -52,7 +62,7 @@ fn explain(path: &Path, text: &str, tool: &str, error: &serde_json::Error) -> Co
         ConfigError::Field {
             place,
             value: (!value.is_empty()).then_some(value),
-            problem: reason.into(),
+            problem: plain(reason),
             legal: format!("a file as `{tool}` writes it"),
         }
     } else {
@@ -60,6 +70,37 @@ fn explain(path: &Path, text: &str, tool: &str, error: &serde_json::Error) -> Co
             place,
             reason: format!("{reason}; legal: a whole JSON file as `{tool}` writes it"),
         }
+    }
+}
+
+/// The reader's complaint about a value without names of machine types and of this program's own. What such a type itself
+/// says of what it expects stays.
+fn plain(reason: &str) -> String {
+    let found = reason.strip_prefix("invalid type: ").or(reason.strip_prefix("invalid value: "));
+    if let Some((found, expected)) = found.and_then(|found| found.split_once(", expected ")) {
+        return format!("is {}, where {} belongs", named(found), named(expected));
+    }
+    match (reason.strip_prefix("invalid length "), reason.strip_prefix("missing field ")) {
+        (Some(length), _) if length.contains("struct") => "is a list, where an object belongs".into(),
+        (Some(_), _) => "is a list of the wrong length".into(),
+        (_, Some(field)) => format!("{field} is missing"),
+        _ => reason.to_owned(),
+    }
+}
+
+/// What the reader means by a type.
+fn named(kind: &str) -> &str {
+    let bare = kind.strip_prefix("a ").or(kind.strip_prefix("an ")).unwrap_or(kind);
+    match bare.split(' ').next().unwrap_or("") {
+        "map" | "struct" => "an object",
+        "sequence" | "tuple" => "a list",
+        "string" | "str" | "borrowed" | "variant" => "a text",
+        "boolean" | "bool" => "true or false",
+        "integer" | "i64" | "i32" => "a whole number",
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number of zero or above",
+        "floating" | "f32" | "f64" => "a number",
+        "null" | "unit" => "null",
+        _ => kind,
     }
 }
 
@@ -90,5 +131,39 @@ mod tests {
         assert!(shown.chars().count() <= 60, "{shown}");
         assert_eq!(excerpt("  \"poll\": -1,", 12), "\"poll\": -1");
         assert!(!excerpt(&"ä".repeat(100), 31).is_empty(), "a column inside a character");
+    }
+
+    #[test]
+    fn complaints_name_no_type_of_the_program() {
+        #[derive(Debug, serde::Deserialize)]
+        struct Inner {
+            #[serde(rename = "count")]
+            _count: u64,
+        }
+        #[derive(Debug, serde::Deserialize)]
+        struct Outer {
+            #[serde(rename = "inner")]
+            _inner: Inner,
+        }
+        let cases = [
+            ("[]", "t.json:1:1 = [: is a list, where an object belongs; legal: a file as `a tool` writes it"),
+            ("\n  [[", "t.json:2:3 = [: is a list, where an object belongs"),
+            ("7", "is a whole number, where an object belongs"),
+            ("{}", "`inner` is missing"),
+            ("{\"inner\": []}", "is a list, where an object belongs"),
+            (
+                "{\"inner\": {\"count\": -1}}",
+                "is a whole number, where a whole number of zero or above belongs",
+            ),
+            ("{\"inner\": {\"count\": 1.5}}", "is a number, where a whole number of zero or above belongs"),
+            ("{\"inner\": {\"count\": \"x\"}}", "is a text, where a whole number of zero or above belongs"),
+        ];
+        for (text, says) in cases {
+            let error =
+                parse::<Outer>(Path::new("t.json"), text, "a tool").expect_err("is refused").to_string();
+            assert!(error.contains(says), "{text}: {error}");
+            let words = ["struct", "sequence", "u64", "Inner", "Outer", "invalid"];
+            assert!(words.iter().all(|word| !error.contains(word)), "{text}: {error}");
+        }
     }
 }

@@ -33,14 +33,20 @@ fn help_documents_commands_exit_codes_and_environment() {
 
 #[test]
 fn wrong_arguments_are_bad_input() {
-    let cases: [(&[&str], &str); 15] = [
+    let cases: [(&[&str], &str); 21] = [
         (&[], "Usage"),
         (&["admits"], "admit"),
         (&["admit"], "<FLEET>"),
         (&["admit", "f.toml", "--fit", "5"], "needs one of the units"),
         (&["admit", "f.toml", "--write", "g.toml"], "--fit"),
         (&["run", "f.toml", "--duration", "18446744074s"], "too large"),
-        (&["run", "f.toml", "--duration", "-1s"], "-1"),
+        (&["run", "f.toml", "--duration", "-1s"], "--duration: is `-1s`; legal: nothing below zero"),
+        (&["profile", "f.toml", "--margin", "-5%"], "--margin: is `-5%`; legal"),
+        (&["calibrate", "f.toml", "--rounds", "-1"], "--rounds: is `-1`; legal"),
+        (&["plan", "f.toml", "--pressure", "NaN"], "--pressure: is `NaN`; legal: a whole number"),
+        (&["simulate", "--sets", "many"], "--sets: is `many`; legal: a whole number"),
+        (&["simulate", "--seed", "99999999999999999999999"], "legal: a smaller number"),
+        (&["simulate", "--sets", "99999999999"], "99999999999 is not in 1..=100000000"),
         (&["run", "f.toml", "--duration", "0s"], "above zero"),
         (&["run", "f.toml", "--duration", "99999999s"], "at most"),
         (&["run", "f.toml", "--keep-outputs", "4"], "--check-outputs"),

@@ -85,7 +85,9 @@ fn wrong_arguments_are_refused_by_name() {
     folder
         .aegis(&["segment", "nothing.onnx", "--max", "1ms"])
         .refuses(2, &["nothing.onnx", "cannot be read"]);
-    folder.aegis(&["segment", "model.onnx", "--max", "1ms"]).refuses(2, &["input", "is not fixed"]);
+    folder
+        .aegis(&["segment", "model.onnx", "--max", "1ms"])
+        .refuses(2, &["input", "is not fixed; `shapes` must give one"]);
     folder
         .aegis(&["segment", "model.onnx", "--max", "1ms", "--shapes", "input"])
         .refuses(2, &["--shapes: `input`"]);

@@ -82,7 +82,8 @@ impl InstanceArgs {
         }
         let shown = path.display().to_string();
         let text = intake::text(path, intake::TEXT_MAX)
-            .map_err(|error| RuntimeError::File { path: shown.clone(), reason: error.to_string() })?;
+            .map_err(|error| format!("cannot be read: {error}"))
+            .map_err(|reason| RuntimeError::File { path: shown.clone(), reason })?;
         let wrong = |error: CsvError| CliError::Input(format!("{shown}: {error}"));
         let instance = Instance::read(&text).map_err(wrong)?;
         let problem =
