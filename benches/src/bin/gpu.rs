@@ -170,6 +170,10 @@ enum Stage {
         /// Multiprocessors of a critical partition with two lanes, beside one with four; 0 for none.
         #[arg(long, default_value_t = 64)]
         critical: u32,
+        /// Lanes of the highest stream priority, for tasks of high criticality only, in one more layout on the last number
+        /// of lanes; 0 for none.
+        #[arg(long, default_value_t = 0)]
+        urgent: u16,
         /// Segments of each network in one more layout, on the last number of lanes; below 2 for none.
         #[arg(long, default_value_t = 2)]
         pieces: usize,
@@ -267,10 +271,10 @@ fn perform(arguments: &Arguments, queues: u32) -> Result<String, ExperimentError
             let effort = Effort { care: care.care(NETWORK_CAMPAIGN), run: *run };
             stages::capacity(&bench, lanes, effort, cut.map(Nanos::from_micros))
         }
-        Stage::Rivals { fleet, fp32, loads, lanes, critical, pieces, run, care } => {
+        Stage::Rivals { fleet, fp32, loads, lanes, critical, urgent, pieces, run, care } => {
             let gpu = bench.gpu.clone().with_networks(arguments.onnx.as_deref())?;
             let effort = Effort { care: care.care(NETWORK_CAMPAIGN), run: *run };
-            let layouts = layouts(lanes, *critical, *pieces);
+            let layouts = layouts(lanes, *critical, *urgent, *pieces)?;
             stages::rivals(&Bench { gpu, ..bench }, fleet, !fp32, &layouts, loads, effort)
         }
         Stage::Determinism { lanes } => stages::determinism(&bench, lanes),
@@ -279,19 +283,28 @@ fn perform(arguments: &Arguments, queues: u32) -> Result<String, ExperimentError
     }
 }
 
-/// The whole device with so many lanes each, then a critical partition, then networks in segments.
-fn layouts(lanes: &[u16], critical: u32, pieces: usize) -> Vec<Layout> {
-    let plain = |&lanes: &u16| Layout { label: format!("{lanes} lanes"), lanes, critical: None, pieces: 1 };
-    let mut layouts: Vec<Layout> = lanes.iter().map(plain).collect();
+/// The whole device with so many lanes each, then a critical partition, then urgent lanes, then networks in segments.
+fn layouts(lanes: &[u16], critical: u32, urgent: u16, pieces: usize) -> Result<Vec<Layout>, ExperimentError> {
+    let whole = |&lanes: &u16| Layout::whole(lanes);
+    let mut layouts: Vec<Layout> = lanes.iter().map(whole).collect();
+    let last = whole(lanes.last().unwrap_or(&1));
     if critical > 0 {
         let label = format!("critical {critical} SMs");
-        layouts.push(Layout { label, lanes: 4, critical: Some((critical, 2)), pieces: 1 });
+        layouts.push(Layout { label, critical: Some((critical, 2)), ..Layout::whole(4) });
     }
-    if let Some(last) = lanes.last().filter(|_| pieces > 1) {
-        let label = format!("{last} lanes, {pieces} segments");
-        layouts.push(Layout { label, lanes: *last, critical: None, pieces });
+    if urgent >= last.lanes {
+        let what = format!("--urgent: {urgent} of {}", last.label);
+        return Err(ExperimentError::Illegal { what, legal: "fewer than all lanes".into() });
     }
-    layouts
+    if urgent > 0 {
+        let label = format!("{}, {urgent} urgent", last.label);
+        layouts.push(Layout { label, urgent, ..last.clone() });
+    }
+    if pieces > 1 {
+        let label = format!("{}, {pieces} segments", last.label);
+        layouts.push(Layout { label, pieces, ..last });
+    }
+    Ok(layouts)
 }
 
 fn chosen(names: &[DivisionName]) -> Vec<Division> {

@@ -224,14 +224,22 @@ pub struct Layout {
     pub lanes: u16,
     /// Multiprocessors and lanes of a partition of its own for tasks of high criticality.
     pub critical: Option<(u32, u16)>,
+    /// How many of the lanes have streams of the highest priority; they are those of tasks of high criticality, and the
+    /// others are everybody else's. Zero: all lanes are everybody's.
+    pub urgent: u16,
     /// Into how many segments each network is cut.
     pub pieces: usize,
 }
 
 impl Layout {
+    /// The whole device with so many lanes for everybody.
+    pub fn whole(lanes: u16) -> Self {
+        Self { label: format!("{lanes} lanes"), lanes, critical: None, urgent: 0, pieces: 1 }
+    }
+
     /// Whether whole networks share the whole device, as when it was measured who slows whom.
     fn is_whole(&self) -> bool {
-        self.critical.is_none() && self.pieces < 2
+        self.critical.is_none() && self.urgent == 0 && self.pieces < 2
     }
 
     fn partitions(&self, sms: u32) -> Vec<PartitionPlan> {
@@ -248,9 +256,12 @@ impl Layout {
     }
 
     fn lanes_of(&self, member: &Member) -> Vec<LaneId> {
-        let range = match (self.critical, self.partition_of(member)) {
-            (None, _) => 0..self.lanes,
-            (Some((_, own)), 0) => 0..own,
+        let is_high = member.criticality == "high";
+        let range = match (self.critical, self.urgent) {
+            (None, 0) => 0..self.lanes,
+            (None, urgent) if is_high => 0..urgent,
+            (None, urgent) => urgent..self.lanes,
+            (Some((_, own)), _) if is_high => 0..own,
             (Some((_, own)), _) => own..own + self.lanes,
         };
         range.map(LaneId::new).collect()
@@ -333,7 +344,7 @@ pub fn ours(
     mut keep: impl FnMut(&LayoutRow) -> Result<(), ExperimentError>,
 ) -> Result<(), ExperimentError> {
     let Care { seconds, loads, options, rounds, known } = care;
-    let mut bed = Bed::open(gpu, store, &layout.plan(gpu, members))?;
+    let mut bed = Bed::open(&gpu.with_urgent(layout.urgent), store, &layout.plan(gpu, members))?;
     let calibration = bed.calibrate(store, &layout.label, 4)?;
     let outline = layout.outline(members);
     let search =
@@ -486,9 +497,14 @@ mod tests {
     #[test]
     fn layouts_are_legal_fleets_and_keep_the_critical_apart() {
         let members = members();
-        let layout = |critical| Layout { label: "t".into(), lanes: 2, critical, pieces: 1 };
-        for (critical, high, low) in [(None, vec![0, 1], vec![0, 1]), (Some((32, 1)), vec![0], vec![1, 2])] {
-            let layout = layout(critical);
+        let layout = |critical, urgent| Layout { critical, urgent, ..Layout::whole(2) };
+        let legal = [
+            (None, 0, vec![0, 1], vec![0, 1]),
+            (None, 1, vec![0], vec![1]),
+            (Some((32, 1)), 0, vec![0], vec![1, 2]),
+        ];
+        for (critical, urgent, high, low) in legal {
+            let layout = layout(critical, urgent);
             layout.plan(&imagined(), &members).check().expect("a legal fleet");
             let lanes = layout.outline(&members).lanes;
             let numbers = |lanes: &[LaneId]| lanes.iter().map(|lane| lane.get()).collect::<Vec<_>>();
