@@ -4,6 +4,7 @@
 //! The folder is put together under another name and gets its own only when it is whole.
 
 mod build;
+mod compiled;
 mod elf;
 mod experiments;
 mod fatbin;
@@ -25,7 +26,6 @@ use cargo_metadata::{Metadata, MetadataCommand};
 use crate::error::Error;
 use crate::fetch::{self, Processor, cuda};
 use crate::models::{MODELS, Model};
-use crate::models_tvm::LIBRARIES_FOLDER;
 use crate::workspace::Workspace;
 use crate::{fleet, process};
 use folder::Folder;
@@ -292,7 +292,8 @@ impl Plan {
 
     fn libraries(&self, bundle: &Folder) -> Result<(), Error> {
         self.onnx(bundle)?;
-        if self.order.options.features.has("tvm") { tvm(bundle, &self.cache()) } else { Ok(()) }
+        let Options { features, models, .. } = &self.order.options;
+        if features.has("tvm") { compiled::put(bundle, &self.cache(), *models) } else { Ok(()) }
     }
 
     fn onnx(&self, bundle: &Folder) -> Result<(), Error> {
@@ -355,25 +356,6 @@ impl Plan {
             .replace("@TARGET@", &self.identity.target)
             .replace("@GLIBC@", &glibc)
     }
-}
-
-/// TVM's libraries with their licences, as they lie in `cache`. They come out of an environment with its compiler, which is
-/// large, so they are not fetched here.
-fn tvm(bundle: &Folder, cache: &Path) -> Result<(), Error> {
-    let source = cache.join(LIBRARIES_FOLDER);
-    if !source.is_dir() {
-        let (folder, command) = (source.display(), "`cargo xtask models --tvm`, with `--for cuda` for a GPU");
-        return Err(Error::Bundle(format!(
-            "the feature `tvm` wants TVM's libraries, and there is no {folder}; {command}, puts them there"
-        )));
-    }
-    let put = |file: PathBuf| {
-        bundle.data(
-            &Path::new("cache").join(LIBRARIES_FOLDER).join(&file).to_string_lossy(),
-            &source.join(&file),
-        )
-    };
-    folder::files_below(&source)?.into_iter().try_for_each(put)
 }
 
 /// The triple that cargo builds for by itself, from the compiler that it uses.

@@ -53,6 +53,8 @@ const GPU_LICENSED: [&str; 1] = [GPU_COMPILER[1]];
 
 /// Where the libraries lie, below the downloads.
 pub const LIBRARIES_FOLDER: &str = "tvm/lib";
+/// Where compiled models lie, with inputs and outputs.
+pub const MODELS_FOLDER: &str = "tvm/models";
 
 const USAGE: &str = "\
 usage: cargo xtask models --tvm [--for KIND]... [--arch sm_90] [--network NAME]...
@@ -78,7 +80,7 @@ pub fn run(arguments: &[String]) -> Result<(), Error> {
     let options = Options::parse(arguments)?;
     let workspace = Workspace::current();
     let (models, libraries) =
-        (workspace.cache().join("tvm/models"), workspace.cache().join(LIBRARIES_FOLDER));
+        (workspace.cache().join(MODELS_FOLDER), workspace.cache().join(LIBRARIES_FOLDER));
     let environment = Environment { folder: workspace.tools().join("tvm") };
     for kind in &options.kinds {
         let stamp = Stamp::of(&models, kind, &options);

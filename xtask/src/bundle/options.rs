@@ -21,7 +21,8 @@ usage: cargo xtask bundle [options]
   --strip            without symbols and line tables: a fraction of the size, backtraces without names
   --part-size SIZE   also one archive in parts of this size, such as 48MiB, and assemble.sh
   --target TRIPLE    for another processor; cargo has to be set up to build for it
-  --features LIST    further backends, separated by commas; with tvm, its libraries too
+  --features LIST    further backends, separated by commas; with tvm, its libraries too, and with --with-models those
+                     that its tests read
   --no-default-features
                      without the backends that are built unless told";
 
