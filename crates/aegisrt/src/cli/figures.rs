@@ -15,6 +15,11 @@ enum Round {
     Down,
 }
 
+/// A number of things that `word` names one of, with its regular plural.
+pub fn counted(count: u64, word: &str) -> String {
+    format!("{count} {word}{}", if count == 1 { "" } else { "s" })
+}
+
 /// A span to the nearest four digits; `none` for [`Nanos::MAX`], which stands for "no bound".
 pub fn span(span: Nanos) -> String {
     if span == Nanos::MAX { "none".to_owned() } else { rounded(span.get(), SPANS, Round::Nearest) }

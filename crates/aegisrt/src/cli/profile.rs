@@ -222,8 +222,9 @@ fn interrupted(reached: profile::Progress, known: &Path) -> Answer {
     let profile::Progress { explored, confirmed, tasks } = reached;
     let next = if explored < tasks { "explore" } else { "confirm" };
     let text = format!(
-        "explored {explored} and confirmed {confirmed} of {tasks} tasks; no profile yet\nwhat is known is in {}: the \
-         same command goes on, with --stage {next} or all\n",
+        "explored {explored} and confirmed {confirmed} of {}; no profile yet\nwhat is known is in {}: the same command \
+         goes on, with --stage {next} or all\n",
+        figures::counted(tasks as u64, "task"),
         known.display()
     );
     let json = json!({
@@ -291,8 +292,8 @@ fn slowdowns(table: &SlowdownTable) -> String {
         }
     }
     format!(
-        "slowdown on {} lanes, median beside over median alone, the {SHOWN} largest of each task:\n{}",
-        table.lanes,
+        "slowdown on {}, median beside over median alone, the {SHOWN} largest of each task:\n{}",
+        figures::counted(u64::from(table.lanes), "lane"),
         grid.text()
     )
 }

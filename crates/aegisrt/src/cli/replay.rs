@@ -11,7 +11,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::answer::{Answer, CliError, Exit};
-use super::figures::{instant, span};
+use super::figures::{counted, instant, span};
 use super::stored::{StoredRun, analyze, by_name, damages_json};
 use super::table::Grid;
 use super::verdict;
@@ -52,12 +52,16 @@ fn again(run: &StoredRun) -> Result<Answer, CliError> {
         ReplayEnd::Identical => {
             ("identical: every decision was made again, byte for byte".to_owned(), Exit::Done)
         }
-        ReplayEnd::Truncated { missing } => {
-            (format!("equal as far as the trace goes; it lacks the last {missing} records"), incomplete)
-        }
+        ReplayEnd::Truncated { missing } => (
+            format!(
+                "equal as far as the trace goes; it lacks the last {}",
+                counted(*missing as u64, "record")
+            ),
+            incomplete,
+        ),
         ReplayEnd::Gap { gap, .. } => {
-            let (lost, from, to) = (gap.lost, instant(gap.from), instant(gap.to));
-            (format!("equal up to a gap: {lost} records are missing between {from} and {to}"), incomplete)
+            let (lost, from, to) = (counted(gap.lost.into(), "record"), instant(gap.from), instant(gap.to));
+            (format!("equal up to a gap: {lost} missing between {from} and {to}"), incomplete)
         }
         ReplayEnd::Diverged { position, recorded, replayed } => (
             format!(
@@ -75,7 +79,12 @@ fn again(run: &StoredRun) -> Result<Answer, CliError> {
         other => (format!("{other:?}"), Exit::Violated),
     };
     let Replay { inputs, equal, .. } = replayed;
-    let text = format!("{inputs} inputs fed, {equal} records equal under {}\n{end}\n", run.policy);
+    let text = format!(
+        "{} fed, {} equal under {}\n{end}\n",
+        counted(inputs, "input"),
+        counted(equal, "record"),
+        run.policy
+    );
     let identical = exit == Exit::Done;
     let json =
         json!({ "policy": run.policy, "inputs": inputs, "equal": equal, "identical": identical, "end": end });
@@ -132,16 +141,16 @@ fn otherwise(run: &StoredRun, policy: &str) -> Result<Answer, CliError> {
         grid.text()
     );
     if would.estimated > 0 {
-        let count = would.estimated;
         text.push_str(&format!(
-            "\n{count} segments were not in the trace; the longest seen stands for theirs\n"
+            "\n{} not in the trace; the longest that was seen stands there\n",
+            counted(would.estimated, "segment")
         ));
     }
     if let Some(gap) = would.gap {
         text.push_str(&format!(
-            "\nthe inputs end at {}: {} records are missing\n",
+            "\nthe inputs end at {}: {} missing\n",
             instant(gap.from),
-            gap.lost
+            counted(gap.lost.into(), "record")
         ));
     }
     let json = json!({

@@ -189,7 +189,7 @@ impl Run {
             text.push_str(&compared_text(setup, task));
         }
         if let Ok(lost @ 1..) = ended.lost {
-            text.push_str(&format!("trace: {lost} records of the decisions were lost\n"));
+            text.push_str(&format!("trace: {} of the decisions lost\n", figures::counted(lost, "record")));
         }
         if report.interrupted {
             text.push_str("ended early by the operator; jobs that had not started were dropped\n");
@@ -250,11 +250,11 @@ impl Run {
 
 fn compared_text(setup: &Setup, task: &Compared) -> String {
     let name = verdict::name(task.task, &setup.prepared.set);
+    let jobs = figures::counted(task.jobs, "job");
     match &task.found {
-        Found::Equal => format!("{name}: outputs of {} jobs equal a plain run, bit by bit\n", task.jobs),
+        Found::Equal => format!("{name}: outputs of {jobs} equal a plain run, bit by bit\n"),
         Found::Near(far) => format!(
-            "{name}: outputs of {} jobs are those of a plain run on the host but for rounding: {far:.1e} at most\n",
-            task.jobs
+            "{name}: outputs of {jobs} are those of a plain run on the host but for rounding: {far:.1e} at most\n"
         ),
         Found::Wrong { job, output } => {
             format!("{name}: WRONG OUTPUT: `{output}` of job {job} differs from a plain run\n")

@@ -82,17 +82,19 @@ fn incidents_of(task: &TaskTally) -> Vec<String> {
         let what = match outcome {
             JobOutcome::Completed => continue,
             JobOutcome::Failed => "failed",
-            JobOutcome::Dropped => "were dropped to bring their lane back to a certified state",
-            JobOutcome::Stopped => "were dropped because the run was stopped",
+            JobOutcome::Dropped => "dropped to bring the lane back to a certified state",
+            JobOutcome::Stopped => "dropped because the run was stopped",
         };
         if count > 0 {
-            lines.push(format!("{}: {count} jobs {what}", task.name));
+            lines.push(format!("{}: {} {what}", task.name, figures::counted(count, "job")));
         }
     }
     if task.certified_misses + task.bound_violations > 0 {
         lines.push(format!(
-            "{}: {} deadlines missed and {} bounds exceeded although every assumption held",
-            task.name, task.certified_misses, task.bound_violations
+            "{}: {} missed and {} exceeded although every assumption held",
+            task.name,
+            figures::counted(task.certified_misses, "deadline"),
+            figures::counted(task.bound_violations, "bound")
         ));
     }
     lines
@@ -126,14 +128,15 @@ pub fn claim(tally: &Tally) -> String {
                 .to_owned()
         }
         Exit::Explained => format!(
-            "{misses} deadlines were missed, each in a busy period in which an assumption broke, and {lost} jobs were \
-             not served (failed, dropped, refused by a full queue or a void lane, or unfinished). That is no kept \
-             guarantee. For the {share} of jobs in busy periods without a broken \
-             assumption, every response stayed within its certified bound."
+            "{} missed, each in a busy period in which an assumption broke, and {} not served (failed, dropped, \
+             refused by a full queue or a void lane, or unfinished). That is no kept guarantee. For the {share} of jobs \
+             in busy periods without a broken assumption, every response stayed within its certified bound.",
+            figures::counted(misses, "deadline"),
+            figures::counted(lost, "job")
         ),
         _ if covered == jobs => format!(
-            "Every deadline was met, every assumption held for all {jobs} jobs, and every response stayed within \
-             its certified bound."
+            "Every deadline was met, no assumption broke in {}, and every response stayed within its certified bound.",
+            figures::counted(jobs, "job")
         ),
         _ => format!(
             "Every deadline was met. The certificate covers {share} of the jobs: those in busy periods without a \
@@ -223,10 +226,10 @@ mod tests {
         use JobOutcome::{Completed, Dropped, Failed, Stopped};
         use Standing::{Covered, Void};
         check(&[], 0, "nothing is claimed");
-        check(&[(Completed, 3, Covered)], 0, "every assumption held for all 1 jobs");
+        check(&[(Completed, 3, Covered)], 0, "no assumption broke in 1 job, and");
         check(&[(Completed, 3, Covered), (Completed, 9, Void)], 0, "covers 50.0% of the jobs");
         check(&[(Completed, 3, Covered), (Completed, 11, Void)], 4, "no kept guarantee");
-        check(&[(Failed, 3, Void)], 4, "1 jobs were not served");
+        check(&[(Failed, 3, Void)], 4, "1 job not served");
         check(&[(Dropped, 3, Void)], 4, "no kept guarantee");
         check(&[(Completed, 3, Covered), (Stopped, 3, Covered)], 0, "Every deadline was met");
         check(&[(Completed, 11, Covered)], 1, "DEFECT");

@@ -167,9 +167,10 @@ impl LevelBudget {
         let percent = |ppm: u64| format!("{}.{:04}", ppm / 10_000, ppm % 10_000);
         let percent = |ppm| percent(ppm).trim_end_matches('0').trim_end_matches('.').to_owned();
         format!(
-            "{} level, {} strata of at least {} samples, p <= {}% with {}% confidence",
+            "{} level, {} {} of at least {} samples, p <= {}% with {}% confidence",
             self.level,
             self.strata,
+            if self.strata == 1 { "stratum" } else { "strata" },
             self.samples,
             percent(probability_ppm),
             percent(confidence_ppm)

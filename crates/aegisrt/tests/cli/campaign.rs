@@ -18,10 +18,10 @@ fn stages_go_on_where_the_last_one_stopped() {
     assert!(!folder.path("profile.json").exists() && folder.path("profile.campaign.json").exists());
 
     let confirmed = profile(&["--stage", "confirm"]);
-    confirmed.says(0, &["strata", "slowdown on 1 lanes", "lane-mates", "wrote profile.json"]);
+    confirmed.says(0, &["strata", "slowdown on 1 lane,", "lane-mates", "wrote profile.json"]);
     assert!(confirmed.err.contains("[2/2] two"), "{confirmed:?}");
     let first = std::fs::read_to_string(folder.path("profile.json")).unwrap();
-    assert!(first.contains("fleet level, 1 strata of at least"), "{first}");
+    assert!(first.contains("fleet level, 1 stratum of at least"), "{first}");
 
     let again = profile(&["--format", "json"]);
     assert!(again.err.is_empty(), "nothing is measured twice: {again:?}");

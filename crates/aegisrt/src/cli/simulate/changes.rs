@@ -146,7 +146,7 @@ impl Judge<'_> {
         let mut text = format!(
             "one run of {} in virtual time, seed {seed}, {}\n",
             span(horizon),
-            counted(found.told.len() as u64, "change")
+            figures::counted(found.told.len() as u64, "change")
         );
         let mut changes = Vec::new();
         for (index, told) in found.told.iter().enumerate() {
@@ -336,7 +336,7 @@ fn served(found: &Rehearsed) -> String {
         "\n{}\n{}: {missed} missed, {beyond} beyond their bounds; {violations} violations by the checks, the replay among \
          them\n",
         grid.text().trim_end(),
-        counted(jobs, "job"),
+        figures::counted(jobs, "job"),
     );
     for violation in found.violations.iter().take(SHOWN) {
         text.push_str(&format!("VIOLATION {}\n", figures::plain(&violation.to_string())));
@@ -347,10 +347,6 @@ fn served(found: &Rehearsed) -> String {
 /// An instant from the start of the run.
 fn moment(at: Time) -> String {
     span(at.since(Time::ZERO))
-}
-
-fn counted(count: u64, word: &str) -> String {
-    format!("{count} {word}{}", if count == 1 { "" } else { "s" })
 }
 
 fn indented(text: &str) -> String {
