@@ -10,7 +10,9 @@ use crate::charge::Charge;
 use crate::inspect::Inspected;
 use crate::library::OnnxRuntime;
 use crate::opened::{Bound, Opened, Place};
+use crate::ordered;
 use crate::raw::MemoryInfo;
+use crate::session::ModelFile;
 
 /// Warm-up runs at load: the first records the sizes of temporaries, the second allocates by that record, as every
 /// later one does.
@@ -20,6 +22,8 @@ pub(crate) const WARM_UP_RUNS: u32 = 2;
 pub struct OnnxModel {
     bound: Vec<Bound>,
     opened: Opened,
+    /// Whether the order of its nodes is the library's, which may be another the next time.
+    unordered: bool,
 }
 
 impl OnnxModel {
@@ -28,6 +32,8 @@ impl OnnxModel {
     /// The library builds a model's constants before the session has an allocator, so they lie on its own heap whatever
     /// allocator is registered. Their stored size is reserved from the grant all the same, and left untouched: the
     /// budget counts them. What kernels prepare from them goes through the allocator and is counted besides.
+    ///
+    /// What it takes at most is the same each time: the library's own order of nodes, which is not, is replaced by one that is.
     ///
     /// A kernel may take memory at its first run and keep it. Such memory must not lie in scratch, which belongs to
     /// another task a moment later: if any is left after the warm-up, the model is loaded a second time with all of
@@ -39,12 +45,16 @@ impl OnnxModel {
         inspected: &Inspected,
         charge: Rc<Charge>,
     ) -> Result<Self, BackendError> {
+        let optimizes = runtime.is_optimized();
+        let ordered =
+            optimizes.then(|| ordered::optimized(runtime, request.artifact, &inspected.named)).flatten();
+        let file = ordered.as_deref().map_or(ModelFile::Brought(request.artifact), ModelFile::Optimized);
         let create = |description: ModelDescription, charge| {
             let weights = description.memory.weights;
             let info = MemoryInfo::host()
                 .map_err(|reason| BackendError::InvalidModel { model: request.name.to_owned(), reason })?;
             let place = Place { info, gpu: None };
-            let mut opened = Opened::create(runtime, request, description, inspected, charge, place)?;
+            let mut opened = Opened::create(runtime, request, file, description, inspected, charge, place)?;
             opened.stand_in(weights)?;
             Ok::<Opened, BackendError>(opened)
         };
@@ -57,7 +67,7 @@ impl OnnxModel {
         }
         warm_up(&opened, MemoryClass::Scratch)?;
         opened.settled()?;
-        Ok(Self { bound: Vec::new(), opened })
+        Ok(Self { bound: Vec::new(), opened, unordered: optimizes && ordered.is_none() })
     }
 }
 
@@ -79,6 +89,12 @@ fn run(opened: &Opened, bound: &Bound, class: MemoryClass) -> Result<(), Backend
 impl RuntimeBackend for OnnxModel {
     fn describe(&self) -> &ModelDescription {
         self.opened.description()
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        let sentence = "the library could not write down how it optimizes the model, so the order of its nodes, and with it the \
+                        scratch that they need, may be another each time it is loaded";
+        self.unordered.then(|| sentence.to_owned()).into_iter().collect()
     }
 
     fn bind(&mut self, bindings: Bindings) -> Result<BindingId, BackendError> {

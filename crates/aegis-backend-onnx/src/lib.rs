@@ -12,6 +12,9 @@
 //! keep per thread, and what its optimiser adds to the stored size of constants: convolution weights are copied into
 //! a padded layout, which for a small convolutional model can be several times what is stored.
 //!
+//! On the host a model is optimized by the library before it is loaded, and its nodes are put into an order that is the same each
+//! time: the library's own differs from session to session, and with it the most scratch that is in use at once.
+//!
 //! On a GPU's lane the library's CUDA provider runs a model on the lane's own stream. Its device memory, constants
 //! included, comes out of the grant ([`OnnxRuntime::device_allocations`]); outside of every grant stay the code of
 //! kernels, and workspaces that the vendor's libraries under the provider take from the driver: a remark of the loaded
@@ -30,6 +33,7 @@ mod inspect;
 mod library;
 mod loader;
 mod opened;
+mod ordered;
 mod proto;
 mod raw;
 mod reference;

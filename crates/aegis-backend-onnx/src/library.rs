@@ -213,7 +213,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::session::{self, Tensors};
+    use crate::session::{self, ModelFile, Tensors};
 
     #[test]
     fn allocations_without_a_task_at_work_are_counted() {
@@ -224,12 +224,13 @@ mod tests {
         let runtime = OnnxRuntime::load(&cache.join("onnxruntime/libonnxruntime.so")).expect("loads");
         let artifact = std::fs::read(cache.join("models/dtln_1.onnx")).expect("cached");
         assert_eq!(runtime.foreign_allocations(), 0);
-        let session = session::open(&runtime, &artifact, &BTreeMap::new(), Tensors::Charged);
+        let file = ModelFile::Brought(&artifact);
+        let session = session::open(&runtime, file, &BTreeMap::new(), Tensors::Charged);
         assert!(session.is_ok() && runtime.foreign_allocations() > 0, "the count can be other than zero");
         drop(session);
         assert_eq!(runtime.corrupt_blocks(), 0);
         let counted = runtime.foreign_allocations();
-        drop(session::open(&runtime, &artifact, &BTreeMap::new(), Tensors::Plain).expect("opens"));
+        drop(session::open(&runtime, file, &BTreeMap::new(), Tensors::Plain).expect("opens"));
         assert_eq!(runtime.foreign_allocations(), counted, "a plain session has the library's own memory");
     }
 }

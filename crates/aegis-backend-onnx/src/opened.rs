@@ -20,7 +20,7 @@ use crate::inspect::Inspected;
 use crate::library::OnnxRuntime;
 use crate::raw::{self, IoBinding, MemoryInfo, Reason, Value};
 use crate::reference::c_name;
-use crate::session::{self, Tensors};
+use crate::session::{self, ModelFile, Tensors};
 use crate::words;
 
 /// A session and what it stands on. Fields are dropped in this order: the session's memory is the charge's.
@@ -82,13 +82,14 @@ impl Drop for ChargedSession {
 }
 
 impl Opened {
-    /// Creates the session on memory of `charge`, at `place`.
+    /// Creates the session of `file`, which is the request's or what became of it, on memory of `charge`, at `place`.
     ///
     /// # Errors
     /// As [`aegis_cuda::BackendLoader::load`].
     pub(crate) fn create(
         runtime: &OnnxRuntime,
         request: &ModelRequest<'_>,
+        file: ModelFile<'_>,
         description: ModelDescription,
         inspected: &Inspected,
         charge: Rc<Charge>,
@@ -106,8 +107,11 @@ impl Opened {
         let opened = {
             let _scope = charge.enter(MemoryClass::Persistent);
             // The wrapper exists before the result is looked at, so that a session is always dropped in a scope.
-            session::open(runtime, request.artifact, &inspected.named, tensors)
-                .map(|session| ChargedSession { session: Some(session), charge: Rc::clone(&charge), device })
+            session::open(runtime, file, &inspected.named, tensors).map(|session| ChargedSession {
+                session: Some(session),
+                charge: Rc::clone(&charge),
+                device,
+            })
         };
         if let Some(source) = charge.take_refusal() {
             return Err(BackendError::Memory { model: request.name.to_owned(), source });

@@ -15,7 +15,7 @@ use crate::inspect::{self, Inspected};
 use crate::library::{OnnxRuntime, library_error};
 use crate::raw::{self, MemoryInfo, Reason, Value};
 use crate::segment::{Chain, Split};
-use crate::session::{self, Tensors};
+use crate::session::{self, ModelFile, Tensors};
 
 /// A model that runs plainly.
 pub struct Reference {
@@ -109,7 +109,7 @@ impl Reference {
         inspected: &Inspected,
         tensors: Tensors,
     ) -> Result<Self, BackendError> {
-        let session = session::open(runtime, request.artifact, &inspected.named, tensors)
+        let session = session::open(runtime, ModelFile::Brought(request.artifact), &inspected.named, tensors)
             .map_err(|message| session::load_error(request.name, &inspected.nodes, &message))?;
         let outputs: Vec<(String, ElementType)> =
             inspected.outputs.iter().map(|output| (output.name.clone(), output.element)).collect();

@@ -1,11 +1,12 @@
 //! Creates vendor sessions: one thread, the caller's; no spinning; every axis fixed.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use aegis_cuda::BackendError;
 use ort::AsPointer;
 use ort::session::Session;
-use ort::session::builder::GraphOptimizationLevel;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 
 use crate::cuda::provider::{self, Target};
 use crate::library::OnnxRuntime;
@@ -26,6 +27,15 @@ pub(crate) enum Tensors {
     PlainOnDevice(Target),
 }
 
+/// A model file on its way to the library.
+#[derive(Clone, Copy)]
+pub(crate) enum ModelFile<'a> {
+    /// As it was brought: the library optimizes it.
+    Brought(&'a [u8]),
+    /// As the library optimized it before, and to be run as it stands.
+    Optimized(&'a [u8]),
+}
+
 /// Creates a session from a model file's bytes.
 ///
 /// Execution is sequential on the calling thread, so that time is the lane's and allocations can be charged. The
@@ -35,26 +45,16 @@ pub(crate) enum Tensors {
 /// The library's message.
 pub(crate) fn open(
     runtime: &OnnxRuntime,
-    artifact: &[u8],
+    file: ModelFile<'_>,
     named: &NamedAxes,
     tensors: Tensors,
 ) -> Result<Session, Reason> {
-    let level =
-        if runtime.is_optimized() { GraphOptimizationLevel::All } else { GraphOptimizationLevel::Disable };
+    let (artifact, optimizes) = match file {
+        ModelFile::Brought(artifact) => (artifact, runtime.is_optimized()),
+        ModelFile::Optimized(artifact) => (artifact, false),
+    };
     let create = || -> ort::Result<Result<Session, Reason>> {
-        let mut builder = Session::builder(runtime.environment())?
-            .with_optimization_level(level)?
-            .with_parallel_execution(false)?
-            .with_intra_threads(1)?
-            // Some kernels add up in the order in which blocks happen to end, unless they are told not to.
-            .with_deterministic_compute(true)?
-            .with_inter_threads(1)?
-            .with_intra_op_spinning(false)?
-            .with_inter_op_spinning(false)?
-            .with_memory_pattern(true)?;
-        for (name, &length) in named {
-            builder = builder.with_dimension_override(name, i64::try_from(length).unwrap_or(i64::MAX))?;
-        }
+        let mut builder = builder(runtime, optimizes, named)?;
         if let Tensors::OnDevice(target) | Tensors::PlainOnDevice(target) = tensors {
             builder = builder.with_config_entry(provider::RECORD_ASSIGNMENT, "1")?;
             if let Err(reason) = provider::append(&mut builder, target) {
@@ -73,6 +73,43 @@ pub(crate) fn open(
         builder.commit_from_memory(artifact).map(Ok)
     };
     create().map_err(|error| words::plain(error.message())).and_then(|session| session)
+}
+
+/// Has the library optimize a model, on its own memory, and write it to `path`.
+///
+/// # Errors
+/// The library's message.
+pub(crate) fn write_optimized(
+    runtime: &OnnxRuntime,
+    artifact: &[u8],
+    named: &NamedAxes,
+    path: &Path,
+) -> Result<(), Reason> {
+    let create = || -> ort::Result<()> {
+        // It is not run, so nothing need be prepared for its kernels.
+        let builder = builder(runtime, true, named)?.with_config_entry("session.disable_prepacking", "1")?;
+        builder.with_optimized_model_path(path)?.commit_from_memory(artifact).map(drop)
+    };
+    create().map_err(|error| words::plain(error.message()))
+}
+
+/// What every session is made with.
+fn builder(runtime: &OnnxRuntime, optimizes: bool, named: &NamedAxes) -> ort::Result<SessionBuilder> {
+    let level = if optimizes { GraphOptimizationLevel::All } else { GraphOptimizationLevel::Disable };
+    let mut builder = Session::builder(runtime.environment())?
+        .with_optimization_level(level)?
+        .with_parallel_execution(false)?
+        .with_intra_threads(1)?
+        // Some kernels add up in the order in which blocks happen to end, unless they are told not to.
+        .with_deterministic_compute(true)?
+        .with_inter_threads(1)?
+        .with_intra_op_spinning(false)?
+        .with_inter_op_spinning(false)?
+        .with_memory_pattern(true)?;
+    for (name, &length) in named {
+        builder = builder.with_dimension_override(name, i64::try_from(length).unwrap_or(i64::MAX))?;
+    }
+    Ok(builder)
 }
 
 /// Classes the library's refusal to create a session, naming the node where the library names only its operator.

@@ -18,6 +18,7 @@ use crate::inspect::Inspected;
 use crate::library::{OnnxRuntime, library_error};
 use crate::opened::{Bound, Opened, Place};
 use crate::raw::{MemoryInfo, RunOptions};
+use crate::session::ModelFile;
 
 /// A loaded model. Fields are dropped in this order: bindings name the session.
 pub(crate) struct CudaModel {
@@ -214,7 +215,9 @@ impl Attempt<'_> {
         let info = MemoryInfo::device(self.target.ordinal).map_err(invalid)?;
         let options = RunOptions::without_waiting().map_err(invalid)?;
         let place = Place { info, gpu: Some((self.driver, self.target)) };
-        let opened = Opened::create(self.runtime, self.request, description, self.inspected, charge, place)?;
+        let file = ModelFile::Brought(self.request.artifact);
+        let opened =
+            Opened::create(self.runtime, self.request, file, description, self.inspected, charge, place)?;
         let (driver, stream) = (self.driver, self.target.stream);
         Ok(OnDevice { opened, options, waits: false, pinned: None, driver, stream })
     }

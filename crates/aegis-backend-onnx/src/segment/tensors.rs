@@ -16,7 +16,7 @@ use crate::library::OnnxRuntime;
 use crate::loader;
 use crate::proto::ValueInfo;
 use crate::reference::Reference;
-use crate::session::{self, Tensors};
+use crate::session::{self, ModelFile, Tensors};
 use crate::shapes;
 use crate::wire;
 
@@ -41,7 +41,7 @@ pub(super) fn learn(
 ) -> Result<BTreeMap<String, TensorSpec>, BackendError> {
     let known = |name: &&String| inspected.outputs.iter().all(|output| output.name != **name);
     let widened = widen(request, &names.iter().filter(known).collect::<Vec<_>>())?;
-    let session = session::open(runtime, &widened, &inspected.named, Tensors::Plain)
+    let session = session::open(runtime, ModelFile::Brought(&widened), &inspected.named, Tensors::Plain)
         .map_err(|message| session::load_error(request.name, &inspected.nodes, &message))?;
     let typed = |outlet: &Outlet| {
         let ValueType::Tensor { ty, .. } = outlet.dtype() else { return None };

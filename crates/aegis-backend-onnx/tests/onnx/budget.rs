@@ -1,9 +1,11 @@
 //! Budgets: what exceeds one is an error to the one who asked, everything is given back, and the library survives.
 
+use aegis_backend_onnx::Reference;
 use aegis_cuda::BackendError;
 use aegis_types::{MemoryClass, MemoryGrant};
 
 use crate::support::bench::{Bound, Lane, random};
+use crate::support::dense::network;
 use crate::support::models::{find, request};
 use crate::support::tiny::with_scratch_by_data;
 use crate::support::{Seeded, no_shapes, runtime};
@@ -78,6 +80,35 @@ fn the_smallest_budget_that_was_used_is_enough() {
     let inputs: Vec<_> = specs.iter().map(|spec| random(spec, &mut seed)).collect();
     bound.run(&mut tight, &inputs).expect("runs within the budget");
     check_refused(model.name, own / 2, scratch + scratch / 10, MemoryClass::Persistent);
+}
+
+/// The library orders the nodes of such a network in one way or another each time it optimizes it.
+#[test]
+fn every_session_of_a_model_takes_the_same() {
+    let Some(runtime) = runtime("the same each time") else { return };
+    let (artifact, shapes) = (network(6), no_shapes());
+    let request = request("layers", &artifact, &shapes);
+    let mut plain = Reference::open(runtime, &artifact, &shapes).expect("opens");
+    // What was loaded before stays, so that the library's tables lie elsewhere each time.
+    let mut kept = Vec::new();
+    let mut seen = None;
+    for session in 0..12 {
+        let mut lane = Lane::new(1 << 20, 1 << 20);
+        let loaded = lane.load(runtime, &request).expect("loads");
+        assert_eq!(loaded.remarks(), Vec::<String>::new());
+        let input = random(&loaded.describe().inputs[0], &mut Seeded(9));
+        let mut bound = Bound::new(&lane, loaded);
+        let outputs = bound.run(&mut lane, std::slice::from_ref(&input)).expect("runs");
+        assert_eq!(outputs, plain.run(&[input]).expect("runs"), "another order, and the same bits");
+        let own = lane.book.high_water(MemoryClass::Persistent);
+        let taken = (own, lane.book.scratch_lent());
+        assert_eq!(
+            *seen.get_or_insert_with(|| taken.clone()),
+            taken,
+            "session {session} differs from the first"
+        );
+        kept.push((bound, lane));
+    }
 }
 
 #[test]

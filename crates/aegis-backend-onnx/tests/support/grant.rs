@@ -14,7 +14,8 @@ struct Pages {
     lent: Vec<(MemoryClass, Extent)>,
     used: [u64; 3],
     high: [u64; 3],
-    scratch_requests: u64,
+    /// Every piece of scratch that was ever lent, in order.
+    scratch_lent: Vec<Extent>,
 }
 
 impl Book {
@@ -28,7 +29,7 @@ impl Book {
             lent: Vec::with_capacity(4096),
             used: [0; 3],
             high: [0; 3],
-            scratch_requests: 0,
+            scratch_lent: Vec::new(),
         })))
     }
 
@@ -54,7 +55,11 @@ impl Book {
     }
 
     pub fn scratch_requests(&self) -> u64 {
-        self.pages().scratch_requests
+        self.scratch_lent().len() as u64
+    }
+
+    pub fn scratch_lent(&self) -> Vec<Extent> {
+        self.pages().scratch_lent.clone()
     }
 }
 
@@ -66,7 +71,6 @@ impl MemoryGrant for Book {
     fn allocate(&self, class: MemoryClass, bytes: Bytes, align: Bytes) -> Result<Extent, GrantRefused> {
         let mut pages = self.pages();
         let part = if class == MemoryClass::Scratch { pages.scratch } else { pages.own };
-        pages.scratch_requests += u64::from(class == MemoryClass::Scratch);
         let (asked, end) = (bytes.get(), part.end().expect("small").get());
         let mut start = part.offset.get().next_multiple_of(align.get());
         for (_, taken) in &pages.lent {
@@ -87,6 +91,9 @@ impl MemoryGrant for Book {
         let extent = Extent { offset: Bytes::new(start), len: bytes };
         let at = pages.lent.partition_point(|(_, other)| other.offset < extent.offset);
         pages.lent.insert(at, (class, extent));
+        if class == MemoryClass::Scratch {
+            pages.scratch_lent.push(extent);
+        }
         pages.used[class as usize] += asked;
         pages.high[class as usize] = pages.high[class as usize].max(pages.used[class as usize]);
         Ok(extent)

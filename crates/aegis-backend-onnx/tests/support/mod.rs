@@ -3,6 +3,7 @@
 
 pub mod bench;
 pub mod dag;
+pub mod dense;
 pub mod grant;
 pub mod models;
 pub mod tiny;
