@@ -33,6 +33,7 @@ mod fit;
 pub mod groups;
 mod misuse;
 pub mod outputs;
+mod overload;
 mod plan;
 pub mod pressure;
 mod profile;

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use aegis_cuda::{DeviceKind, ElementType, ModelDescription};
+use aegis_sched::Arrival;
 use aegis_types::TaskId;
 
 use super::answer::CliError;
@@ -95,7 +96,9 @@ fn compare_one(
     let mut state: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
     let (mut jobs, mut largest, mut equal) = (0, 0.0_f64, true);
     for (number, outputs) in &report.outputs {
-        let mut fed = feed.sample(*number).iter();
+        // Clients of this command submit the first sample and no other.
+        let sample = if model.config.arrival == Arrival::Sporadic { 0 } else { *number };
+        let mut fed = feed.sample(sample).iter();
         let mut inputs = Vec::with_capacity(description.inputs.len());
         for spec in &description.inputs {
             let zeros = || vec![0; usize::try_from(spec.bytes.get()).unwrap_or(0)];

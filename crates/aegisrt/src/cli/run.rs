@@ -1,5 +1,7 @@
 //! `aegis run`: a fleet that is admitted, run on its device, and what came of it.
 
+mod clients;
+
 use std::fs::{File, TryLockError};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -17,9 +19,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use self::clients::{Crowd, Plan, Submitted};
 use super::answer::{Answer, CliError, Exit};
 use super::groups::JudgedGroups;
 use super::outputs::{self, Compared, Found};
+use super::overload::Overload;
 use super::pressure::{Fullness, Held};
 use super::progress::line;
 use super::setup::{FleetArgs, Setup, placed};
@@ -31,7 +35,7 @@ use crate::groups::observed::served;
 use crate::live::Live;
 use crate::machine;
 use crate::plant::ControlRequest;
-use crate::run::{RunOptions, RunReport, run};
+use crate::run::{RunOptions, RunReport, run_with};
 
 /// How often the watcher looks for Ctrl-C. It sleeps in between: it must not disturb the lanes.
 const LOOK: Duration = Duration::from_millis(50);
@@ -55,6 +59,14 @@ pub struct Run {
     #[arg(long, value_name = "N", default_value_t = 16, requires = "check_outputs",
           value_parser = clap::value_parser!(u32).range(1..=10_000))]
     keep_outputs: u32,
+    /// Submit jobs of sporadic tasks, whose clients are otherwise programs that use the library: each the first of the
+    /// inputs that the fleet gives the task.
+    #[arg(long, value_enum, value_name = "PATTERN")]
+    clients: Option<clients::Pattern>,
+    /// Let the clients of a group's sporadic tasks submit so many jobs in every period, of which a contract lets in one;
+    /// repeatable.
+    #[arg(long, value_name = "GROUP=TIMES", requires = "clients")]
+    overload: Vec<Overload>,
     /// Overwrite the lanes' scratch before every job.
     #[arg(long)]
     poison: bool,
@@ -66,6 +78,8 @@ pub struct Run {
 /// A run and everything that was found out about it afterwards.
 struct Ended {
     report: RunReport,
+    /// What clients of this command's own did; `None` where there were none.
+    submitted: Option<Vec<Submitted>>,
     compared: Option<Vec<Compared>>,
     held: Held,
     /// Records of the decision ring that were lost, or why nobody can read the trace to its end.
@@ -103,24 +117,26 @@ impl Run {
         // Said before anything is loaded, and with the names of the tasks.
         setup.plan(&verdict)?;
         JudgedGroups::of(&setup, &verdict)?.check()?;
+        let clients = self.clients.map(|pattern| Plan::of(pattern, &self.overload, &setup)).transpose()?;
         if asked.load(Ordering::Acquire) {
             let text = "ended by the operator before anything was run\n".to_owned();
             return Ok(Answer { text, json: json!({ "interrupted": true }), exit: Exit::Interrupted });
         }
         let claimed = self.trace.as_deref().map(ClaimedTrace::claim).transpose()?;
-        let report = self.serve(&setup, certificate.clone(), &asked)?;
-        let ended = self.judge(&setup, report)?;
+        let (report, submitted) = self.serve(&setup, certificate.clone(), &asked, clients)?;
+        let ended = self.judge(&setup, report, submitted)?;
         drop(claimed);
         Ok(self.answer(&setup, &ended))
     }
 
-    /// Runs with a watcher beside it that shows live lines and hears Ctrl-C.
+    /// Runs with a watcher beside it that shows live lines and hears Ctrl-C, and with clients if there are some.
     fn serve(
         &self,
         setup: &Setup,
         certificate: Certificate,
         asked: &Arc<AtomicBool>,
-    ) -> Result<RunReport, CliError> {
+        clients: Option<Plan>,
+    ) -> Result<(RunReport, Option<Vec<Submitted>>), CliError> {
         let (control, live) = (Arc::new(ControlRequest::default()), Arc::new(Live::default()));
         let watcher = Watcher::start(self.duration, asked, &control, &live);
         let options = RunOptions {
@@ -137,13 +153,22 @@ impl Run {
             control,
             live,
         };
+        let mut crowd = None;
+        let ready = |ports| crowd = clients.map(|clients| clients.start(ports));
+        let Setup { system, prepared, calibration, .. } = setup;
         let profile = setup.profile.as_ref();
-        let report = run(&setup.system, &setup.prepared, certificate, profile, &setup.calibration, &options);
+        let report = run_with(system, prepared, certificate, profile, calibration, &options, ready);
         watcher.stop();
-        report.map_err(|error| placed(error, setup.system.fleet()))
+        let submitted = crowd.map(Crowd::stop);
+        Ok((report.map_err(|error| placed(error, system.fleet()))?, submitted))
     }
 
-    fn judge(&self, setup: &Setup, report: RunReport) -> Result<Ended, CliError> {
+    fn judge(
+        &self,
+        setup: &Setup,
+        report: RunReport,
+        submitted: Option<Vec<Submitted>>,
+    ) -> Result<Ended, CliError> {
         // Before plain runs for comparison take memory of their own.
         let held = Held::of(&report.plan, &report.lanes, machine::resident_peak());
         let compared = match self.check_outputs {
@@ -159,7 +184,7 @@ impl Run {
             _ if report.interrupted => Exit::Interrupted,
             exit => exit,
         };
-        Ok(Ended { report, compared, held, lost, exit })
+        Ok(Ended { report, submitted, compared, held, lost, exit })
     }
 
     fn answer(&self, setup: &Setup, ended: &Ended) -> Answer {
@@ -168,8 +193,11 @@ impl Run {
         let mut text = summary::table(&report.tally);
         text.push_str(&groups::served_text(&served));
         text.push('\n');
-        for note in idle(&setup.prepared.set) {
+        for note in self.idle(&setup.prepared.set) {
             text.push_str(&format!("{note}\n"));
+        }
+        if let Some(submitted) = &ended.submitted {
+            text.push_str(&format!("{}\n", clients::text(submitted)));
         }
         let incidents = summary::incidents(&report.tally);
         for line in &incidents {
@@ -210,6 +238,18 @@ impl Run {
         Answer { text, json: self.json(setup, ended, &incidents), exit: ended.exit }
     }
 
+    /// Tasks that could not run, because nobody asks for their jobs here.
+    fn idle(&self, set: &TaskSet) -> Vec<String> {
+        let told = |task: &aegis_sched::Task| {
+            format!(
+                "{}: sporadic, and nobody submits its jobs: a program that uses the library does, or --clients",
+                task.name
+            )
+        };
+        let sporadic = set.tasks().iter().filter(|task| task.arrival == Arrival::Sporadic);
+        sporadic.filter(|_| self.clients.is_none()).map(told).collect()
+    }
+
     fn json(&self, setup: &Setup, ended: &Ended, incidents: &[String]) -> Value {
         let report = &ended.report;
         let compared = |task: &Compared| {
@@ -230,7 +270,8 @@ impl Run {
             "interrupted": report.interrupted,
             "summary": report.tally.summary(),
             "groups": groups::served_json(&served(setup.system.fleet(), &report.tally)),
-            "notes": idle(&setup.prepared.set),
+            "notes": self.idle(&setup.prepared.set),
+            "clients": ended.submitted.as_ref().map(|submitted| clients::json(submitted, setup)),
             "incidents": incidents,
             "failures": failures(setup, report),
             "remarks": remarks(setup, report),
@@ -270,18 +311,6 @@ fn compared_text(setup: &Setup, task: &Compared) -> String {
             format!("{name}: outputs not compared: backend `{}` has no plain run here\n", backend.name())
         }
     }
-}
-
-/// Tasks that could not run, because nobody asks for their jobs here.
-fn idle(set: &TaskSet) -> Vec<String> {
-    let sporadic = set.tasks().iter().filter(|task| task.arrival == Arrival::Sporadic);
-    let told = |task: &aegis_sched::Task| {
-        format!(
-            "{}: sporadic, so its jobs come from a program that uses the library; `aegis run` submits none",
-            task.name
-        )
-    };
-    sporadic.map(told).collect()
 }
 
 /// The trace that this process writes: while this lives, no other run writes it too.
@@ -444,7 +473,7 @@ impl Watch {
         let bar = std::io::stderr().is_terminal().then(|| ProgressBar::new_spinner().with_style(style));
         let mut start = Instant::now();
         let mut serving = false;
-        let mut told = 0;
+        let (mut told, mut loading) = (0, true);
         while !self.ended.load(Ordering::Acquire) {
             if self.interrupted.load(Ordering::Acquire) && !self.control.is_asked() {
                 self.control.ask(Control::Stop);
@@ -463,8 +492,10 @@ impl Watch {
                 let text = if serving { self.line(seconds) } else { "loading models ...".to_owned() };
                 match &bar {
                     Some(bar) => bar.set_message(text),
-                    None => line(&text),
+                    None if serving || loading => line(&text),
+                    None => {}
                 }
+                loading = false;
             }
             if let Some(bar) = &bar {
                 bar.tick();

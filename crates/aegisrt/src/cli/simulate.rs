@@ -2,7 +2,6 @@
 
 mod changes;
 mod fleet;
-mod overload;
 mod wishes;
 
 use std::sync::Mutex;

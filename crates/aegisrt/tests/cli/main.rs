@@ -11,6 +11,7 @@ mod campaign;
 mod carriers;
 mod chains;
 mod changes;
+mod clients;
 mod elsewhere;
 mod fleets;
 mod gather;

@@ -232,5 +232,8 @@ fn a_sporadic_task_that_nobody_submits_is_told() {
     let Some(cache) = cache() else { return };
     let folder = ready(&cache, &task("vad", &[("arrival", "\"sporadic\"")]));
     let answer = folder.aegis(&["run", "fleet.toml", "--duration", "100ms"]);
-    answer.says(0, &["vad: sporadic", "`aegis run` submits none", "No job ended, so nothing is claimed."]);
+    answer.says(
+        0,
+        &["vad: sporadic, and nobody submits its jobs", "--clients", "No job ended, so nothing is claimed."],
+    );
 }

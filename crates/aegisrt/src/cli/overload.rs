@@ -1,11 +1,12 @@
-//! `aegis simulate FLEET --overload GROUP=TIMES`: a group whose clients submit more than its contracts let in.
+//! `--overload GROUP=TIMES`: a group whose clients submit more than its contracts let in, simulated or on the device.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use aegis_sched::{Arrival, Task, TaskSet};
 use aegis_types::{Nanos, Time};
 
-use super::super::answer::CliError;
+use super::answer::CliError;
 use crate::config::Fleet;
 use crate::simulate::faults::{FaultClass, FaultPlan, Flood};
 
@@ -16,10 +17,44 @@ const COUNT_MAX: u64 = 1_000_000;
 
 /// A group in overload.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Overload {
+pub struct Overload {
     group: String,
     /// Jobs that clients submit in each period of a task; at least two.
     times: u64,
+}
+
+impl Overload {
+    /// From one job of `task` to the next, where its clients alone submit them.
+    pub fn gap(&self, task: &Task) -> Duration {
+        Duration::from_nanos((task.period.get() / self.times).max(1))
+    }
+
+    /// The tasks of the group that have clients; at least one.
+    ///
+    /// # Errors
+    /// A group that the fleet does not have, or whose jobs no client submits.
+    pub fn tasks<'a>(&self, fleet: &Fleet, set: &'a TaskSet) -> Result<Vec<&'a Task>, CliError> {
+        let name = self.group.as_str();
+        let bad = |problem: &str, legal: String| {
+            Err(CliError::Input(format!("--overload: `{name}`: {problem}; legal: {legal}")))
+        };
+        if fleet.groups().iter().all(|group| group.name != name) {
+            let names: Vec<&str> = fleet.groups().iter().map(|group| group.name.as_str()).collect();
+            let legal = if names.is_empty() { "a fleet with groups".to_owned() } else { names.join(", ") };
+            return bad("no such group", legal);
+        }
+        let belongs = |task: &&Task| {
+            let config = fleet.task(&task.name).map(|(_, config)| config);
+            config.is_some_and(|config| config.group.as_deref() == Some(name))
+        };
+        let clients = |task: &&Task| task.arrival == Arrival::Sporadic;
+        let tasks: Vec<&Task> = set.tasks().iter().filter(belongs).filter(clients).collect();
+        if tasks.is_empty() {
+            let legal = "a group with a task of arrival = \"sporadic\"".to_owned();
+            return bad("a clock releases its jobs, and none of its tasks has clients", legal);
+        }
+        Ok(tasks)
+    }
 }
 
 impl FromStr for Overload {
@@ -34,11 +69,11 @@ impl FromStr for Overload {
     }
 }
 
-/// The floods of groups in overload, for runs of this horizon; no fault where there is none.
+/// The floods of groups in overload, for simulated runs of this horizon; no fault where there is none.
 ///
 /// # Errors
-/// A group that the fleet does not have, or whose jobs no client submits.
-pub(super) fn plan(
+/// As [`Overload::tasks`].
+pub fn plan(
     overloads: &[Overload],
     fleet: &Fleet,
     set: &TaskSet,
@@ -46,31 +81,12 @@ pub(super) fn plan(
 ) -> Result<FaultPlan, CliError> {
     let mut floods = Vec::new();
     for overload in overloads {
-        let name = overload.group.as_str();
-        let bad = |problem: &str, legal: String| {
-            Err(CliError::Input(format!("--overload: `{name}`: {problem}; legal: {legal}")))
-        };
-        if fleet.groups().iter().all(|group| group.name != name) {
-            let names: Vec<&str> = fleet.groups().iter().map(|group| group.name.as_str()).collect();
-            let legal = if names.is_empty() { "a fleet with groups".to_owned() } else { names.join(", ") };
-            return bad("no such group", legal);
-        }
-        let belongs = |task: &&Task| {
-            let config = fleet.task(&task.name).map(|(_, config)| config);
-            config.is_some_and(|config| config.group.as_deref() == Some(name))
-        };
-        let clients = |task: &&Task| task.arrival == Arrival::Sporadic;
-        let before = floods.len();
-        floods.extend(set.tasks().iter().filter(belongs).filter(clients).map(|task| {
+        floods.extend(overload.tasks(fleet, set)?.into_iter().map(|task| {
             // The clients of the contract submit one job in a period, or fewer.
             let gap = Nanos::new((task.period.get() / (overload.times - 1)).max(1));
             let count = (horizon.get() / gap.get()).clamp(1, COUNT_MAX);
             Flood { task: task.id, from: Time::new(gap.get() / 2), count, gap }
         }));
-        if floods.len() == before {
-            let legal = "a group with a task of arrival = \"sporadic\"".to_owned();
-            return bad("a clock releases its jobs, and none of its tasks has clients", legal);
-        }
     }
     let class = if floods.is_empty() { FaultClass::None } else { FaultClass::Flood };
     Ok(FaultPlan { class, floods, ..FaultPlan::none() })
