@@ -3,6 +3,7 @@
 //! One thread is all of them. It counts a period from the submission before, which is what a contract asks of a client, and so
 //! submits a little less often than a contract lets in: each of its wake-ups is late by what the system takes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -39,7 +40,6 @@ pub(super) enum Pattern {
 
 /// How the clients of one task behave.
 struct Habit {
-    task: TaskId,
     /// From one submission to the next, at least.
     gap: Duration,
     random: Option<SplitMix>,
@@ -57,7 +57,7 @@ pub(super) struct Submitted {
 }
 
 /// The clients of a run, before it.
-pub(super) struct Plan(Vec<Habit>);
+pub(super) struct Plan(BTreeMap<TaskId, Habit>);
 
 impl Plan {
     /// Clients for every sporadic task of a fleet; those of groups in overload submit more than they may.
@@ -75,39 +75,32 @@ impl Plan {
                     .to_owned(),
             ));
         }
-        let mut habits = Vec::with_capacity(sporadic.len());
+        let mut habits = BTreeMap::new();
         for task in sporadic {
             let feed = setup.system.models()[task.id.index()].feed()?;
             let random = SplitMix(SEED ^ (task.id.index() as u64) << 32);
-            habits.push(Habit {
-                task: task.id,
+            let habit = Habit {
                 gap: Duration::from_nanos(task.period.get()),
                 random: (pattern == Pattern::Random).then_some(random),
                 inputs: feed.sample(0).to_vec(),
-            });
+            };
+            habits.insert(task.id, habit);
         }
         for overload in overloads {
             for task in overload.tasks(setup.system.fleet(), set)? {
-                let of_group = habits.iter_mut().filter(|habit| habit.task == task.id);
-                of_group.for_each(|habit| habit.gap = overload.gap(task));
+                habits.entry(task.id).and_modify(|habit| habit.gap = overload.gap(task));
             }
         }
         Ok(Self(habits))
     }
 
     /// Starts them on the ports of a run.
-    pub(super) fn start(self, clients: Vec<Client>) -> Crowd {
+    pub(super) fn start(mut self, clients: Vec<Client>) -> Crowd {
+        let first = Instant::now() + HEAD;
+        let caller = |client: Client| Some(Caller::new(self.0.remove(&client.task())?, client, first));
+        let callers: Vec<Caller> = clients.into_iter().filter_map(caller).collect();
         let ended = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&ended);
-        let first = Instant::now() + HEAD;
-        let of_task = |client: &Client| self.0.iter().position(|habit| habit.task == client.task());
-        let order: Vec<Option<usize>> = clients.iter().map(of_task).collect();
-        let mut habits: Vec<Option<Habit>> = self.0.into_iter().map(Some).collect();
-        let callers = clients.into_iter().zip(order).filter_map(|(client, at)| {
-            let habit = habits.get_mut(at?)?.take()?;
-            Some(Caller::new(client, habit, first))
-        });
-        let callers: Vec<Caller> = callers.collect();
         Crowd { ended, thread: std::thread::spawn(move || call(callers, &seen)) }
     }
 }
@@ -137,7 +130,7 @@ struct Caller {
 
 impl Caller {
     /// Puts the inputs into every packet of the task, where they stay.
-    fn new(client: Client, habit: Habit, first: Instant) -> Self {
+    fn new(habit: Habit, client: Client, first: Instant) -> Self {
         let mut packets = Vec::new();
         while let Some(mut packet) = client.packet() {
             for (buffer, bytes) in packet.inputs.iter_mut().zip(&habit.inputs) {
@@ -146,7 +139,7 @@ impl Caller {
             packets.push(packet);
         }
         packets.into_iter().for_each(|packet| client.recycle(packet));
-        let done = Submitted { task: habit.task, jobs: 0, withheld: 0 };
+        let done = Submitted { task: client.task(), jobs: 0, withheld: 0 };
         Self { client, habit, next: first, done }
     }
 
